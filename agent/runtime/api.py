@@ -1,0 +1,367 @@
+"""The container runtime's public face: what the worker, the engine and the network code may know of it.
+
+Everything here is plain data and one Protocol. The implementation over containerd is
+`agent.runtime.service.ContainerdRuntime`; tests of other parts use fakes that satisfy `Runtime`.
+
+Times are integers in nanoseconds since the epoch; sizes are bytes. Errors are those of `common.errors`, with
+Docker's texts ("No such image: NAME", "No such container: ID").
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol
+
+MountType = Literal["bind", "tmpfs", "volume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount of a container; a volume's `source` is already its folder on this node."""
+
+    type: MountType
+    source: str  # empty for tmpfs
+    target: str
+    read_only: bool = False
+    options: tuple[str, ...] = ()  # further mount options: rshared, size=64m, mode=1777 …
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    name: str  # nofile, nproc, …
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the node made visible in the container."""
+
+    host_path: str
+    container_path: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """All that is needed to create one container; the names are those of Docker's ContainerSpec."""
+
+    id: str  # 64 hex digits
+    name: str  # my-nginx.1.<task id>
+    image: str  # any reference; `name:tag@sha256:…` too
+    labels: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()  # replaces the image's ENTRYPOINT (and then its CMD is dropped)
+    args: tuple[str, ...] = ()  # replaces the image's CMD
+    env: tuple[str, ...] = ()  # NAME=value; a bare NAME removes the image's
+    workdir: str = ""
+    user: str = ""  # name|uid[:group|gid]
+    groups: tuple[str, ...] = ()  # supplementary, by name or number
+    hostname: str = ""
+    domainname: str = ""
+    tty: bool = False
+    open_stdin: bool = False
+    read_only: bool = False  # the root file system
+    mounts: tuple[Mount, ...] = ()
+    stop_signal: str = ""  # "" = the image's STOPSIGNAL, then SIGTERM
+    stop_grace_ns: int = 10_000_000_000
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    privileged: bool = False
+    devices: tuple[Device, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0  # memory and swap together; 0 = same as memory_bytes, -1 = unlimited
+    memory_swappiness: int | None = None
+    pids_limit: int = 0
+    init: bool = False
+    oom_score_adj: int = 0
+    shm_bytes: int = 64 << 20
+    no_new_privileges: bool = False
+    network_namespace: str | None = None  # path; None = a fresh, empty one
+    host_network: bool = False  # share the node's own network namespace
+    extra_hosts: tuple[str, ...] = ()  # swarm's form "ADDRESS NAME [NAME…]", lines of /etc/hosts
+    addresses: tuple[str, ...] = ()  # the container's own addresses, named with its hostname in /etc/hosts
+    dns_nameservers: tuple[str, ...] = ("127.0.0.11",)
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ("ndots:0",)
+    masked_paths: tuple[str, ...] | None = None  # None = Docker's
+    readonly_paths: tuple[str, ...] | None = None
+
+
+class Status(StrEnum):
+    """Where a container is, in Docker's words."""
+
+    CREATED = "created"  # exists, its process was never started
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    code: int
+    exited_at: int = 0
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container as found on this node, also after a restart of the agent (re-adoption)."""
+
+    id: str
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    status: Status
+    pid: int = 0
+    created_at: int = 0
+    started_at: int = 0
+    exit: ExitStatus | None = None
+    config: ContainerConfig | None = None  # None when its record on disk is gone
+
+
+class EventKind(StrEnum):
+    CREATE = "create"
+    START = "start"
+    EXIT = "die"
+    OOM = "oom"
+    REMOVE = "destroy"
+    RESYNC = "resync"  # the event stream was broken: list again; `id` is empty
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEvent:
+    kind: EventKind
+    id: str
+    at: int
+    pid: int = 0
+    exit: ExitStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """What `X-Registry-Auth` holds."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    server_address: str = ""
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PullEvent:
+    """One line of a pull's progress: `status` in Docker's words, `id` a layer's short id, a tag or empty."""
+
+    status: str
+    id: str = ""
+    current: int = 0
+    total: int = 0
+
+
+PullProgress = Callable[[PullEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    architecture: str
+    os: str
+    variant: str = ""
+    os_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What `GET /distribution/{name}/json` says."""
+
+    descriptor: Descriptor
+    platforms: tuple[Platform, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """The image's HEALTHCHECK; times in nanoseconds, 0 = Docker's default."""
+
+    test: tuple[str, ...]
+    interval: int = 0
+    timeout: int = 0
+    retries: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The part of an image that shapes containers."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    stop_signal: str = ""
+    exposed_ports: tuple[str, ...] = ()  # "80/tcp"
+    volumes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    healthcheck: HealthCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    id: str  # sha256:… of the configuration
+    tags: tuple[str, ...]  # familiar: nginx:latest
+    digests: tuple[str, ...]  # familiar: nginx@sha256:…
+    target: Descriptor  # the manifest
+    platform: Platform
+    created: str  # RFC 3339, as the image says it
+    size: int  # of the unpacked layers
+    config: ImageConfig
+    diff_ids: tuple[str, ...]
+    raw: Mapping[str, object] = field(default_factory=dict, repr=False)  # the whole configuration
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedImage:
+    """One line of the answer to DELETE /images/{name}."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStats:
+    """Resource use of a running container, from its cgroup."""
+
+    at: int
+    cpu_total_ns: int = 0
+    cpu_user_ns: int = 0
+    cpu_kernel_ns: int = 0
+    memory_usage: int = 0
+    memory_cache: int = 0
+    memory_limit: int = 0
+    pids: int = 0
+    pids_limit: int = 0
+    oom_kills: int = 0
+
+
+LogStream = Literal["stdout", "stderr"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line (or the first 16 KiB of a longer one), with its newline."""
+
+    stream: LogStream
+    at: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecConfig:
+    """One further process in a running container: `docker exec`, or a health probe."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    tty: bool = False
+    stdin: bool = False
+    privileged: bool = False
+
+
+class ExecSession(Protocol):
+    """A started process; leaving it (`close`) kills it if it still runs."""
+
+    id: str
+    pid: int
+
+    def output(self) -> AsyncIterator[tuple[LogStream, bytes]]: ...
+    async def write(self, data: bytes) -> None: ...
+    async def close_stdin(self) -> None: ...
+    async def resize(self, width: int, height: int) -> None: ...
+    async def kill(self, signal: str) -> None: ...
+    async def wait(self) -> int: ...
+    async def close(self) -> None: ...
+
+
+class Runtime(Protocol):
+    """Containers and images of this node.
+
+    All calls survive a restart of containerd: they are repeated while it is away, up to a deadline;
+    `wait` has none.
+    """
+
+    async def start(self) -> None:
+        """Connect, find the OCI runtime, watch events. Waits for containerd."""
+
+    async def close(self) -> None:
+        """Let go of everything; containers run on."""
+
+    # images
+    async def pull(
+        self, ref: str, auth: RegistryAuth | None = None, progress: PullProgress | None = None
+    ) -> ImageInfo:
+        """Fetch an image; pulls of one reference at once are one pull. NotFound: "No such image: NAME"."""
+        ...
+
+    async def image(self, ref: str) -> ImageInfo | None:
+        """By reference, digest reference, id or unique prefix of an id (3 digits at least)."""
+        ...
+
+    async def images(self) -> list[ImageInfo]: ...
+    async def load(self, stream: AsyncIterable[bytes], progress: PullProgress | None = None) -> list[str]:
+        """An OCI layout or `docker save` archive (plain or gzip); answers with the names that it set."""
+        ...
+
+    async def tag_image(self, source: str, target: str) -> None: ...
+    async def remove_image(self, ref: str, force: bool = False) -> list[RemovedImage]: ...
+    async def distribution(self, ref: str, auth: RegistryAuth | None = None) -> Distribution: ...
+
+    # containers
+    async def create(self, config: ContainerConfig) -> None:
+        """NotFound("No such image: …") when the image is absent; AlreadyExists; bad settings refused."""
+
+    async def start_container(self, id: str) -> int:
+        """Run it; answers with the pid. Done already: the same pid again."""
+        ...
+
+    async def kill(self, id: str, signal: str = "SIGKILL") -> None: ...
+    async def stop(self, id: str, signal: str = "", grace_s: float | None = None) -> ExitStatus:
+        """Signal (its own stop signal by default), then SIGKILL after the grace (its own by default)."""
+        ...
+
+    async def remove(self, id: str, force: bool = False) -> None:
+        """Delete it with its logs and folder. Absent already: no error. A running one only by force."""
+
+    async def wait(self, id: str) -> ExitStatus: ...
+    async def containers(self) -> list[ContainerState]: ...
+    async def container(self, id: str) -> ContainerState | None: ...
+    async def exec(self, id: str, process: ExecConfig) -> ExecSession: ...
+    async def resize(self, id: str, width: int, height: int) -> None: ...
+    async def stats(self, id: str) -> ContainerStats: ...
+    async def processes(self, id: str) -> Sequence[int]:
+        """The pids in it, as the node sees them."""
+        ...
+
+    def watch(self) -> AsyncIterator[ContainerEvent]:
+        """Events from now on. The first, and the first after every break, is RESYNC: list then."""
+        ...
+
+    def logs(
+        self, id: str, *, follow: bool = False, tail: int = -1, since: int = 0, until: int = 0
+    ) -> AsyncIterator[LogEntry]:
+        """Output in order of time; `tail` counts lines from the end (-1 = all)."""
+        ...
+
+    def folder(self, id: str) -> str:
+        """The container's own folder on the node (hosts, hostname, resolv.conf and the logs lie there)."""
+        ...
