@@ -1,0 +1,215 @@
+from common.pb import objects_pb2 as _objects_pb2
+from common.pb import options_pb2 as _options_pb2
+from common.pb import specs_pb2 as _specs_pb2
+from common.pb import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Hello(_message.Message):
+    __slots__ = ("description", "addr", "chain", "fence", "instance")
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    description: _objects_pb2.NodeDescription
+    addr: str
+    chain: str
+    fence: _types_pb2.Fence
+    instance: bytes
+    def __init__(self, description: _Optional[_Union[_objects_pb2.NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., chain: _Optional[str] = ..., fence: _Optional[_Union[_types_pb2.Fence, _Mapping]] = ..., instance: _Optional[bytes] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TaskStatusUpdate(_message.Message):
+    __slots__ = ("task_id", "status")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    status: _objects_pb2.TaskStatus
+    def __init__(self, task_id: _Optional[str] = ..., status: _Optional[_Union[_objects_pb2.TaskStatus, _Mapping]] = ...) -> None: ...
+
+class TaskStatuses(_message.Message):
+    __slots__ = ("sequence", "updates")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    updates: _containers.RepeatedCompositeFieldContainer[TaskStatusUpdate]
+    def __init__(self, sequence: _Optional[int] = ..., updates: _Optional[_Iterable[_Union[TaskStatusUpdate, _Mapping]]] = ...) -> None: ...
+
+class Acknowledge(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
+
+class AgentMessage(_message.Message):
+    __slots__ = ("hello", "heartbeat", "statuses", "acknowledge", "description")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    heartbeat: Heartbeat
+    statuses: TaskStatuses
+    acknowledge: Acknowledge
+    description: _objects_pb2.NodeDescription
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., statuses: _Optional[_Union[TaskStatuses, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., description: _Optional[_Union[_objects_pb2.NodeDescription, _Mapping]] = ...) -> None: ...
+
+class ManagerAddress(_message.Message):
+    __slots__ = ("node_id", "addr")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    addr: str
+    def __init__(self, node_id: _Optional[str] = ..., addr: _Optional[str] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("session_id", "heartbeat_period", "managers", "root_ca", "role", "node_id", "cluster_id", "network_keys", "availability")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    MANAGERS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_CA_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_KEYS_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    heartbeat_period: int
+    managers: _containers.RepeatedCompositeFieldContainer[ManagerAddress]
+    root_ca: bytes
+    role: _types_pb2.NodeRole
+    node_id: str
+    cluster_id: str
+    network_keys: _containers.RepeatedCompositeFieldContainer[_objects_pb2.EncryptionKey]
+    availability: _types_pb2.Availability
+    def __init__(self, session_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[ManagerAddress, _Mapping]]] = ..., root_ca: _Optional[bytes] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., network_keys: _Optional[_Iterable[_Union[_objects_pb2.EncryptionKey, _Mapping]]] = ..., availability: _Optional[_Union[_types_pb2.Availability, str]] = ...) -> None: ...
+
+class TaskAssignment(_message.Message):
+    __slots__ = ("task", "peers_ready")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    PEERS_READY_FIELD_NUMBER: _ClassVar[int]
+    task: _objects_pb2.Task
+    peers_ready: bool
+    def __init__(self, task: _Optional[_Union[_objects_pb2.Task, _Mapping]] = ..., peers_ready: _Optional[bool] = ...) -> None: ...
+
+class ServiceRecord(_message.Message):
+    __slots__ = ("id", "name", "mode", "virtual_ips", "ports")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_IPS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    mode: _types_pb2.EndpointMode
+    virtual_ips: _containers.RepeatedCompositeFieldContainer[_objects_pb2.VirtualIP]
+    ports: _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[_Union[_types_pb2.EndpointMode, str]] = ..., virtual_ips: _Optional[_Iterable[_Union[_objects_pb2.VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[_specs_pb2.PortConfig, _Mapping]]] = ...) -> None: ...
+
+class EndpointRecord(_message.Message):
+    __slots__ = ("task_id", "network_id", "addr", "node_id", "service_id", "task_name", "aliases", "state")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_NAME_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    network_id: str
+    addr: str
+    node_id: str
+    service_id: str
+    task_name: str
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    state: _types_pb2.EndpointState
+    def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ...) -> None: ...
+
+class NodeRecord(_message.Message):
+    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    VTEP_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_ADDR_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    hostname: str
+    vtep: str
+    ingress_addr: str
+    number: int
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+
+class NetworkRecord(_message.Message):
+    __slots__ = ("network",)
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    network: _objects_pb2.Network
+    def __init__(self, network: _Optional[_Union[_objects_pb2.Network, _Mapping]] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("task", "network", "service", "endpoint", "node")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    task: TaskAssignment
+    network: NetworkRecord
+    service: ServiceRecord
+    endpoint: EndpointRecord
+    node: NodeRecord
+    def __init__(self, task: _Optional[_Union[TaskAssignment, _Mapping]] = ..., network: _Optional[_Union[NetworkRecord, _Mapping]] = ..., service: _Optional[_Union[ServiceRecord, _Mapping]] = ..., endpoint: _Optional[_Union[EndpointRecord, _Mapping]] = ..., node: _Optional[_Union[NodeRecord, _Mapping]] = ...) -> None: ...
+
+class AssignmentChange(_message.Message):
+    __slots__ = ("remove", "key", "assignment")
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    remove: bool
+    key: str
+    assignment: Assignment
+    def __init__(self, remove: _Optional[bool] = ..., key: _Optional[str] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
+
+class Assignments(_message.Message):
+    __slots__ = ("fence", "complete", "applies_to", "results_in", "changes", "more")
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    APPLIES_TO_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_IN_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    fence: _types_pb2.Fence
+    complete: bool
+    applies_to: str
+    results_in: str
+    changes: _containers.RepeatedCompositeFieldContainer[AssignmentChange]
+    more: bool
+    def __init__(self, fence: _Optional[_Union[_types_pb2.Fence, _Mapping]] = ..., complete: _Optional[bool] = ..., applies_to: _Optional[str] = ..., results_in: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[AssignmentChange, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class StatusesTaken(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class ManagerMessage(_message.Message):
+    __slots__ = ("welcome", "assignments", "taken", "update")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    assignments: Assignments
+    taken: StatusesTaken
+    update: Welcome
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Union[Assignments, _Mapping]] = ..., taken: _Optional[_Union[StatusesTaken, _Mapping]] = ..., update: _Optional[_Union[Welcome, _Mapping]] = ...) -> None: ...
