@@ -36,14 +36,23 @@ def compile_protos(out: pathlib.Path) -> None:
     """Runs protoc and makes the modules import each other as common.pb.*."""
     include = pathlib.Path(protoc.__file__).parent / "_proto"
     files = sorted(p.name for p in (ROOT / "proto").glob("*.proto"))
-    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{include}", f"--python_out={out}", f"--pyi_out={out}", *files]
+    arguments = [
+        "protoc",
+        f"-I{ROOT / 'proto'}",
+        f"-I{include}",
+        f"--python_out={out}",
+        f"--pyi_out={out}",
+        *files,
+    ]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed")
     for name in files:
         stem = name.removesuffix(".proto")
         for suffix in ("_pb2.py", "_pb2.pyi"):
             path = out / (stem + suffix)
-            text = re.sub(r"^import (\w+_pb2) as", r"from common.pb import \1 as", path.read_text(), flags=re.M)
+            text = re.sub(
+                r"^import (\w+_pb2) as", r"from common.pb import \1 as", path.read_text(), flags=re.M
+            )
             path.write_text(text)
 
 
@@ -65,7 +74,9 @@ class Field:
         self.field = field
         self.name = field.name
         self.keep = field.GetOptions().Extensions[options.empty] == options.KEEP
-        self.optional = field.has_presence and field.message_type is None and field.containing_oneof is not None
+        self.optional = (
+            field.has_presence and field.message_type is None and field.containing_oneof is not None
+        )
         self.item, self.zero = self._item()
 
     def _item(self) -> tuple[str, str]:
@@ -140,8 +151,14 @@ def enum_source(enum: EnumDescriptor) -> list[str]:
     lines = [f"class {python_name(enum)}(IntEnum):"]
     lines += [f"    {value.name} = {value.number}" for value in enum.values]
     zero = enum.values[0].name
-    lines += ["", "    @classmethod", f"    def _missing_(cls, value: object) -> {python_name(enum)}:",
-              f"        return cls.{zero}", "", ""]
+    lines += [
+        "",
+        "    @classmethod",
+        f"    def _missing_(cls, value: object) -> {python_name(enum)}:",
+        f"        return cls.{zero}",
+        "",
+        "",
+    ]
     return lines
 
 
@@ -153,27 +170,50 @@ def message_source(message: Descriptor, module: str, options: Any) -> list[str]:
     lines += [f"    {f.declaration()}" for f in fields]
     lines += ["", f"    def to_pb(self) -> {path}:", f"        return {path}("]
     lines += [f"            {f.name}={f.to_pb()}," for f in fields]
-    lines += ["        )", "", "    @classmethod", f"    def from_pb(cls, m: {path}) -> {name}:", "        return cls("]
+    lines += [
+        "        )",
+        "",
+        "    @classmethod",
+        f"    def from_pb(cls, m: {path}) -> {name}:",
+        "        return cls(",
+    ]
     lines += [f"            {f.from_pb()}," for f in fields]
-    lines += ["        )", "", "    @classmethod", f"    def from_bytes(cls, data: bytes) -> {name}:",
-              f"        return cls.from_pb({path}.FromString(data))", "", ""]
+    lines += [
+        "        )",
+        "",
+        "    @classmethod",
+        f"    def from_bytes(cls, data: bytes) -> {name}:",
+        f"        return cls.from_pb({path}.FromString(data))",
+        "",
+        "",
+    ]
     return lines
 
 
 def stub_source(service: ServiceDescriptor) -> list[str]:
-    lines = [f"class {service.name}Stub:", f'    """Client of {service.full_name}; requests and answers are dataclasses."""', "",
-             "    def __init__(self, channel: grpc.aio.Channel) -> None:"]
+    lines = [
+        f"class {service.name}Stub:",
+        f'    """Client of {service.full_name}; requests and answers are dataclasses."""',
+        "",
+        "    def __init__(self, channel: grpc.aio.Channel) -> None:",
+    ]
     for method in service.methods:
         request, reply = python_name(method.input_type), python_name(method.output_type)
         kind = {(False, False): "unary_unary", (False, True): "unary_stream", (True, True): "stream_stream"}[
             method.client_streaming, method.server_streaming
         ]
-        typed = {"unary_unary": "UnaryUnaryMultiCallable", "unary_stream": "UnaryStreamMultiCallable",
-                 "stream_stream": "StreamStreamMultiCallable"}[kind]
-        lines += [f"        self.{method.name}: grpc.aio.{typed}[{request}, {reply}] = channel.{kind}(",
-                  f'            "/{service.full_name}/{method.name}",',
-                  "            request_serializer=Message.to_bytes,",
-                  f"            response_deserializer={reply}.from_bytes,", "        )"]
+        typed = {
+            "unary_unary": "UnaryUnaryMultiCallable",
+            "unary_stream": "UnaryStreamMultiCallable",
+            "stream_stream": "StreamStreamMultiCallable",
+        }[kind]
+        lines += [
+            f"        self.{method.name}: grpc.aio.{typed}[{request}, {reply}] = channel.{kind}(",
+            f'            "/{service.full_name}/{method.name}",',
+            "            request_serializer=Message.to_bytes,",
+            f"            response_deserializer={reply}.from_bytes,",
+            "        )",
+        ]
     return [*lines, "", ""]
 
 
@@ -218,7 +258,11 @@ def model_source() -> tuple[str, str]:
             names.append(python_name(message))
         for service in descriptor.services_by_name.values():
             stubs += stub_source(service)
-    imports = "from common.pb import (\n" + "".join(f"    {s}_pb2,\n" for s in sorted(MODELS) if s != "options") + ")\n\n\n"
+    imports = (
+        "from common.pb import (\n"
+        + "".join(f"    {s}_pb2,\n" for s in sorted(MODELS) if s != "options")
+        + ")\n\n\n"
+    )
     exported = "__all__ = [\n" + "".join(f'    "{n}",\n' for n in sorted(names)) + "]\n"
     model = HEADER.replace("from typing import TYPE_CHECKING\n", "") + imports + "\n".join(body) + exported
     stub_header = (

@@ -1,0 +1,43 @@
+"""The seam between the agent's worker and its network: what the worker may ask of the kernel.
+
+The implementation is agent/network/manager.py; one thread of it owns netlink, nftables and namespaces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.state import NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A container's network namespace, ready for its process."""
+
+    task_id: str
+    netns_path: str
+    addresses: tuple[str, ...]  # of its overlay legs, without prefix length
+    gateway_address: str = ""  # on docker_gwbridge
+
+
+class Network(Protocol):
+    """Moves the kernel to what NodeState says. All methods are safe to repeat."""
+
+    async def start(self) -> None:
+        """Opens what it needs and adopts what an earlier process left in the kernel."""
+
+    async def close(self) -> None:
+        """Lets go of sockets and threads; the kernel's state stays as it is."""
+
+    async def apply(self, state: NodeState) -> None:
+        """Returns when the kernel stands as `state` says (for the sandboxes that exist); then the agent acknowledges."""
+
+    async def attach(self, task_id: str) -> Sandbox:
+        """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError that names the cause."""
+
+    async def detach(self, task_id: str) -> None:
+        """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
+
+    async def teardown(self) -> None:
+        """Removes everything of Shoal's from the kernel: the node has left its swarm."""
