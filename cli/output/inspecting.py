@@ -1,0 +1,61 @@
+"""`inspect`: several objects by name, shown as JSON, by a template, or prettily. Used by every `inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cli.command import Session
+from cli.errors import CliError
+from cli.output import gojson
+from cli.output.templates import Template, TemplateError
+
+Fetch = Callable[[str], Any]
+
+
+def inspect(
+    session: Session, names: Sequence[str], fetch: Fetch, form: str = "", escape: bool = True
+) -> int:
+    """Show what could be fetched, then complain about the rest: as `docker` does, with exit code 1."""
+    template = _template(form)
+    found: list[Any] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            found.append(fetch(name))
+        except CliError as error:
+            problems.append(error.message)
+    if not form:
+        session.say(gojson.indented(found, escape=escape))
+    for item in found:
+        if form == "json":
+            session.say(gojson.encode(item, escape=escape))
+        elif template is not None:
+            try:
+                session.say(template.render(item))
+            except TemplateError as error:
+                raise CliError(f"template parsing error: template: {error}") from None
+    if problems:
+        raise CliError("\n".join(problems))
+    return 0
+
+
+def gather(names: Sequence[str], fetch: Fetch) -> tuple[list[Any], list[str]]:
+    """What could be fetched, and the messages about the rest."""
+    found: list[Any] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            found.append(fetch(name))
+        except CliError as error:
+            problems.append(error.message)
+    return found, problems
+
+
+def _template(form: str) -> Template | None:
+    if not form or form == "json":
+        return None
+    try:
+        return Template(form)
+    except TemplateError as error:
+        raise CliError(f"template parsing error: {error}", 64) from None

@@ -1,0 +1,1 @@
+"""The kinds of values that flags take: text to data, without any I/O. Used by the modules of the nouns."""
