@@ -1,0 +1,154 @@
+"""The few system calls that Python 3.11 has no function for, and the lab's control groups.
+
+Called by the supervisor, by the boot step of each machine and by ``lab exec``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from pathlib import Path
+
+from plan import LAB_NAME
+
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+CLONE_NEWNS = 0x00020000
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    result = _libc.mount(
+        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
+    )
+    _check(result, f"mount {source} on {target}")
+
+
+def unmount(target: str) -> None:
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare")
+
+
+def hierarchies() -> list[Path]:
+    """Mount points of the control-group hierarchies that the lab uses: one on cgroup v2, else every v1 hierarchy.
+
+    On a hybrid host the v2 mount is left out: it would give the machines a hybrid of their own, which crun refuses.
+    """
+    v1: list[Path] = []
+    v2: list[Path] = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point = Path(before.split()[4])
+        kind = after.split()[0]
+        if CGROUP_ROOT not in (point, *point.parents):
+            continue
+        if kind == "cgroup" and point not in v1:
+            v1.append(point)
+        elif kind == "cgroup2" and point not in v2:
+            v2.append(point)
+    return v1 or v2[:1]
+
+
+def is_v2(hierarchy: Path) -> bool:
+    return (hierarchy / "cgroup.controllers").exists()
+
+
+def lab_cgroup(hierarchy: Path) -> Path:
+    return hierarchy / LAB_NAME
+
+
+def enter_cgroups(group: str) -> None:
+    """Moves this process into GROUP of this lab in every hierarchy, and makes the group where it is missing."""
+    for hierarchy in hierarchies():
+        lab = lab_cgroup(hierarchy)
+        lab.mkdir(exist_ok=True)
+        _prepare(hierarchy, lab)
+        folder = lab / group
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_v2(hierarchy):
+            _fill_cpuset(folder)
+        (folder / "cgroup.procs").write_text("0")
+
+
+def _prepare(hierarchy: Path, lab: Path) -> None:
+    if not is_v2(hierarchy):
+        _fill_cpuset(lab)
+        return
+    wanted = " ".join(f"+{name}" for name in (hierarchy / "cgroup.controllers").read_text().split())
+    for folder in (hierarchy, lab):
+        (folder / "cgroup.subtree_control").write_text(wanted)
+
+
+def _fill_cpuset(folder: Path) -> None:
+    """A cpuset group takes no process before both files are filled."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        file = folder / name
+        if file.exists() and not file.read_text().strip():
+            file.write_text((folder.parent / name).read_text())
+
+
+def remove_cgroups(group: str = "", deadline: float = 10.0) -> None:
+    """Removes GROUP of the lab (or all of the lab's groups) once their processes are gone."""
+    end = time.monotonic() + deadline
+    for hierarchy in hierarchies():
+        top = lab_cgroup(hierarchy) / group if group else lab_cgroup(hierarchy)
+        while top.exists():
+            left = _remove_tree(top)
+            if left is None:
+                break
+            if time.monotonic() > end:
+                raise OSError(f"control group {left} can't be removed: it still has processes")
+            time.sleep(0.02)
+
+
+def _remove_tree(top: Path) -> Path | None:
+    """Removes TOP and what is below it; returns the first group that is still in use."""
+    left: Path | None = None
+    for folder, _, _ in os.walk(top, topdown=False):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            left = left or Path(folder)
+    return left
+
+
+def process_start(pid: int) -> str | None:
+    """The start time of a process in clock ticks since boot: with the pid, it names one process for good."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def command_line(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
