@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
@@ -82,6 +82,9 @@ class Client:
 
     def get(self, path: str, query: Mapping[str, str] | None = None, filters: Filters | None = None) -> Any:
         return self._json("GET", path, query, filters)
+
+    def get_with(self, path: str, headers: Mapping[str, str]) -> Any:
+        return self._json("GET", path, None, headers=headers)
 
     def post(
         self,
@@ -219,6 +222,3 @@ def filters_of(pairs: list[tuple[str, str]], **more: str) -> dict[str, dict[str,
     for key, value in [*pairs, *more.items()]:
         found.setdefault(key, {})[value] = True
     return found
-
-
-Fetch = Callable[[str], Any]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from cli.command import PROGRAM, Command, Group
 from cli.flags import Flag
 
+_NAMES = 10  # the narrowest column of names
 _SLOP = 5  # a last word may stick out so far rather than stand alone
 _LEAST = 24  # narrower columns than this are given up
 
 
 def group_help(path: str, group: Group, foot: str = "") -> str:
-    width = max(len(entry.name) for entry in group.entries)
+    width = max(_NAMES, *(len(entry.name) for entry in group.entries))
     lines = [f"Usage:  {path} COMMAND", "", group.about, "", "Commands:"]
     lines += [f"  {entry.name:<{width}}  {entry.about}" for entry in group.entries]
     lines += [foot, f"Run '{path} COMMAND --help' for more information on a command."]
@@ -53,9 +54,9 @@ def flag_table(flags: Sequence[Flag], columns: int) -> str:
 def wrap(text: str, indent: int, columns: int) -> str:
     """Break text to fit between `indent` and `columns`; the first line's indent is the caller's."""
     margin = "\n" + " " * indent
-    width = columns - indent
+    width = columns - 1 - indent
     if width < _LEAST:
-        indent, width = 16, columns - 16
+        indent, width = 16, columns - 17
         margin = "\n" + " " * indent
         if width < _LEAST:
             return text.replace("\n", margin)

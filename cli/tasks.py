@@ -39,7 +39,7 @@ def show_tasks(session: Session, tasks: list[dict[str, Any]], flags: Values, bar
     quiet = flags.on("quiet")
     rows = []
     previous = ""
-    titled = [(_title(task, names) if not quiet else "", task) for task in tasks]
+    titled = [(_title(task, names), task) for task in tasks]
     for title, task in _sorted(titled):
         shown = title
         if indented and title == previous and previous:

@@ -1,0 +1,102 @@
+"""What a service is given by name: networks, secrets, configs. Names only; ids are asked of the daemon later. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cli.flags import Kind
+from cli.values.basic import fields
+
+
+@dataclass(slots=True)
+class NetworkRequest:
+    """One --network: a name, and how the tasks are attached to it."""
+
+    name: str
+    aliases: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+
+    def attachment(self, target: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"Target": target}
+        if self.aliases:
+            found["Aliases"] = self.aliases
+        if self.options:
+            found["DriverOpts"] = self.options
+        return found
+
+
+def network(text: str) -> list[NetworkRequest]:
+    if "=" not in text:
+        return [NetworkRequest(text)]
+    request = NetworkRequest("")
+    for key, value, equals in fields(text):
+        name = key.strip().lower()
+        if not equals:
+            raise ValueError(f"invalid field {key}")
+        if name == "name":
+            request.name = value.strip()
+        elif name == "alias":
+            request.aliases.append(value.strip())
+        elif name == "driver-opt":
+            option, separator, setting = value.partition("=")
+            if not separator:
+                raise ValueError(f"invalid key value pair format in driver options: {value}")
+            request.options[option.strip()] = setting.strip()
+        else:
+            raise ValueError(f"invalid field key {name}")
+    if not request.name:
+        raise ValueError("network name/id is not specified")
+    return [request]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """One --secret or --config: its name and the file that the tasks see."""
+
+    source: str
+    target: str
+    uid: str = "0"
+    gid: str = "0"
+    mode: int = 0o444
+
+    @property
+    def file(self) -> dict[str, Any]:
+        return {"Name": self.target, "UID": self.uid, "GID": self.gid, "Mode": self.mode}
+
+
+def _file(kind: str) -> Kind:
+    def parse(text: str) -> list[FileRequest]:
+        found: dict[str, str] = {}
+        mode = 0o444
+        pieces = fields(text)
+        if len(pieces) == 1 and not pieces[0][2]:
+            return [FileRequest(pieces[0][0], pieces[0][0])]
+        for key, value, equals in pieces:
+            name = key.lower()
+            if not equals:
+                raise ValueError(f"invalid field '{key}' must be a key=value pair")
+            if name in ("source", "src"):
+                found["source"] = value
+            elif name in ("target", "uid", "gid"):
+                found[name] = value
+            elif name == "mode":
+                try:
+                    mode = int(value, 8)
+                except ValueError:
+                    raise ValueError(
+                        f'invalid mode specified: strconv.ParseUint: parsing "{value}": invalid syntax'
+                    ) from None
+            else:
+                raise ValueError(f"invalid field in {kind} request: {name}")
+        if not found.get("source"):
+            raise ValueError("source is required")
+        found.setdefault("target", found["source"])
+        return [FileRequest(mode=mode, **found)]
+
+    return Kind(kind, parse, repeated=True)
+
+
+NETWORKS = Kind("network", network, repeated=True)
+SECRETS = _file("secret")
+CONFIGS = _file("config")
