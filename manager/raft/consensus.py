@@ -1,0 +1,68 @@
+"""The seam between the store and whatever agrees on its log: propose, committed, applied.
+
+The daemon builds one (single.py; a replicated core behind the same face) and gives `propose` to the store. Entries
+and snapshots come back through `StateMachine`, in log order, in the event loop of the store.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Captured(Protocol):
+    """The state machine's state at one index, not yet encoded."""
+
+    @property
+    def index(self) -> int:
+        """Index of the last entry that is in it."""
+
+    @property
+    def term(self) -> int:
+        """Term of that entry."""
+
+    def encode(self) -> bytes:
+        """The bytes of the snapshot; called in a thread."""
+
+
+class StateMachine(Protocol):
+    """What agreed entries are applied to: the store."""
+
+    def apply(self, index: int, term: int, data: bytes, /) -> None:
+        """Takes the entry at `index`."""
+
+    def capture(self) -> Captured:
+        """The state as it is now."""
+
+    def restore(self, data: bytes, /) -> None:
+        """Replaces the state by a snapshot."""
+
+
+class Consensus(Protocol):
+    """One member's part in the agreement."""
+
+    @property
+    def term(self) -> int:
+        """The term this member is in; a new leader has a higher one."""
+
+    @property
+    def leader(self) -> bool:
+        """Whether this member may propose."""
+
+    @property
+    def applied(self) -> int:
+        """Index of the last applied entry."""
+
+    async def propose(self, data: bytes) -> int:
+        """Returns the entry's index once it is committed and applied here; raises an error of common/errors.py."""
+
+    async def read_index(self) -> int:
+        """Returns once the state machine holds every write that was acknowledged before the call."""
+
+    async def start(self) -> None:
+        """Loads state from disk into the state machine."""
+
+    async def run(self) -> None:
+        """Serves until it is cancelled; raises when the storage fails."""
+
+    async def stop(self) -> None:
+        """Lets go of the storage, after run has ended."""
