@@ -107,7 +107,7 @@ def ports(configs: list[dict[str, Any]]) -> str:
             for config in configs
             if config.get("PublishMode") == "ingress" and config.get("PublishedPort")
         },
-        key=lambda item: (item[1], item[2]),
+        key=lambda item: (item[0], item[2], item[1]),
     )
     ranges: dict[str, list[list[int]]] = {}
     for protocol, target, published in mapped:
@@ -116,12 +116,11 @@ def ports(configs: list[dict[str, Any]]) -> str:
             known[-1][1], known[-1][3] = target, published
         else:
             known.append([target, target, published, published])
-    shown = [
+    return ", ".join(
         f"*:{_span(first_out, last_out)}->{_span(first_in, last_in)}/{protocol}"
         for protocol, known in ranges.items()
         for first_in, last_in, first_out, last_out in known
-    ]
-    return ", ".join(sorted(shown))
+    )
 
 
 def _span(first: int, last: int) -> str:

@@ -257,8 +257,8 @@ def _file_lines(path: str) -> list[str]:
 
 def capabilities(add: list[str], drop: list[str]) -> tuple[list[str], list[str]]:
     """Names in full and sorted; what is both added and dropped is added."""
-    added = {_capability(name) for name in add}
-    dropped = {_capability(name) for name in drop}
+    added = {capability(name) for name in add}
+    dropped = {capability(name) for name in drop}
     if "ALL" in added:
         return ["ALL"], sorted(dropped - {"ALL"})
     if "ALL" in dropped:
@@ -266,6 +266,6 @@ def capabilities(add: list[str], drop: list[str]) -> tuple[list[str], list[str]]
     return sorted(added), sorted(dropped - added)
 
 
-def _capability(name: str) -> str:
+def capability(name: str) -> str:
     upper = name.strip().upper()
     return upper if upper in ("ALL", "RESET") or upper.startswith("CAP_") else f"CAP_{upper}"
