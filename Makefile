@@ -1,0 +1,58 @@
+# Everything a developer or a new user types. `make up` and `make test` are the two that the README promises.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+LAB := deploy/lab/lab
+
+.PHONY: up down test unit lint format proto proto-check lock bench ci clean
+
+up: ## A three-node swarm on this machine, with a service behind its routing mesh
+	@deploy/lab/demo.sh
+
+down: ## Takes it all away again
+	@$(LAB) down
+
+$(VENV)/.ready: pyproject.toml deploy/requirements-dev.lock
+	@deploy/lab/host-packages.sh
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+test: $(VENV)/.ready ## All tests; boots the lab once (root)
+	@$(PY) -m pytest
+
+unit: $(VENV)/.ready ## Tests that need neither root nor the lab
+	@$(PY) -m pytest tests/unit tests/simulation
+
+lint: $(VENV)/.ready
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: $(VENV)/.ready
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+proto: $(VENV)/.ready ## Protobuf modules and dataclasses from proto/
+	@$(PY) proto/generate.py
+
+proto-check: $(VENV)/.ready ## Fails when what is committed is not what proto/ gives
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(PY) proto/generate.py "$$out" && \
+	 diff -r -x __pycache__ -x __init__.py -x py.typed "$$out/common/pb" common/pb && \
+	 diff "$$out/common/model/generated.py" common/model/generated.py && \
+	 diff "$$out/common/model/stubs.py" common/model/stubs.py
+
+lock: ## Newest versions that pyproject.toml allows, with hashes
+	@uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o deploy/requirements.lock
+	@uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o deploy/requirements-dev.lock
+
+bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half an hour)
+	@$(PY) -m benchmarks.swarm
+
+ci:
+	@.ci/run
+
+clean: down
+	rm -rf build dist $(VENV) *.egg-info
