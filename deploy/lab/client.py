@@ -86,4 +86,6 @@ def _join_cgroups(name: str, pid: int) -> None:
             top = payload.partition("/payload")[0] + "/payload" if "/payload" in payload else payload
             group = Path(f"{hierarchy}{top}") / "lab.exec" if name != OUTSIDE else group
             group.mkdir(exist_ok=True)
+        elif (group / "payload").exists():
+            group = group / "payload"  # where nspawn put the machine's own systemd
         (group / "cgroup.procs").write_text("0")

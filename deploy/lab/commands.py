@@ -148,7 +148,7 @@ def _start_supervisor() -> None:
     """In namespaces of its own, so that its end is the end of all that it holds."""
     _clean_up()
     STATE.mkdir(parents=True, exist_ok=True)
-    RUN.mkdir(mode=0o755)
+    RUN.mkdir(mode=0o700)
     argv = ["unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private"]
     argv += [sys.executable, str(LAB_CODE / "supervisor.py")]
     if Path("/run/systemd/system").is_dir():
