@@ -1,0 +1,174 @@
+"""Daemons die, machines lose power, everything reboots: services go on, and come back by themselves."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.lab.support import LOAD, Lab, Running, until
+
+pytestmark = pytest.mark.lab
+
+RATE = "200"
+
+
+def clean(running: Running, least: int) -> None:
+    """No failure, no reset, no look-up lost (late is allowed)."""
+    account = running.account
+    assert account["ok"] >= least, account
+    assert not account["failed"], (account["failed"], account["first"])
+    assert not account["lookups_failed"], account["lookups_failed"]
+
+
+@pytest.fixture
+def client(web: Lab) -> dict[str, object]:
+    """A task on a worker from which names and the VIP are used."""
+    web.manager.docker(
+        "service", "create", "-d", "--name", "client", "--network", "nginx-net", "--constraint", "node.hostname==worker1",
+        "alpine", "sleep", "100000",
+    )  # fmt: skip
+    (task,) = web.wait_running("client", 1)
+    web.machines["worker1"].run("sh", "-c", "cat > /root/load.py", input=LOAD.read_text())
+    yield task
+    web.manager.docker("service", "rm", "client")
+    until(lambda: not web.tasks("client", ""), 60, "the client service's tasks gone")
+
+
+@pytest.mark.parametrize("unit", ["shoal-agent", "shoal-manager", "containerd"])
+def test_kill_9_of_a_daemon_disturbs_nobody(web: Lab, client: dict[str, object], unit: str) -> None:
+    before = {t["ID"] for t in web.wait_running("my-nginx", 5)}
+    machines = [web.manager] if unit == "shoal-manager" else list(web.machines.values())
+    targets = [f"{m.addr}:80" for m in web.machines.values()]
+    vip = next(
+        v["Addr"].split("/")[0] for v in web.manager.api("/services/my-nginx")["Endpoint"]["VirtualIPs"]
+    )
+    pid = client["Status"]["ContainerStatus"]["PID"]
+    inside = [
+        "nsenter",
+        f"--net=/proc/{pid}/ns/net",
+        "python3",
+        "/root/load.py",
+        "inside",
+        "50",
+        "my-nginx",
+        f"{vip}:80",
+    ]
+    with (
+        web.load(["python3", str(LOAD), "http", RATE, *targets]) as outside,
+        web.load(inside, machine="worker1") as in_task,
+    ):
+        for machine in machines:
+            old = machine.kill9(unit)
+            machine.wait_unit(unit, old)
+            if unit != "containerd":
+                until(lambda m=machine: answers(m), 30, f"the API of {machine.name} answers")
+        until(
+            lambda: {t["ID"] for t in web.wait_running("my-nginx", 5)} == before,
+            20,
+            "the same tasks as before",
+        )
+    clean(outside, 200)
+    clean(in_task, 50)
+    assert {t["ID"] for t in web.wait_running("my-nginx", 5)} == before
+    # All is re-adopted: scaling works, both ways.
+    web.manager.docker("service", "scale", "-d", "my-nginx=7")
+    web.wait_running("my-nginx", 7)
+    web.manager.docker("service", "scale", "-d", "my-nginx=5")
+    web.wait_running("my-nginx", 5)
+
+
+def answers(machine: object) -> bool:
+    try:
+        return machine.api("/info")["Swarm"]["LocalNodeState"] == "active"  # type: ignore[attr-defined]
+    except (OSError, LookupError):
+        return False
+
+
+def test_without_a_manager_all_serves_on(web: Lab) -> None:
+    """The manager process is off; a worker reboots meanwhile and brings its tasks, names and VIPs back by itself."""
+    manager, worker = web.manager, web.machines["worker1"]
+    mine = [t for t in web.wait_running("my-nginx", 5) if web.node_of(t) is worker]
+    everybody = [f"{m.addr}:80" for m in web.machines.values()]
+    manager.run("systemctl", "stop", "shoal-manager.socket", "shoal-manager")
+    try:
+        assert all(not k.startswith("FAILED") for a in web.connections(everybody, 20).values() for k in a)
+        web.tool("reboot", worker.name)
+
+        def back() -> bool:
+            found = web.connections([f"{worker.addr}:80"], 10)[f"{worker.addr}:80"]
+            return not any(k.startswith("FAILED") for k in found)
+
+        until(back, 60, "worker1's published port serves again without any manager")
+        here = worker.docker("ps", "--format", "{{.ID}}").stdout.split()
+        assert len(here) == len(mine)
+        vip = next(v for v in vips_seen(web, worker, here[0]))
+        assert vip
+    finally:
+        manager.run("systemctl", "start", "shoal-manager.socket", "shoal-manager")
+        until(lambda: answers(manager), 30, "the manager's API answers")
+        for name in web.machines:
+            web.wait_node(name, "ready")
+    web.wait_running("my-nginx", 5)
+
+
+def vips_seen(web: Lab, worker: object, container: str) -> list[str]:
+    """What `my-nginx` resolves to inside a container of the rebooted worker."""
+    full = worker.docker("inspect", "--format", "{{.Id}}", container).stdout.strip()  # type: ignore[attr-defined]
+    out = worker.run(
+        "ctr",
+        "-n",
+        "shoal",
+        "tasks",
+        "exec",
+        "--exec-id",
+        f"look{time.time_ns()}",
+        full,
+        "getent",
+        "hosts",
+        "my-nginx",
+    )  # type: ignore[attr-defined]
+    return out.stdout.split()[:1]
+
+
+def test_power_cut_of_a_worker(web: Lab) -> None:
+    worker = web.machines["worker2"]
+    web.wait_running("my-nginx", 5)
+    began = time.monotonic()
+    web.tool("power-off", worker.name)
+    web.wait_node(worker.name, "down", 20)
+    assert time.monotonic() - began < 10
+    alive = {m.name for m in web.machines.values()} - {worker.name}
+
+    def moved() -> bool:
+        return {web.node_of(t).name for t in web.tasks("my-nginx")} <= alive and len(
+            web.tasks("my-nginx")
+        ) == 5
+
+    until(moved, 10, "five tasks on the two that are left")
+    targets = [f"{web.machines[name].addr}:80" for name in sorted(alive)]
+    for answers_ in web.connections(targets, 50).values():
+        assert len(answers_) == 5 and not any(k.startswith("FAILED") for k in answers_), answers_
+    web.tool("power-on", worker.name)
+    web.wait_node(worker.name, "ready")
+    # Nothing left over: containers of tasks that were moved are gone there.
+    until(lambda: not worker.docker("ps", "-q").stdout.split(), 30, "no stale containers on worker2")
+    (found,) = web.connections([f"{worker.addr}:80"], 25).values()
+    assert len(found) == 5
+    assert not any(k.startswith("FAILED") for k in found)
+
+
+def test_all_machines_reboot_at_once(web: Lab) -> None:
+    web.wait_running("my-nginx", 5)
+    web.tool("power-off", *web.machines)
+    web.tool("power-on", *web.machines)
+    until(lambda: answers(web.manager), 60, "the manager's API answers")
+    for name in web.machines:
+        web.wait_node(name, "ready")
+    web.wait_running("my-nginx", 5, 90)
+
+    def even() -> bool:
+        found = web.connections([f"{m.addr}:80" for m in web.machines.values()], 25)
+        return all(len(a) == 5 and not any(k.startswith("FAILED") for k in a) for a in found.values())
+
+    until(even, 30, "every node serves all five tasks")

@@ -1,0 +1,104 @@
+"""``lab down`` leaves nothing on the host: after a good ``up``, after one that was broken off, after a crash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytestmark = pytest.mark.lab
+
+LAB_CODE = Path(__file__).resolve().parents[2] / "deploy" / "lab"
+LAB = str(LAB_CODE / "lab")
+NAME = "test"
+ENVIRONMENT = {**os.environ, "SHOAL_LAB": NAME}
+RUN = Path(f"/run/shoal-lab-{NAME}")
+STATE = Path(f"/var/lib/shoal-lab-{NAME}")
+
+
+@pytest.fixture
+def snapshot(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(LAB_CODE))
+    import snapshot as module
+
+    yield module
+    for name in ("snapshot", "kernel", "plan"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _no_lab_before_or_after() -> Iterator[None]:
+    lab("down")
+    yield
+    lab("down")
+
+
+def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LAB, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+def supervisor() -> int:
+    return int((RUN / "supervisor.pid").read_text().split()[0])
+
+
+def check_nothing_left(snapshot: ModuleType, before: object, during: object) -> None:
+    done = lab("down")
+    assert done.returncode == 0, done.stderr
+    left: list[str] = []
+
+    def clean() -> bool:
+        left[:] = snapshot.leftovers(before, during, snapshot.take())
+        return not left
+
+    end = time.monotonic() + 10
+    while not clean():
+        assert time.monotonic() < end, "left behind:\n" + "\n".join(left)
+        time.sleep(0.1)
+    assert not STATE.exists()
+
+
+def test_after_a_whole_lab(snapshot: ModuleType) -> None:
+    before = snapshot.take()
+    lab("up", "--nodes", "2")
+    assert lab("exec", "worker1", "hostname").stdout == "worker1\n"
+    during = snapshot.take()
+    assert during["processes"] - before["processes"]
+    check_nothing_left(snapshot, before, during)
+
+
+def test_after_an_up_that_was_broken_off(snapshot: ModuleType) -> None:
+    before = snapshot.take()
+    with subprocess.Popen([LAB, "up"], env=ENVIRONMENT, stderr=subprocess.DEVNULL) as up:
+        wait_until(lambda: any(RUN.glob("*.console")), "a machine that boots", 120)
+        up.send_signal(signal.SIGKILL)
+    check_nothing_left(snapshot, before, snapshot.take())
+
+
+def test_after_the_supervisor_was_killed(snapshot: ModuleType) -> None:
+    before = snapshot.take()
+    lab("up", "--nodes", "1")
+    during = snapshot.take()
+    os.kill(supervisor(), signal.SIGKILL)
+    wait_until(lambda: lab("status").returncode == 1, "status says that the lab is down")
+    check_nothing_left(snapshot, before, during)
+
+
+def test_down_without_a_lab_is_fine() -> None:
+    done = lab("down")
+    assert done.returncode == 0, done.stderr
