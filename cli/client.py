@@ -71,6 +71,12 @@ class Client:
         self._used = False
         self._version = os.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
 
+    def again(self) -> Client:
+        """A second connection to the same daemon, for requests beside a stream."""
+        other = Client(self.host)
+        other._version = self.version
+        return other
+
     @property
     def version(self) -> str:
         if not self._version:
@@ -114,11 +120,18 @@ class Client:
         return response
 
     def messages(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: BinaryIO | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: BinaryIO | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """A response that is a sequence of JSON objects, such as the progress of a pull."""
-        headers = {"Content-Type": "application/x-tar"} if body is not None else {}
-        response = self.stream(method, path, query, body, headers)
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = "application/x-tar"
+        response = self.stream(method, path, query, body, sent)
         decoder = json.JSONDecoder()
         pending = ""
         while chunk := response.read1(65536):
@@ -166,7 +179,9 @@ class Client:
             return self._attempt(method, target, body, headers)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
             if not self._used or method not in ("GET", "HEAD"):
-                raise ConnectError(f"error during connect: {self.host} closed the connection: {error}") from error
+                raise ConnectError(
+                    f"error during connect: {self.host} closed the connection: {error}"
+                ) from error
         self._connection.close()
         try:
             return self._attempt(method, target, body, headers)

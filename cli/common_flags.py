@@ -5,9 +5,7 @@ from __future__ import annotations
 from cli.flags import Flag
 from cli.values.basic import BOOL, FILTER, STRING
 
-_LEARN_MORE = (
-    "Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates"
-)
+_LEARN_MORE = "Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates"
 
 LIST_FORMAT = Flag(
     "format",
@@ -35,7 +33,5 @@ QUIET_TASKS = Flag("quiet", BOOL, "Only display task IDs", short="q")
 PRETTY = Flag("pretty", BOOL, "Print the information in a human friendly format")
 NO_RESOLVE = Flag("no-resolve", BOOL, "Do not map IDs to Names")
 NO_TRUNC = Flag("no-trunc", BOOL, "Do not truncate output")
-DETACH = Flag(
-    "detach", BOOL, "Exit immediately instead of waiting for the service to converge", short="d"
-)
+DETACH = Flag("detach", BOOL, "Exit immediately instead of waiting for the service to converge", short="d")
 QUIET_PROGRESS = Flag("quiet", BOOL, "Suppress progress output", short="q")

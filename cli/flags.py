@@ -83,7 +83,7 @@ class Values:
             self._given[flag.name] = value
 
 
-class HelpWanted(Exception):  # noqa: N818 - not an error
+class HelpWanted(Exception):
     """`--help` was given: the caller prints the command's help text."""
 
 

@@ -93,7 +93,9 @@ def _dispatch(group: Group, path: str, words: list[str], host: str | None) -> in
     if words[0].startswith("-"):
         kind = "unknown flag: " if words[0].startswith("--") else "unknown shorthand flag: "
         shown = words[0].partition("=")[0] if words[0].startswith("--") else f"'{words[0][1]}' in {words[0]}"
-        raise CliError(f"{kind}{shown}\n\nUsage:  {path} COMMAND\n\nRun '{path} --help' for more information", 125)
+        raise CliError(
+            f"{kind}{shown}\n\nUsage:  {path} COMMAND\n\nRun '{path} --help' for more information", 125
+        )
     entry = group.find(words[0])
     if entry is None:
         raise CliError(helptext.unknown_command(path, words[0]))

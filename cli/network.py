@@ -59,7 +59,9 @@ def _ls(session: Session, flags: Values, _: list[str]) -> int:
             "IPv4": str(network.get("EnableIPv4", False)).lower(),
             "IPv6": str(network.get("EnableIPv6", False)).lower(),
             "Internal": str(network.get("Internal", False)).lower(),
-            "Labels": ",".join(f"{key}={value}" for key, value in sorted((network.get("Labels") or {}).items())),
+            "Labels": ",".join(
+                f"{key}={value}" for key, value in sorted((network.get("Labels") or {}).items())
+            ),
             "CreatedAt": go_time(network.get("Created", "")),
         }
         for network in sorted(networks, key=lambda network: natural(network.get("Name", "")))
@@ -129,7 +131,9 @@ def _place(configs: dict[str, dict[str, Any]], values: list[str], key: str, flag
         if not subnet:
             raise CliError(missing.format(value))
         if key in configs[subnet]:
-            raise CliError(f"cannot configure multiple {flag}s ({value}, {configs[subnet][key]}) on the same subnet ({subnet})")
+            raise CliError(
+                f"cannot configure multiple {flag}s ({value}, {configs[subnet][key]}) on the same subnet ({subnet})"
+            )
         configs[subnet][key] = value
 
 
@@ -141,7 +145,9 @@ def _holds(subnet: str, address: str) -> bool:
 
 
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in ("Subnet", "IPRange", "Gateway", "AuxiliaryAddresses") if key in config}
+    return {
+        key: config[key] for key in ("Subnet", "IPRange", "Gateway", "AuxiliaryAddresses") if key in config
+    }
 
 
 def _inspect(session: Session, flags: Values, names: list[str]) -> int:
@@ -229,9 +235,7 @@ CREATE = Command(
         Flag("aux-address", MAP, "Auxiliary IPv4 or IPv6 addresses used by Network driver", shown="map[]"),
         Flag("config-from", STRING, "The network from which to copy the configuration"),
         Flag("config-only", BOOL, "Create a configuration only network"),
-        Flag(
-            "driver", STRING, "Driver to manage the Network", short="d", default="bridge", shown='"bridge"'
-        ),
+        Flag("driver", STRING, "Driver to manage the Network", short="d", default="bridge", shown='"bridge"'),
         Flag("gateway", STRINGS, "IPv4 or IPv6 Gateway for the master subnet"),
         Flag("ingress", BOOL, "Create swarm routing-mesh network"),
         Flag("internal", BOOL, "Restrict external access to the network"),

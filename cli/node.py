@@ -87,7 +87,9 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     import re
 
     return [
-        (0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in re.split(r"(\d+)", text) if piece
+        (0, int(piece), "") if piece.isdigit() else (1, 0, piece)
+        for piece in re.split(r"(\d+)", text)
+        if piece
     ]
 
 
@@ -96,10 +98,7 @@ def _row(node: dict[str, Any], own_id: str, trusted: Any) -> dict[str, str | boo
     manager = node.get("ManagerStatus") or {}
     status = "Leader" if manager.get("Leader") else str(manager.get("Reachability", "")).title()
     tls = description.get("TLSInfo") or {}
-    if trusted is None or not tls:
-        tls_status = "Unknown"
-    else:
-        tls_status = "Ready" if tls == trusted else "Needs Rotation"
+    tls_status = "Unknown" if trusted is None or not tls else "Ready" if tls == trusted else "Needs Rotation"
     return {
         "ID": node["ID"],
         "Self": node["ID"] == own_id,
@@ -213,7 +212,9 @@ def _rm(session: Session, flags: Values, names: list[str]) -> int:
     return 0
 
 
-LS = Command("[OPTIONS]", "List nodes in the swarm", _ls, (FILTERS, LIST_FORMAT, QUIET_IDS), aliases=("list",))
+LS = Command(
+    "[OPTIONS]", "List nodes in the swarm", _ls, (FILTERS, LIST_FORMAT, QUIET_IDS), aliases=("list",)
+)
 INSPECT = Command(
     "[OPTIONS] self|NODE [NODE...]",
     "Display detailed information on one or more nodes",

@@ -102,10 +102,10 @@ def _join(session: Session, flags: Values, addresses: list[str]) -> int:
 
 def _rotate(session: Session, worker: bool = False, manager: bool = False, key: bool = False) -> None:
     swarm = session.client.get("/swarm")
-    _write(session, swarm, worker, manager, key)
+    write_swarm(session, swarm, worker, manager, key)
 
 
-def _write(
+def write_swarm(
     session: Session, swarm: dict[str, Any], worker: bool = False, manager: bool = False, key: bool = False
 ) -> None:
     query = {
@@ -150,7 +150,7 @@ def _update(session: Session, flags: Values, _: list[str]) -> int:
     swarm = session.client.get("/swarm")
     was_locked = (swarm["Spec"].get("EncryptionConfig") or {}).get("AutoLockManagers", False)
     apply_spec(swarm["Spec"], flags)
-    _write(session, swarm)
+    write_swarm(session, swarm)
     session.say("Swarm updated.")
     if flags.on("autolock") and not was_locked:
         _unlock_advice(session, session.client.get("/swarm/unlockkey")["UnlockKey"])

@@ -13,9 +13,7 @@ from cli.output.templates import Template, TemplateError
 Fetch = Callable[[str], Any]
 
 
-def inspect(
-    session: Session, names: Sequence[str], fetch: Fetch, form: str = "", escape: bool = True
-) -> int:
+def inspect(session: Session, names: Sequence[str], fetch: Fetch, form: str = "", escape: bool = True) -> int:
     """Show what could be fetched, then complain about the rest: as `docker` does, with exit code 1."""
     template = _template(form)
     found: list[Any] = []

@@ -23,7 +23,7 @@ def write_list(
 ) -> None:
     """Print rows. `headers`: the title of each field; `default`: the table's template; `form`: what --format said;
     `quiet`: the field that -q prints, or "" when -q wasn't given."""
-    if quiet and not form.strip() or quiet and form == "table":
+    if quiet and form.strip() in ("", "table"):
         out.write("".join(f"{row[quiet]}\n" for row in rows))
         return
     chosen = (form or "table").strip()

@@ -95,7 +95,9 @@ class Template:
         for node in self._nodes:
             if isinstance(node, _Print):
                 for command in node.pipeline.commands:
-                    names += [operand.path[0] for operand in command if operand.kind == "field" and operand.path]
+                    names += [
+                        operand.path[0] for operand in command if operand.kind == "field" and operand.path
+                    ]
         return names
 
 
@@ -424,10 +426,10 @@ def _printf(form: str, *values: Any) -> str:
             return f"%!{match[2]}(MISSING)"
         value = rest.pop(0)
         if match[2] == "q":
-            return f'%{match[1]}s' % gojson.encode(show(value))
+            return f"%{match[1]}s" % gojson.encode(show(value))
         if match[2] in "vs":
             return f"%{match[1]}s" % show(value)
-        return f"%{match[1]}{match[2]}" % value
+        return str(f"%{match[1]}{match[2]}" % value)
 
     return re.sub(r"%([-+ 0#]*\d*(?:\.\d+)?)([vsdqfgtxX%])", one, form)
 

@@ -89,12 +89,12 @@ def _decimal(value: int, scale: int) -> str:
 
 
 def binary_size(count: int | float) -> str:
-    """"16MiB", "23.54GiB": four digits."""
+    """ "16MiB", "23.54GiB": four digits."""
     return _scaled(float(count), 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"), 4)
 
 
 def decimal_size(count: int | float) -> str:
-    """"1.23MB", "456kB": three digits, as image sizes are shown."""
+    """ "1.23MB", "456kB": three digits, as image sizes are shown."""
     return _scaled(float(count), 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB"), 3)
 
 

@@ -8,7 +8,9 @@ GROUP = Group(
     "Manage Swarm services",
     (
         Entry("create", "Create a new service", "cli.service.create:CREATE"),
-        Entry("inspect", "Display detailed information on one or more services", "cli.service.inspect:INSPECT"),
+        Entry(
+            "inspect", "Display detailed information on one or more services", "cli.service.inspect:INSPECT"
+        ),
         Entry("logs", "Fetch the logs of a service or task", "cli.service.logs:LOGS"),
         Entry("ls", "List services", "cli.service.listing:LS", ("list",)),
         Entry("ps", "List the tasks of one or more services", "cli.service.listing:PS"),

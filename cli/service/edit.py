@@ -89,7 +89,9 @@ def _edit_maps(spec: Spec, container: Spec, flags: Values) -> None:
     spec["Labels"] = _merged(labels, flags.every("label-add"), flags.every("label-rm"))
     for prefix, key in (("container-label", "Labels"), ("sysctl", "Sysctls")):
         if flags.changed(f"{prefix}-add", f"{prefix}-rm"):
-            merged = _merged(container.get(key) or {}, flags.every(f"{prefix}-add"), flags.every(f"{prefix}-rm"))
+            merged = _merged(
+                container.get(key) or {}, flags.every(f"{prefix}-add"), flags.every(f"{prefix}-rm")
+            )
             _set(container, key, merged)
 
 
@@ -123,7 +125,9 @@ def _edit_lists(container: Spec, flags: Values) -> None:
     _edit_hosts(container, flags)
 
 
-def replaced(existing: list[Any], added: list[Any], removed: Iterable[str], ident: Callable[[Any], Any]) -> list[Any]:
+def replaced(
+    existing: list[Any], added: list[Any], removed: Iterable[str], ident: Callable[[Any], Any]
+) -> list[Any]:
     """A list without what's removed, and with what's added in place of its namesakes."""
     gone = set(removed)
     new = {ident(item): item for item in added}
@@ -217,7 +221,10 @@ def _edit_placement(template: Spec, flags: Values) -> None:
     placement = template.get("Placement") or {}
     if flags.changed("constraint-add", "constraint-rm"):
         kept = replaced(
-            placement.get("Constraints") or [], flags.every("constraint-add"), flags.every("constraint-rm"), str
+            placement.get("Constraints") or [],
+            flags.every("constraint-add"),
+            flags.every("constraint-rm"),
+            str,
         )
         _set(placement, "Constraints", sorted(kept))
     if flags.changed("placement-pref-add", "placement-pref-rm"):

@@ -244,7 +244,9 @@ UPDATE_FLAGS = (
     Flag("placement-pref-add", PREFERENCES, "Add a placement preference"),
     Flag("placement-pref-rm", PREFERENCES, "Remove a placement preference"),
     Flag("publish-add", PORTS, "Add or update a published port"),
-    Flag("publish-rm", Kind("port", PORTS.parse, repeated=True), "Remove a published port by its target port"),
+    Flag(
+        "publish-rm", Kind("port", PORTS.parse, repeated=True), "Remove a published port by its target port"
+    ),
     Flag("rollback", BOOL, "Rollback to previous specification"),
     Flag("secret-add", SECRETS, "Add or update a secret on a service"),
     Flag("secret-rm", LIST, "Remove a secret"),

@@ -149,7 +149,7 @@ def _ps(session: Session, flags: Values, names: list[str]) -> int:
 
 def _find(session: Session, names: list[str]) -> tuple[list[str], list[str]]:
     """Ids of the services that have these ids, names, or beginnings of ids."""
-    wanted = {name: True for name in names}
+    wanted = dict.fromkeys(names, True)
     by_id = session.client.get("/services", filters={"id": wanted})
     by_name = session.client.get("/services", filters={"name": wanted})
     found: list[str] = []

@@ -35,7 +35,9 @@ HEALTH_FIELDS = (
 )
 
 
-def service_spec(flags: Values, image: str, arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+def service_spec(
+    flags: Values, image: str, arguments: list[str], environment: Mapping[str, str]
+) -> dict[str, Any]:
     spec: dict[str, Any] = {}
     if flags.text("name"):
         spec["Name"] = flags.text("name")

@@ -25,7 +25,7 @@ def _update(session: Session, flags: Values, names: list[str]) -> int:
     if flags.on("rollback"):
         if flags.changed(*(flag.name for flag in UPDATE_FLAGS if flag.name not in _WITH_ROLLBACK)):
             raise CliError("other flags may not be combined with --rollback")
-        query = {"rollback": "previous"}
+        query["rollback"] = "previous"
     else:
         edit_spec(spec, flags)
         _attach(session, spec["TaskTemplate"], flags)

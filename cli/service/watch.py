@@ -82,7 +82,9 @@ class _Watch:
         left = monitor / _SECOND - self._stable_for()
         if left >= 0:
             seconds = max(1, int(left - 1e-9) + 1)
-            self.display.show(Progress("verify", f"Waiting {seconds} seconds to verify that tasks are stable..."))
+            self.display.show(
+                Progress("verify", f"Waiting {seconds} seconds to verify that tasks are stable...")
+            )
 
     def _read_status(self, status: dict[str, Any]) -> bool:
         """Follow an update's state; True if it ended before we saw the service converge."""

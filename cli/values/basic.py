@@ -157,7 +157,9 @@ def _address(text: str) -> list[str]:
 def _domain(text: str) -> list[str]:
     if text.strip() == ".":
         return ["."]
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?", text):
+    if not re.fullmatch(
+        r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?", text
+    ):
         raise ValueError(f"{text} is not a valid domain")
     return [text]
 
@@ -209,7 +211,8 @@ def node_address(text: str) -> str:
     if not text:
         raise ValueError("a non-empty value is required")
     host, colon, port = text.rpartition(":")
-    if not colon or host.endswith("]") is False and ":" in host:
+    bare_ipv6 = ":" in host and not host.endswith("]")
+    if not colon or bare_ipv6:
         host, port = text, "2377"
     return f"{host or '0.0.0.0'}:{port or '2377'}"
 

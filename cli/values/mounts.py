@@ -9,12 +9,23 @@ from cli.flags import Kind
 from cli.values.basic import boolean, fields, size
 
 _IMPLIED_TRUE = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
-_OPTIONS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions", "image": "ImageOptions"}
+_OPTIONS = {
+    "bind": "BindOptions",
+    "volume": "VolumeOptions",
+    "tmpfs": "TmpfsOptions",
+    "image": "ImageOptions",
+}
 
 
 def mount(text: str) -> list[dict[str, Any]]:
     """The API's mount of one --mount."""
-    found: dict[str, Any] = {"Type": "volume", "Source": "", "Target": "", "ReadOnly": False, "Consistency": ""}
+    found: dict[str, Any] = {
+        "Type": "volume",
+        "Source": "",
+        "Target": "",
+        "ReadOnly": False,
+        "Consistency": "",
+    }
     options: dict[str, dict[str, Any]] = {}
     for key, value, equals in fields(text):
         name = key.lower()
@@ -106,7 +117,7 @@ def _checked(found: dict[str, Any], options: dict[str, dict[str, Any]]) -> dict[
         if other != kind and settings:
             raise ValueError(f"cannot mix '{other}-*' options with mount type '{kind}'")
     result = {key: value for key, value in found.items() if value}
-    if kind in options and options[kind]:
+    if options.get(kind):
         result[_OPTIONS[kind]] = options[kind]
     return result
 

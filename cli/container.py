@@ -1,0 +1,129 @@
+"""`shoal ps` and `shoal container ls`: the containers of this node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cli import clock
+from cli.client import filters_of
+from cli.command import Command, Entry, Group, Session
+from cli.common_flags import FILTERS, LIST_FORMAT, NO_TRUNC
+from cli.flags import Flag, Values
+from cli.output.listing import write_list
+from cli.output.units import SECOND, ago
+from cli.values.basic import BOOL, INT
+from cli.values.images import familiar
+
+GROUP = Group("Manage containers", (Entry("ls", "List containers", "cli.container:LS", ("list", "ps")),))
+_HEADERS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "RunningFor": "CREATED",
+    "Status": "STATUS",
+    "Ports": "PORTS",
+    "Names": "NAMES",
+    "State": "STATE",
+    "Labels": "LABELS",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}
+_TABLE = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+_LONGEST_COMMAND = 20
+
+
+def _ls(session: Session, flags: Values, _: list[str]) -> int:
+    query: dict[str, str] = {}
+    if flags.on("all"):
+        query["all"] = "1"
+    last = 1 if flags.on("latest") else flags["last"]
+    if last is not None and last >= 0:
+        query["limit"] = str(last)
+    filters = filters_of(flags.every("filter"))
+    containers = session.client.get("/containers/json", query, filters)
+    now = clock.now()
+    rows = [_row(container, flags.on("no-trunc"), now) for container in containers]
+    write_list(session.out, rows, _HEADERS, _TABLE, flags.text("format"), "ID" if flags.on("quiet") else "")
+    return 0
+
+
+def _row(container: dict[str, Any], whole: bool, now: int) -> dict[str, str | bool]:
+    command = str(container.get("Command", ""))
+    if not whole and len(command) > _LONGEST_COMMAND:
+        command = command[: _LONGEST_COMMAND - 1] + "…"
+    image = str(container.get("Image") or "<no image>")
+    networks = ((container.get("NetworkSettings") or {}).get("Networks") or {}).keys()
+    mounts = [mount.get("Name") or mount.get("Source", "") for mount in container.get("Mounts") or []]
+    created = int(container.get("Created", 0)) * SECOND
+    return {
+        "ID": container["Id"] if whole else container["Id"][:12],
+        "Image": familiar(image) if "@" in image and not whole else image,
+        "Command": json.dumps(command, ensure_ascii=False),
+        "RunningFor": f"{ago(now - created)} ago",
+        "Status": container.get("Status", ""),
+        "Ports": ports(container.get("Ports") or []),
+        "Names": _names(container.get("Names") or []),
+        "State": container.get("State", ""),
+        "Labels": ",".join(
+            f"{key}={value}" for key, value in sorted((container.get("Labels") or {}).items())
+        ),
+        "Mounts": ",".join(mounts),
+        "Networks": ",".join(sorted(networks)),
+        "LocalVolumes": str(
+            sum(1 for mount in container.get("Mounts") or [] if mount.get("Driver") == "local")
+        ),
+        "CreatedAt": _moment(created),
+        "Size": "0B",
+    }
+
+
+def _names(names: list[str]) -> str:
+    """Own names, not those that links give."""
+    return ",".join(name.removeprefix("/") for name in names if "/" not in name.removeprefix("/"))
+
+
+def _moment(nanoseconds: int) -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(nanoseconds // SECOND, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
+
+
+def ports(found: list[dict[str, Any]]) -> str:
+    shown = []
+    for port in sorted(found, key=lambda port: (port.get("PrivatePort", 0), port.get("PublicPort", 0))):
+        inside = f"{port.get('PrivatePort', 0)}/{port.get('Type', 'tcp')}"
+        if port.get("PublicPort"):
+            address = port.get("IP") or "0.0.0.0"
+            address = f"[{address}]" if ":" in address else address
+            shown.append(f"{address}:{port['PublicPort']}->{inside}")
+        else:
+            shown.append(inside)
+    return ", ".join(shown)
+
+
+LS = Command(
+    "[OPTIONS]",
+    "List containers",
+    _ls,
+    (
+        Flag("all", BOOL, "Show all containers (default shows just running)", short="a"),
+        FILTERS,
+        LIST_FORMAT,
+        Flag(
+            "last",
+            INT,
+            "Show n last created containers (includes all states)",
+            short="n",
+            default=-1,
+            shown="-1",
+        ),
+        Flag("latest", BOOL, "Show the latest created container (includes all states)", short="l"),
+        NO_TRUNC,
+        Flag("quiet", BOOL, "Only display container IDs", short="q"),
+    ),
+    aliases=("list", "ps"),
+)

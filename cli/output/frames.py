@@ -1,0 +1,28 @@
+"""The Engine API's multiplexed streams: frames of an 8-byte head (stream, length) and a payload. Used by logs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+from cli.errors import CliError
+
+STDOUT = 1
+STDERR = 2
+_FAILURE = 3
+_HEAD = struct.Struct(">BxxxL")
+
+
+class _Readable(Protocol):
+    def read(self, amount: int, /) -> bytes: ...
+
+
+def frames(source: _Readable) -> Iterator[tuple[int, bytes]]:
+    """(stream, payload) until the source ends. A stream of kind 3 is the daemon's complaint."""
+    while len(head := source.read(_HEAD.size)) == _HEAD.size:
+        stream, length = _HEAD.unpack(head)
+        payload = source.read(length)
+        if stream == _FAILURE:
+            raise CliError(f"error from daemon in stream: {payload.decode(errors='replace').strip()}")
+        yield stream, payload
