@@ -11,7 +11,8 @@ from cli.command import PROGRAM, Command, Session
 from cli.common_flags import INSPECT_FORMAT
 from cli.errors import CliError
 from cli.flags import Values
-from cli.output.templates import Template, TemplateError
+from cli.output.template_parser import TemplateError
+from cli.output.templates import Template
 from cli.system_text import info_text, version_text
 
 

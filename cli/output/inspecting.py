@@ -8,9 +8,29 @@ from typing import Any
 from cli.command import Session
 from cli.errors import CliError
 from cli.output import gojson
-from cli.output.templates import Template, TemplateError
+from cli.output.template_parser import TemplateError
+from cli.output.templates import Template
 
 Fetch = Callable[[str], Any]
+
+_LISTS = (
+    "Args Command Configs Constraints Env Groups Hosts Mounts Networks Ports Preferences Secrets VirtualIPs"
+)
+_MAPS = "Labels Options Sysctls"
+_NUMBERS = (
+    "MaxAttempts MaxReplicas MemoryBytes NanoCPUs Pids PublishedPort Retries Slot StopGracePeriod TargetPort"
+)
+_SWITCHES = "Leader OpenStdin ReadOnly TTY"
+_TEXTS = "Addr Dir Err Gateway Hostname IPRange Isolation Message Mode Name NodeID Source StopSignal User"
+
+# What the fields are that JSON leaves out when they're empty, as a template would find them in Go's structures.
+ZEROES: dict[str, Any] = {
+    **{name: [] for name in _LISTS.split()},
+    **{name: {} for name in _MAPS.split()},
+    **dict.fromkeys(_NUMBERS.split(), 0),
+    **dict.fromkeys(_SWITCHES.split(), False),
+    **dict.fromkeys(_TEXTS.split(), ""),
+}
 
 
 def inspect(session: Session, names: Sequence[str], fetch: Fetch, form: str = "", escape: bool = True) -> int:
@@ -54,6 +74,6 @@ def _template(form: str) -> Template | None:
     if not form or form == "json":
         return None
     try:
-        return Template(form)
+        return Template(form, ZEROES)
     except TemplateError as error:
         raise CliError(f"template parsing error: {error}", 64) from None

@@ -8,7 +8,8 @@ from typing import TextIO
 from cli.errors import CliError
 from cli.output import gojson
 from cli.output.tables import table
-from cli.output.templates import Template, TemplateError
+from cli.output.template_parser import TemplateError
+from cli.output.templates import Template
 
 Row = Mapping[str, str | bool]
 

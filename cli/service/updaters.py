@@ -125,7 +125,7 @@ class _Replicated:
         if self._done and any(_state(task) != "running" for task in current.values()):
             self._done = False
         running = 0
-        for slot, task in current.items():
+        for slot, task in sorted(current.items()):
             line = self._lines.setdefault(slot, len(self._lines) + 1)
             if not _terminal(str(task.get("DesiredState", ""))) and _state(task) == "running":
                 running += 1
@@ -155,7 +155,7 @@ class _Global:
         if self._done and any(_state(task) != "running" for task in current.values()):
             self._done = False
         running = 0
-        for node, task in current.items():
+        for node, task in sorted(current.items()):
             if node not in active:
                 continue
             if not _terminal(str(task.get("DesiredState", ""))) and _state(task) == "running":
