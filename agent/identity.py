@@ -1,0 +1,79 @@
+"""Who this node is: its key, certificate and ids, in one file that is replaced in one step, so that none is ever half there.
+
+Written by agent/membership.py at init and join and by agent/session.py when the certificate is renewed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent.sealing import write_private
+from common import errors
+
+FILE: Final = "identity.json"
+_MACHINE_FILES: Final = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A member's papers; PEM texts."""
+
+    node_id: str
+    cluster_id: str
+    key: str = field(repr=False)
+    certificate: str  # leaf first, root last
+    root: str
+    machine: str  # hash of the machine that it was issued to
+    advertise_addr: str = ""  # IP; empty: the one that the managers see
+    data_path_addr: str = ""
+    managers: tuple[str, ...] = ()  # host:port of those known when it was issued
+
+
+def load(folder: Path) -> Identity | None:
+    """The identity in `folder`; raises errors.Internal for a file that can't be read as one."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_bytes())
+        return Identity(**{**values, "managers": tuple(values.get("managers", ()))})
+    except (ValueError, TypeError) as exc:
+        raise errors.Internal(f"{path} is damaged: {exc}") from exc
+
+
+def save(folder: Path, identity: Identity) -> None:
+    """Keeps `identity`, readable by root alone."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(folder / FILE, json.dumps(asdict(identity), indent=1).encode())
+
+
+def forget(folder: Path) -> None:
+    """The node belongs to no swarm any more."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""  # not every machine has every one of them
+
+
+def machine_hash() -> str:
+    """A digest that stays with the machine over reboots and reinstalls of Shoal, and differs on another one."""
+    return hashlib.sha256("\n".join(_read(path) for path in _MACHINE_FILES).encode()).hexdigest()
+
+
+def boot_id() -> str:
+    """Differs after every start of the machine's kernel or of its system container."""
+    kernel = _read(_BOOT_ID)
+    try:
+        born = Path("/proc/1/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        born = ""
+    return f"{kernel}/{born}"

@@ -1,0 +1,226 @@
+"""The agent's one stream to a manager: hello, heartbeats, statuses and acknowledgements out; assignments in.
+
+It goes to any manager that is known, and comes back for ever: from 100 ms to 2 s between tries. What arrives is handed to
+agent/applier.py; what is to be told waits in agent/statuses.py until the managers have it. One `Session` is run by
+agent/membership.py for as long as the node is a member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import grpc.aio
+
+from agent.applier import Applier, OutOfChain
+from agent.statuses import StatusQueue
+from common import errors, model, rpc
+from common.model.stubs import DispatcherStub
+
+log = logging.getLogger("session")
+
+BACK_OFF: Final = (0.1, 2.0)
+WELCOME_TIMEOUT: Final = 5.0
+HEARTBEAT: Final = 2.0  # seconds, until a manager says otherwise
+_BATCH: Final = 0.01  # statuses of tasks that change together go together
+
+Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
+Call = grpc.aio.StreamStreamCall[model.AgentMessage, model.ManagerMessage]
+
+
+class Member(Protocol):
+    """What the session asks of the node (agent/membership.py)."""
+
+    def addresses(self) -> list[str]:
+        """host:port of the managers, the best first."""
+
+    async def hello(self, chain: str, fence: model.Fence) -> model.Hello: ...
+
+    async def welcomed(self, welcome: model.Welcome) -> None:
+        """A manager has taken the node in, or sends new managers, keys or a new role."""
+
+    async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
+        """The managers have these statuses for good."""
+
+
+@dataclass(slots=True)
+class Link:
+    """How the session stands, for `info`."""
+
+    connected: bool = False
+    addr: str = ""
+    error: str = ""  # why a manager refuses this node; empty while it is just unreachable
+
+
+class Session:
+    """Keeps the stream up. `link` shows how it stands; `first` is set when a manager has welcomed the node."""
+
+    def __init__(
+        self, member: Member, applier: Applier, statuses: StatusQueue, dial: Dial,
+        back_off: tuple[float, float] = BACK_OFF, rng: random.Random | None = None,
+    ) -> None:  # fmt: skip
+        self.link = Link()
+        self.welcome = asyncio.Event()
+        self._member = member
+        self._applier = applier
+        self._statuses = statuses
+        self._dial = dial
+        self._back_off = back_off
+        self._rng = rng or random.Random()
+        # A new process asks for everything: what is not kept on disk (credentials) is sent again.
+        self._chain = ""
+        self._chain_broke = False
+        self._outgoing: asyncio.Queue[model.AgentMessage] = asyncio.Queue()
+        self._period = HEARTBEAT
+        self._to_send = asyncio.Event()
+        statuses.wake = self._to_send.set
+        applier.acknowledged = self._acknowledge
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        delay = self._back_off[0]
+        turn = 0
+        while True:
+            addresses = self._member.addresses()
+            if not addresses:
+                self.link.error = "no manager of this node's swarm is known"
+                await asyncio.sleep(self._back_off[1])
+                continue
+            addr = addresses[turn % len(addresses)]
+            if await self._one(addr):
+                delay = self._back_off[0]
+            turn += 0 if self._chain_broke else 1
+            await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
+            delay = min(delay * 2, self._back_off[1])
+
+    async def _one(self, addr: str) -> bool:
+        """One connection from its beginning to its end; says whether a manager took the node in."""
+        self.welcome.clear()
+        self._chain_broke = False
+        try:
+            async with self._dial(addr) as channel:
+                await self._talk(channel, addr)
+        except errors.ShoalError as exc:
+            self._ended(addr, exc)
+        except Exception as exc:
+            log.exception("the session with %s failed", addr)
+            self.link.error = f"{type(exc).__name__}: {exc}"
+        taken, self.link.connected = self.link.connected, False
+        return taken
+
+    def _ended(self, addr: str, exc: errors.ShoalError) -> None:
+        if isinstance(exc, OutOfChain):
+            log.warning("%s; asking %s for everything", exc.message, addr)
+            self._chain, self._chain_broke = "", True
+            return
+        away = isinstance(exc, errors.Unavailable | errors.DeadlineExceeded)
+        text = "" if away else exc.message
+        if self.link.connected or text != self.link.error:
+            log.warning("the session with %s ended: %s", addr, exc.message)
+        self.link.error = text
+
+    async def _talk(self, channel: grpc.aio.Channel, addr: str) -> None:
+        call: Call = DispatcherStub(channel).Session()
+        self._outgoing = asyncio.Queue()
+        self._applier.begin()
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [
+                    group.create_task(self._write(call)),
+                    group.create_task(self._beat()),
+                    group.create_task(self._send_statuses()),
+                ]
+                hello = await self._member.hello(self._chain, self._applier.state.fence)
+                self._outgoing.put_nowait(model.AgentMessage(hello=hello))
+                await self._read(call, addr)
+                for helper in helpers:
+                    helper.cancel()
+        except* grpc.aio.AioRpcError as group_error:
+            raise rpc.error_from(_first(group_error, grpc.aio.AioRpcError)) from group_error
+        except* errors.ShoalError as group_error:
+            raise _first(group_error, errors.ShoalError) from group_error
+        finally:
+            call.cancel()
+
+    async def _read(self, call: Call, addr: str) -> None:
+        """Takes in what the manager sends, until it hangs up."""
+        messages = _iterate(call)
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT):
+                first = await anext(messages, None)
+        except TimeoutError as exc:
+            raise errors.DeadlineExceeded(f"{addr} did not answer within {WELCOME_TIMEOUT:.0f} s") from exc
+        if first is None or first.welcome is None:
+            raise errors.Unavailable(f"{addr} hung up without a welcome")
+        await self._take_welcome(first.welcome, addr)
+        async for message in messages:
+            if message.assignments is not None:
+                await self._applier.take(message.assignments)
+                self._chain = self._applier.state.chain
+            elif message.taken is not None:
+                await self._member.committed(self._statuses.taken(message.taken.sequence))
+            elif message.update is not None:
+                await self._member.welcomed(message.update)
+        raise errors.Unavailable(f"{addr} closed the session")
+
+    async def _take_welcome(self, welcome: model.Welcome, addr: str) -> None:
+        await self._member.welcomed(welcome)
+        self._period = welcome.heartbeat_period / 1e9 or HEARTBEAT
+        self.link = Link(connected=True, addr=addr)
+        log.info("session with manager %s", addr)
+        self._statuses.restart()
+        self.welcome.set()
+        if index := self._applier.applied_index:
+            self._acknowledge(index)
+
+    async def _write(self, call: Call) -> None:
+        while True:
+            try:
+                await call.write(await self._outgoing.get())
+            except asyncio.InvalidStateError:
+                return  # the stream has ended; the reader learns why
+
+    async def _beat(self) -> None:
+        await self.welcome.wait()
+        while True:
+            await asyncio.sleep(self._period)
+            self._outgoing.put_nowait(model.AgentMessage(heartbeat=model.Heartbeat()))
+
+    async def _send_statuses(self) -> None:
+        await self.welcome.wait()
+        while True:
+            await self._to_send.wait()
+            await asyncio.sleep(_BATCH)
+            self._to_send.clear()
+            if batch := self._statuses.batch():
+                self._outgoing.put_nowait(model.AgentMessage(statuses=batch))
+
+    def _acknowledge(self, index: int) -> None:
+        """The kernel stands as store index `index` says; told only to a manager that has welcomed the node."""
+        if self.link.connected and self.welcome.is_set():
+            self._outgoing.put_nowait(model.AgentMessage(acknowledge=model.Acknowledge(index)))
+
+    def describe(self, description: model.NodeDescription) -> None:
+        """The node's description has changed."""
+        if self.link.connected:
+            self._outgoing.put_nowait(model.AgentMessage(description=description))
+
+
+def _first(group: BaseExceptionGroup[Any], kind: type[Any]) -> Any:
+    """One exception of `kind` in a group, however deep."""
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            return _first(exc, kind)
+        if isinstance(exc, kind):
+            return exc
+    raise TypeError(f"no {kind.__name__} in the group")
+
+
+async def _iterate(call: Call) -> AsyncIterator[model.ManagerMessage]:
+    async for message in call:
+        yield message

@@ -1,0 +1,175 @@
+"""All tasks of this node: a supervisor for each one assigned, adoption of what runs, and a clean-up of what is nobody's.
+
+agent/applier.py hands in every new state (`update`), agent/daemon.py calls `adopt` once and then `run`. Containers are
+recognised by their labels, so a lost database costs nothing that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from agent.database import TaskRecord
+from agent.runtime.api import ContainerState
+from agent.state import NodeState
+from agent.worker.container import TASK_LABEL
+from agent.worker.supervisor import Supervisor, Wanted
+from agent.worker.tools import Tools
+from common import errors, model
+
+log = logging.getLogger("worker")
+
+S = model.TaskState
+REVIVAL_DELAY: Final = (
+    3.0  # seconds that the managers have, after the machine came up, to say what is still wanted
+)
+_HOST: Final = "host"
+
+
+class Worker:
+    """The node's tasks."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self._supervisors: dict[str, Supervisor] = {}
+        self._idle = asyncio.Event()  # no task is left
+        self._records: dict[str, TaskRecord] = {}
+        self._containers: dict[str, ContainerState] = {}  # by task id, as found at the start
+        self._rebooted = False
+        self._state = NodeState()
+        self._news = asyncio.Event()
+        self._clean_up = False
+        self._ready = asyncio.Event()
+
+    def container_of(self, task_id: str) -> str:
+        """The id of a task's container; empty when it has none."""
+        supervisor = self._supervisors.get(task_id)
+        return supervisor.record.container_id if supervisor else ""
+
+    async def adopt(self, records: Mapping[str, TaskRecord], rebooted: bool) -> None:
+        """Finds what runs here already. `rebooted`: the machine was down since the records were written."""
+        self._rebooted = rebooted
+        self._records = dict(records)
+        self._containers = {
+            state.labels[TASK_LABEL]: state
+            for state in await self.tools.runtime.containers()
+            if TASK_LABEL in state.labels
+        }
+        for record in self._records.values():
+            if not record.acknowledged and record.status.state:
+                self.tools.statuses.put(record.task_id, record.status)
+        if self._containers:
+            log.info("found %d containers of tasks", len(self._containers))
+        self._ready.set()
+        self._news.set()
+
+    def update(self, state: NodeState, complete: bool = False) -> None:
+        """The newest assignments; `complete` when a manager sent all of them, so that anything else is nobody's."""
+        self._state = state
+        self._clean_up = self._clean_up or complete
+        if complete:
+            self.tools.may_revive.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled. The containers stay as they are then."""
+        await self._ready.wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._allow_revival())
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                self._take_in(group)
+                if self._clean_up:
+                    self._clean_up = False
+                    group.create_task(self._remove_strangers(self._state))
+
+    async def stop_all(self) -> None:
+        """The node leaves its swarm: every task ends and is removed. Returns when nothing is left."""
+        self._idle.clear()
+        self.update(NodeState(node_id=self._state.node_id), complete=True)
+        await self._idle.wait()
+
+    async def _allow_revival(self) -> None:
+        """Managers that are reached in time decide which tasks still matter; without any, all do."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.tools.may_revive.wait(), REVIVAL_DELAY)
+        self.tools.may_revive.set()
+
+    def _take_in(self, group: asyncio.TaskGroup) -> None:
+        state = self._state
+        self.tools.node_id = state.node_id
+        for task_id, assignment in state.tasks.items():
+            wanted = Wanted(assignment, host_network=self._is_host(assignment, state))
+            if supervisor := self._supervisors.get(task_id):
+                self._again(supervisor, assignment)
+                supervisor.want(wanted)
+            else:
+                self._begin(group, task_id, wanted)
+        for task_id in self._supervisors.keys() - state.tasks.keys():
+            supervisor = self._supervisors[task_id]
+            supervisor.want(Wanted(model.TaskAssignment(supervisor.task), gone=True))
+        if not self._supervisors:
+            self._idle.set()
+
+    def _is_host(self, assignment: model.TaskAssignment, state: NodeState) -> bool:
+        known = (state.networks.get(a.network_id) for a in assignment.task.networks)
+        return any(n is not None and n.spec.name == _HOST for n in known)
+
+    def _again(self, supervisor: Supervisor, assignment: model.TaskAssignment) -> None:
+        """A manager that shows an older state than was committed was set back: it is told once more."""
+        status = supervisor.record.status
+        if self._clean_up and assignment.task.status.state < status.state:
+            self.tools.statuses.put(assignment.task.id, status)
+
+    def _begin(self, group: asyncio.TaskGroup, task_id: str, wanted: Wanted) -> None:
+        record = self._record(task_id, wanted.assignment.task)
+        lost = self._rebooted and record.status.state in (S.TASK_STARTING, S.TASK_RUNNING)
+        supervisor = Supervisor(self.tools, wanted, record, lost=lost and self._was_there(record))
+        self._supervisors[task_id] = supervisor
+        name = f"task {wanted.assignment.task.name}"
+        group.create_task(self._supervise(task_id, supervisor), name=name)
+
+    def _was_there(self, record: TaskRecord) -> bool:
+        found = self._containers.get(record.task_id)
+        return found is None or not found.pid
+
+    def _record(self, task_id: str, task: model.Task) -> TaskRecord:
+        """What is known of a task: by our memory, else by the managers and the container's label."""
+        record = self._records.pop(task_id, None)
+        if record is None:
+            known = task.status if task.status.state > S.TASK_ASSIGNED else model.TaskStatus()
+            record = TaskRecord(task_id, known.container.container_id if known.container else "", known, True)
+        found = self._containers.get(task_id)
+        if found and not record.container_id:
+            record = TaskRecord(task_id, found.id, record.status, record.acknowledged)
+        return record
+
+    async def _supervise(self, task_id: str, supervisor: Supervisor) -> None:
+        await supervisor.run()
+        self._supervisors.pop(task_id, None)
+        self._containers.pop(task_id, None)
+        self._news.set()
+
+    async def _remove_strangers(self, state: NodeState) -> None:
+        """Containers and records of tasks that nobody knows any more."""
+        mine = {self.container_of(task_id) for task_id in self._supervisors}
+        for found in await self.tools.runtime.containers():
+            task_id = found.labels.get(TASK_LABEL)
+            if task_id is None or found.id in mine or self.container_of(task_id) == found.id:
+                continue
+            log.info("removing container %s: its task %s is not assigned to this node", found.name, task_id)
+            try:
+                await self.tools.runtime.remove(found.id, force=True)
+                if task_id not in self._supervisors:
+                    await self.tools.detached(task_id)
+                    await self.tools.network.detach(task_id)
+            except errors.ShoalError as exc:
+                log.warning("container %s: %s", found.name, exc.message)
+        for task_id in [t for t in self._records if t not in self._supervisors]:
+            del self._records[task_id]
+            self.tools.statuses.drop(task_id)
+            await self.tools.memory.drop_task(task_id)
