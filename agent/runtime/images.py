@@ -72,9 +72,12 @@ class Images:
         return info
 
     async def manifest(self, info: ImageInfo) -> tuple[m.Manifest, m.Configuration]:
-        known = await self._facts(info.target.digest)
+        return await self.manifest_of(info.target.digest)
+
+    async def manifest_of(self, digest: str) -> tuple[m.Manifest, m.Configuration]:
+        known = await self._facts(digest)
         if known is None:
-            raise missing(info.id)
+            raise missing(digest)
         return known.manifest, known.configuration
 
     async def tag(self, source: str, target: str) -> None:

@@ -7,6 +7,7 @@ when it joined. A reference by digest that is here already asks no registry.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.runtime import client as c
 from agent.runtime import manifest as m
@@ -24,15 +25,17 @@ from agent.runtime.content import Content, LayerReport
 from agent.runtime.images import Images
 from agent.runtime.reference import Reference
 from agent.runtime.registry import FoundManifest, Registry
+from common import errors
 
-Spawn = Callable[[Coroutine[object, object, ImageInfo]], "asyncio.Task[ImageInfo]"]
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
 @dataclass(slots=True)
 class _Pull:
     """A pull under way and who listens."""
 
-    task: "asyncio.Task[ImageInfo] | None" = None
+    result: "asyncio.Future[ImageInfo]"
+    task: "asyncio.Task[None] | None" = None
     listeners: list[PullProgress] = field(default_factory=list)
     waiting: int = 0
 
@@ -78,21 +81,32 @@ class Puller:
         """Join the pull of this reference, or begin it. It ends early only when nobody waits any more."""
         ref = reference.parse(text).tagged()
         key = (ref.canonical, auth)
-        pull = self._pulls.setdefault(key, _Pull())
+        pull = self._pulls.get(key)
+        if pull is None:
+            pull = self._pulls[key] = _Pull(asyncio.get_running_loop().create_future())
+            pull.task = self._spawn(self._settle(ref, auth, pull))
+            pull.task.add_done_callback(lambda _task: self._pulls.pop(key, None))
         if progress is not None:
             pull.listeners.append(progress)
-        if pull.task is None:
-            pull.task = self._spawn(self._run(ref, auth, pull.say))
-            pull.task.add_done_callback(lambda _task: self._pulls.pop(key, None))
         pull.waiting += 1
         try:
-            return await asyncio.shield(pull.task)
+            return await asyncio.shield(pull.result)
         finally:
             pull.waiting -= 1
             if progress is not None:
                 pull.listeners.remove(progress)
-            if not pull.waiting:
+            if not pull.waiting and pull.task is not None:
                 pull.task.cancel()  # nothing if it is done
+
+    async def _settle(self, ref: Reference, auth: RegistryAuth | None, pull: _Pull) -> None:
+        """Run a pull for those who wait for it: its failure is theirs."""
+        try:
+            pull.result.set_result(await self._run(ref, auth, pull.say))
+        except (errors.ShoalError, OSError) as error:
+            if pull.waiting:
+                pull.result.set_exception(error)
+        finally:
+            pull.result.cancel()  # nothing if it is settled
 
     async def distribution(self, text: str, auth: RegistryAuth | None) -> Distribution:
         """Ask the registry alone; nothing is kept."""

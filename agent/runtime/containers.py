@@ -1,0 +1,475 @@
+"""The life of containers over containerd: create, start, stop, remove, and knowing how each one ended.
+
+A running container has one supervisor here, a pending wait that outlives restarts of containerd. When the process
+ends it notes the exit on disk, frees the shim and wakes everyone who waits. After a restart of the agent `adopt`
+finds the containers again; nothing about them changes by it.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent.runtime import client as c
+from agent.runtime import facts, signals, spec, users
+from agent.runtime.api import (
+    ContainerConfig,
+    ContainerEvent,
+    ContainerState,
+    ContainerStats,
+    EventKind,
+    ExitStatus,
+    Status,
+)
+from agent.runtime.content import SNAPSHOTTER, Content
+from agent.runtime.events import Events
+from agent.runtime.folder import Folders, Record
+from agent.runtime.images import Images, missing
+from agent.runtime.logs import Logs
+from agent.runtime.manifest import chain_ids
+from common import errors
+from common.clock import Clock
+from common.pb import containerd_pb2 as pb
+
+log = logging.getLogger("runtime")
+
+SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+OPTIONS_TYPE = "containerd.runc.v1.Options"
+SHIM = "io.containerd.runc.v2"
+STARTS_AT_ONCE = 4  # more at once is no faster on the whole, only slower for each
+LOST = 255  # the exit code of a container whose end nobody saw, as Docker gives it
+_KILL_AGAIN_S = 10.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+@dataclass(slots=True)
+class _Live:
+    """One container as it is now."""
+
+    record: Record
+    pid: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    removed: bool = False
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one start or removal at a time
+
+    @property
+    def status(self) -> Status:
+        if self.pid:
+            return Status.RUNNING
+        return Status.STOPPED if self.record.exit is not None else Status.CREATED
+
+
+class Containers:
+    def __init__(
+        self,
+        containerd: c.Containerd,
+        content: Content,
+        images: Images,
+        folders: Folders,
+        logs: Logs,
+        events: Events,
+        clock: Clock,
+        host: spec.HostFacts,
+        binary: str,
+        spawn: Spawn,
+    ) -> None:
+        self._containerd = containerd
+        self._content = content
+        self._images = images
+        self._folders = folders
+        self._logs = logs
+        self._events = events
+        self._clock = clock
+        self._host = host
+        self._binary = binary
+        self._spawn = spawn
+        self._live: dict[str, _Live] = {}
+        self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    # ---- finding them again
+
+    async def adopt(self) -> None:
+        """Take over what is on the node: supervise what runs, note what ended unseen, drop what is half made."""
+        listed = (await self._containerd.call(c.CONTAINER_LIST, pb.Filters())).containers
+        tasks = (await self._containerd.call(c.TASK_LIST, pb.TaskListRequest())).tasks
+        by_id = {task.id: task for task in tasks}
+        for container in listed:
+            record = await asyncio.to_thread(self._folders.load, container.id)
+            if record is None:
+                log.warning("container %s has no record on disk; known by its labels only", container.id[:12])
+                config = ContainerConfig(container.id, container.id[:12], container.image)
+                record = Record(
+                    config=replace(config, labels=dict(container.labels)),
+                    image_id="",
+                    stop_signal="SIGTERM",
+                    created_at=container.created_at.ToNanoseconds(),
+                )
+            await self._adopt_one(_Live(record), by_id.get(container.id))
+        known = {container.id for container in listed}
+        for id in await asyncio.to_thread(self._folders.ids):
+            if id not in known:
+                await asyncio.to_thread(self._folders.remove, id)
+        running = sum(live.status is Status.RUNNING for live in self._live.values())
+        log.info("found %d containers, %d of them running", len(self._live), running)
+
+    async def _adopt_one(self, live: _Live, task: pb.TaskProcess | None) -> None:
+        id = live.record.config.id
+        self._live[id] = live
+        if task is not None and task.status not in (pb.CREATED, pb.UNKNOWN):
+            if task.status != pb.STOPPED:
+                live.record = replace(live.record, exit=None)
+            live.pid = task.pid
+            self._logs.collect(id, self._folders.path(id))
+            self._spawn(self._supervise(live))
+            return
+        if live.record.started_at and live.record.exit is None:
+            live.record = replace(live.record, exit=ExitStatus(LOST, self._clock.now_ns()))
+            await asyncio.to_thread(self._folders.save, live.record)
+        if live.record.exit is not None:
+            live.ended.set()
+
+    def find(self, id: str) -> ContainerState | None:
+        live = self._live.get(id)
+        return self._state(live) if live is not None else None
+
+    def all(self) -> list[ContainerState]:
+        return [self._state(live) for live in self._live.values()]
+
+    def using(self, image_id: str) -> list[str]:
+        return [id for id, live in self._live.items() if live.record.image_id == image_id]
+
+    def record(self, id: str) -> Record:
+        return self._get(id).record
+
+    def is_running(self, id: str) -> bool:
+        live = self._live.get(id)
+        return live is not None and live.pid != 0
+
+    # ---- making them
+
+    async def create(self, config: ContainerConfig) -> None:
+        if config.id in self._live:
+            raise errors.AlreadyExists(f"container {config.id} already exists")
+        info = await self._images.find(config.image)
+        if info is None:
+            raise missing(config.image)
+        signals.parse(config.stop_signal or info.config.stop_signal or "SIGTERM")
+        record = Record(
+            config=config,
+            image_id=info.id,
+            stop_signal=config.stop_signal or info.config.stop_signal or "SIGTERM",
+            created_at=self._clock.now_ns(),
+        )
+        await asyncio.to_thread(facts.check_sources, config.mounts)
+        devices = await asyncio.to_thread(facts.look_up_devices, config.devices)
+        live = _Live(record)
+        self._live[config.id] = live
+        try:
+            async with self._turns, live.changing, self._containerd.lease("create") as lease:
+                mounts = await self._root_file_system(config.id, info.target.digest, lease)
+                user = await asyncio.to_thread(_find_user, config, info.config.user, mounts)
+                files = await asyncio.to_thread(self._folders.prepare, record)
+                runtime_spec = spec.build(config, info.config, user, files, self._host, devices)
+                container = self._container(config, runtime_spec)
+                await c.tolerate(
+                    self._containerd.call(
+                        c.CONTAINER_CREATE, pb.ContainerBox(container=container), lease=lease
+                    ),
+                    errors.AlreadyExists,
+                )
+        except BaseException:
+            del self._live[config.id]
+            await asyncio.shield(self._undo_create(config.id))
+            raise
+        self._tell(EventKind.CREATE, live)
+
+    async def _undo_create(self, id: str) -> None:
+        await c.tolerate(self._containerd.call(c.CONTAINER_DELETE, pb.Id(id=id)), errors.NotFound)
+        await self._content.drop_snapshot(id)
+        await asyncio.to_thread(self._folders.remove, id)
+
+    async def _root_file_system(self, id: str, manifest_digest: str, lease: str) -> Sequence[pb.Mount]:
+        """A writable layer on the image's; unpacks the image again if its snapshots have gone."""
+        await self._content.drop_snapshot(id)  # of an attempt that a crash cut off
+        manifest, configuration = await self._images.manifest_of(manifest_digest)
+        top = chain_ids(configuration.diff_ids)[-1] if configuration.diff_ids else ""
+        try:
+            return await self._content.prepare(id, top, lease)
+        except errors.NotFound:
+            await self._content.unpack(manifest, configuration, lease)
+            return await self._content.prepare(id, top, lease)
+
+    def _container(self, config: ContainerConfig, runtime_spec: Mapping[str, Any]) -> pb.Container:
+        options = pb.RuncOptions(binary_name=self._binary)
+        return pb.Container(
+            id=config.id,
+            labels={"shoal.name": config.name},
+            image=config.image,
+            runtime=pb.Container.Runtime(
+                name=SHIM, options=c.packed(OPTIONS_TYPE, options.SerializeToString())
+            ),
+            spec=c.packed(SPEC_TYPE, json.dumps(runtime_spec).encode()),
+            snapshotter=SNAPSHOTTER,
+            snapshot_key=config.id,
+        )
+
+    # ---- running them
+
+    async def start(self, id: str) -> int:
+        """Run it, again if it has run before; one that runs already is left alone."""
+        live = self._get(id)
+        async with self._turns, live.changing:
+            if live.removed:
+                raise _no_such(id)
+            if live.pid:
+                return live.pid
+            stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
+            created = await self._create_task(live, stdout, stderr)
+            self._logs.collect(id, self._folders.path(id))
+            try:
+                await self._containerd.call(c.TASK_START, pb.TaskKey(container_id=id))
+            except (errors.ShoalError, asyncio.CancelledError) as error:
+                if not await asyncio.shield(self._has_started(id)):
+                    await asyncio.shield(self._delete_task(id))
+                    await self._logs.finish(id)
+                    raise
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+            live.ended.clear()
+            live.pid = created
+            live.record = replace(live.record, started_at=self._clock.now_ns(), exit=None)
+            self._spawn(self._supervise(live))
+            await asyncio.to_thread(self._folders.save, live.record)
+        self._tell(EventKind.START, live)
+        return created
+
+    async def _create_task(self, live: _Live, stdout: str, stderr: str) -> int:
+        """Let the shim set the process up. What an interrupted attempt left is taken over or cleared away."""
+        config = live.record.config
+        request = pb.TaskCreate(
+            container_id=config.id,
+            rootfs=await self._content.mounts(config.id),
+            stdin="",
+            stdout=stdout,
+            stderr="" if config.tty else stderr,
+            terminal=config.tty,
+        )
+        for last in (False, True):
+            try:
+                return (await self._containerd.call(c.TASK_CREATE, request)).pid
+            except errors.AlreadyExists:
+                found = await self._task(config.id)
+                if found is not None and found.status == pb.CREATED:
+                    return found.pid
+                if last:
+                    raise
+                await self._delete_task(config.id)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _task(self, id: str) -> pb.TaskProcess | None:
+        key = pb.TaskKey(container_id=id)
+        found = await c.tolerate(self._containerd.call(c.TASK_GET, key), errors.NotFound)
+        return found.process if found is not None else None
+
+    async def _has_started(self, id: str) -> bool:
+        task = await self._task(id)
+        return task is not None and task.status in (pb.RUNNING, pb.STOPPED, pb.PAUSED)
+
+    async def _delete_task(self, id: str) -> None:
+        kill = pb.TaskKill(container_id=id, signal=9, all=True)
+        gone = (errors.NotFound, errors.FailedPrecondition)
+        await c.tolerate(self._containerd.call(c.TASK_KILL, kill), *gone)
+        await c.tolerate(self._containerd.call(c.TASK_DELETE, pb.TaskKey(container_id=id)), *gone)
+
+    async def _supervise(self, live: _Live) -> None:
+        """Wait for the end, however often containerd restarts meanwhile; note it, tell it, free the shim."""
+        id = live.record.config.id
+        ended = await self._await_exit(id)
+        async with live.changing:
+            live.record = replace(live.record, exit=ended)
+            await asyncio.to_thread(self._folders.save, live.record)
+            live.pid = 0
+            live.ended.set()
+            self._tell(EventKind.EXIT, live)
+            try:
+                await self._delete_task(id)  # waits for its output to be written out
+            except errors.ShoalError as error:  # start and remove clear it away again
+                log.warning("can't delete the ended task of container %s: %s", id[:12], error)
+            await self._logs.finish(id)
+
+    async def _await_exit(self, id: str) -> ExitStatus:
+        key = pb.TaskKey(container_id=id)
+        while True:
+            try:
+                waited = await self._containerd.call(c.TASK_WAIT, key, timeout=None)
+            except errors.NotFound:  # its shim died, and containerd has cleaned up
+                return ExitStatus(137, self._clock.now_ns())
+            except errors.ShoalError as error:  # its shim is dying
+                log.info("waiting for container %s was cut off: %s", id[:12], error)
+                await asyncio.sleep(0.2)
+                continue
+            oom = await self._was_oom_killed(id)
+            return ExitStatus(waited.exit_status, waited.exited_at.ToNanoseconds(), oom)
+
+    async def _was_oom_killed(self, id: str) -> bool:
+        try:
+            return (await self.stats(id)).oom_kills > 0
+        except errors.ShoalError as error:
+            log.debug("no metrics of container %s: %s", id[:12], error)
+            return False
+
+    async def kill(self, id: str, signal: str) -> None:
+        live = self._get(id)
+        number = signals.parse(signal)
+        if not live.pid or not await self._signal(id, number):
+            raise errors.Conflict(f"cannot kill container: {id}: container {id} is not running")
+
+    async def _signal(self, id: str, number: int) -> bool:
+        """False if there is no process to hear it."""
+        request = pb.TaskKill(container_id=id, signal=number)
+        answer = await c.tolerate(
+            self._containerd.call(c.TASK_KILL, request), errors.NotFound, errors.FailedPrecondition
+        )
+        return answer is not None
+
+    async def stop(self, id: str, signal: str, grace_s: float | None) -> ExitStatus:
+        live = self._get(id)
+        if live.pid:
+            await self._signal(id, signals.parse(signal or live.record.stop_signal))
+            grace = live.record.config.stop_grace_ns / 1e9 if grace_s is None else grace_s
+            if not await _within(live.ended, grace):
+                log.info("container %s didn't stop within %g s: killed", live.record.config.name, grace)
+                await self._signal(id, 9)
+                while not await _within(live.ended, _KILL_AGAIN_S):
+                    await self._signal(id, 9)
+        return live.record.exit or ExitStatus(0)
+
+    async def wait(self, id: str) -> ExitStatus:
+        live = self._get(id)
+        await live.ended.wait()
+        if live.record.exit is None:
+            raise _no_such(id)
+        return live.record.exit
+
+    async def remove(self, id: str, force: bool) -> None:
+        live = self._live.get(id)
+        if live is None:
+            return
+        if live.pid and not force:
+            raise errors.Conflict(
+                f"cannot remove container {id}: container is running: stop the container before removing "
+                "or force remove"
+            )
+        if live.pid:
+            await self.stop(id, "SIGKILL", _KILL_AGAIN_S)
+        async with live.changing:
+            if live.removed:
+                return
+            await self._delete_task(id)
+            await c.tolerate(self._containerd.call(c.CONTAINER_DELETE, pb.Id(id=id)), errors.NotFound)
+            await self._content.drop_snapshot(id)
+            await self._logs.drop(id)
+            await asyncio.to_thread(self._folders.remove, id)
+            live.removed = True
+            del self._live[id]
+        live.ended.set()
+        self._tell(EventKind.REMOVE, live)
+
+    # ---- looking into them
+
+    async def stats(self, id: str) -> ContainerStats:
+        answer = await self._containerd.call(c.TASK_METRICS, c.filters([f"id=={id}"]))
+        if not answer.metrics:
+            raise errors.Conflict(f"container {id} is not running")
+        metric = answer.metrics[0]
+        return _stats(metric, self._clock.now_ns())
+
+    async def processes(self, id: str) -> list[int]:
+        answer = await self._containerd.call(c.TASK_PIDS, pb.TaskKey(container_id=id))
+        return [process.pid for process in answer.processes]
+
+    async def resize(self, id: str, width: int, height: int) -> None:
+        await self._containerd.call(c.TASK_RESIZE, pb.TaskResize(container_id=id, width=width, height=height))
+
+    def _get(self, id: str) -> _Live:
+        live = self._live.get(id)
+        if live is None:
+            raise _no_such(id)
+        return live
+
+    def _state(self, live: _Live) -> ContainerState:
+        record = live.record
+        return ContainerState(
+            id=record.config.id,
+            name=record.config.name,
+            image=record.config.image,
+            labels=record.config.labels,
+            status=live.status,
+            pid=live.pid,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            exit=record.exit if not live.pid else None,
+            config=record.config,
+        )
+
+    def _tell(self, kind: EventKind, live: _Live) -> None:
+        at = self._clock.now_ns()
+        self._events.publish(ContainerEvent(kind, live.record.config.id, at, live.pid, live.record.exit))
+
+
+def _find_user(config: ContainerConfig, image_user: str, mounts: Sequence[pb.Mount]) -> users.User:
+    """Blocking: reads the image's account files."""
+    root = mounts[0]
+    folders = users.layer_folders(root.type, root.source, root.options)
+    return users.lookup(
+        config.user or image_user,
+        config.groups,
+        users.read_image_file(folders, "etc/passwd"),
+        users.read_image_file(folders, "etc/group"),
+    )
+
+
+def _stats(metric: pb.Metric, at: int) -> ContainerStats:
+    """Either cgroup version's figures in one shape; memory without the cache that can be dropped at once."""
+    if metric.data.type_url.endswith("v2.Metrics"):
+        two = pb.CgroupV2.FromString(metric.data.value)
+        return ContainerStats(
+            at=at,
+            cpu_total_ns=two.cpu.usage_usec * 1000,
+            cpu_user_ns=two.cpu.user_usec * 1000,
+            cpu_kernel_ns=two.cpu.system_usec * 1000,
+            memory_usage=max(two.memory.usage - two.memory.inactive_file, 0),
+            memory_cache=two.memory.file,
+            memory_limit=two.memory.usage_limit,
+            pids=two.pids.current,
+            pids_limit=two.pids.limit,
+            oom_kills=two.memory_events.oom_kill,
+        )
+    one = pb.CgroupV1.FromString(metric.data.value)
+    return ContainerStats(
+        at=at,
+        cpu_total_ns=one.cpu.usage.total,
+        cpu_user_ns=one.cpu.usage.user,
+        cpu_kernel_ns=one.cpu.usage.kernel,
+        memory_usage=max(one.memory.usage.usage - one.memory.total_inactive_file, 0),
+        memory_cache=one.memory.cache,
+        memory_limit=one.memory.usage.limit,
+        pids=one.pids.current,
+        pids_limit=one.pids.limit,
+        oom_kills=one.memory_oom_control.oom_kill,
+    )
+
+
+def _no_such(id: str) -> errors.NotFound:
+    return errors.NotFound(f"No such container: {id}")
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

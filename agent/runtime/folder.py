@@ -1,0 +1,156 @@
+"""A container's own folder on the node: its record, its /etc files and its logs. Blocking, small, called in threads.
+
+The record outlives containerd and the agent: from it a restarted agent knows settings, start and exit of every
+container. Files are replaced whole, so that a reader sees the old or the new one.
+"""
+
+import ipaddress
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from agent.runtime.api import ContainerConfig, Device, ExitStatus, Mount, Ulimit
+from agent.runtime.spec import Files, hostname
+from common.errors import InvalidArgument
+
+_RECORD = "config.json"
+_LOCALHOST = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a container beyond what containerd keeps."""
+
+    config: ContainerConfig
+    image_id: str
+    stop_signal: str
+    created_at: int
+    started_at: int = 0
+    exit: ExitStatus | None = None
+
+
+class Folders:
+    """All containers' folders, below one root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, id: str) -> Path:
+        return self._root / id
+
+    def prepare(self, record: Record) -> Files:
+        """Make the folder with the record and the three files that are mounted into /etc."""
+        folder = self.path(record.config.id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.save(record)
+        # Any user in the container reads these; the folder itself stays root's.
+        texts = {
+            "hosts": hosts_text(record.config),
+            "hostname": hostname(record.config) + "\n",
+            "resolv.conf": resolv_text(record.config),
+        }
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o644)
+        return Files(str(folder / "hosts"), str(folder / "hostname"), str(folder / "resolv.conf"))
+
+    def save(self, record: Record) -> None:
+        target = self.path(record.config.id) / _RECORD
+        fresh = target.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(asdict(record)))
+        fresh.replace(target)
+
+    def load(self, id: str) -> Record | None:
+        """None where there is no record, or none that can be read."""
+        try:
+            return record_from(json.loads((self.path(id) / _RECORD).read_text()))
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None
+
+    def ids(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._root))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, id: str) -> None:
+        if self.path(id).exists():
+            shutil.rmtree(self.path(id))
+
+
+def hosts_text(config: ContainerConfig) -> str:
+    """/etc/hosts: the local names, the user's lines, the container's own name at its addresses."""
+    lines = [_LOCALHOST]
+    for line in config.extra_hosts:
+        lines.append(_extra_host(line) + "\n")
+    name = hostname(config)
+    names = f"{name}.{config.domainname} {name}" if config.domainname else name
+    lines += [f"{address}\t{names}\n" for address in config.addresses]
+    return "".join(lines)
+
+
+def _extra_host(line: str) -> str:
+    """Swarm's "ADDRESS NAME…", or the command line's "NAME:ADDRESS"."""
+    first, *names = line.split()
+    if names and _is_address(first):
+        return "\t".join((first, " ".join(names)))
+    name, colon, address = line.partition(":")
+    if colon and _is_address(address.strip("[] ")):
+        return f"{address.strip('[] ')}\t{name}"
+    raise InvalidArgument(f"bad format for add-host: {line!r}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def resolv_text(config: ContainerConfig) -> str:
+    lines = [f"nameserver {address}" for address in config.dns_nameservers]
+    if config.dns_search:
+        lines.append("search " + " ".join(config.dns_search))
+    if config.dns_options:
+        lines.append("options " + " ".join(config.dns_options))
+    return "\n".join(lines) + "\n"
+
+
+def record_from(data: Mapping[str, Any]) -> Record:
+    """The reverse of `dataclasses.asdict` after JSON."""
+    exit = data["exit"]
+    return Record(
+        config=_config_from(data["config"]),
+        image_id=data["image_id"],
+        stop_signal=data["stop_signal"],
+        created_at=data["created_at"],
+        started_at=data["started_at"],
+        exit=ExitStatus(**exit) if exit is not None else None,
+    )
+
+
+def _config_from(data: Mapping[str, Any]) -> ContainerConfig:
+    known = {field.name for field in fields(ContainerConfig)}  # another version may have written more
+    plain: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known
+    }
+    config = ContainerConfig(**plain)
+    return replace(
+        config,
+        mounts=tuple(Mount(**{**item, "options": tuple(item["options"])}) for item in data["mounts"]),
+        devices=tuple(Device(**item) for item in data["devices"]),
+        ulimits=tuple(Ulimit(**item) for item in data["ulimits"]),
+    )

@@ -1,0 +1,182 @@
+"""The containers' output: taken from the shim's files as it comes, kept with times, read back and followed.
+
+The kernel says which files grew; at most every 50 ms one thread takes the new lines of those. Called by the
+containers' life (collect, finish, drop) and by whoever reads logs.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.runtime import logfile
+from agent.runtime.api import LogEntry
+from agent.runtime.inotify import Inotify
+
+log = logging.getLogger("runtime")
+
+PACE_S = 0.05
+
+
+@dataclass(slots=True)
+class _Source:
+    """One container whose output is being taken."""
+
+    writer: logfile.LogWriter
+    watches: tuple[int, ...] = ()
+    grown: asyncio.Event = field(default_factory=asyncio.Event)  # replaced at every growth
+
+
+class Logs:
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "logs")
+        self._inotify = Inotify()
+        self._sources: dict[str, _Source] = {}
+        self._by_watch: dict[int, str] = {}
+        self._dirty: set[str] = set()
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """For ever: take what the kernel says has grown."""
+        loop = asyncio.get_running_loop()
+        while True:
+            loop.add_reader(self._inotify.fd, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                # A busy container would wake the loop at every line; it is looked at again after the pause.
+                loop.remove_reader(self._inotify.fd)
+            self._wake.clear()
+            self._note_changes()
+            dirty, self._dirty = self._dirty, set()
+            for id in await self._take(dirty):
+                self._dirty.add(id)
+                self._wake.set()
+            await asyncio.sleep(PACE_S)
+
+    async def close(self) -> None:
+        """Stop taking; what isn't taken stays in the shim's files for the next agent."""
+        await asyncio.to_thread(self._thread.shutdown)
+        for source in self._sources.values():
+            source.writer.close()
+        self._sources.clear()
+        self._inotify.close()
+
+    def prepare(self, folder: Path) -> tuple[str, str]:
+        """Blocking: the two files for a container's process to write to."""
+        return logfile.prepare(folder)
+
+    def collect(self, id: str, folder: Path) -> None:
+        """Begin, or go on, to take a container's output."""
+        if id in self._sources:
+            return
+        try:
+            logfile.prepare(folder)
+            writer = logfile.LogWriter.open(folder)
+        except OSError as error:
+            log.error("can't keep the output of container %s: %s", id[:12], error)
+            return
+        watches = tuple(self._inotify.watch(str(spool.path)) for spool in writer.spools)
+        self._sources[id] = _Source(writer, watches)
+        self._by_watch.update(dict.fromkeys(watches, id))
+        self._dirty.add(id)
+        self._wake.set()
+
+    async def finish(self, id: str) -> None:
+        """The process has ended: take the rest, then stop."""
+        source = self._sources.get(id)
+        if source is None:
+            return
+        self._unwatch(source)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, _take_rest, source.writer)
+        self._sources.pop(id, None)  # only now: whoever follows reads on until then
+        source.grown.set()
+
+    async def drop(self, id: str) -> None:
+        """The container goes, with its output."""
+        source = self._sources.pop(id, None)
+        if source is not None:
+            self._unwatch(source)
+            await asyncio.get_running_loop().run_in_executor(self._thread, source.writer.close)
+            source.grown.set()
+
+    async def read(
+        self, id: str, folder: Path, follow: bool, tail: int, since: int, until: int
+    ) -> AsyncIterator[LogEntry]:
+        """Kept lines, then the new ones for as long as the container runs."""
+        if id in self._sources:
+            await self._take({id})
+        cursor = logfile.Cursor()
+        last: deque[LogEntry] = deque(maxlen=tail if tail >= 0 else None)
+        keep = tail >= 0
+        while True:
+            source = self._sources.get(id)
+            grown = source.grown if source is not None else None
+            entries, cursor, at_end = await asyncio.to_thread(logfile.read, folder, cursor)
+            for entry in entries:
+                if until and entry.at > until:
+                    return
+                if entry.at < since:
+                    continue
+                if keep:
+                    last.append(entry)
+                else:
+                    yield entry
+            if not at_end:
+                continue
+            for entry in last:
+                yield entry
+            last.clear()
+            keep = False
+            if not follow or grown is None:
+                return
+            await grown.wait()
+
+    async def _take(self, ids: Iterable[str]) -> list[str]:
+        """Take the new lines of some containers; answers with those that have more."""
+        wanted = [(id, self._sources[id]) for id in ids if id in self._sources]
+        if not wanted:
+            return []
+        loop = asyncio.get_running_loop()
+        more = await loop.run_in_executor(self._thread, _take_all, [s.writer for _, s in wanted])
+        for _, source in wanted:
+            grown, source.grown = source.grown, asyncio.Event()
+            grown.set()
+        return [id for (id, _), again in zip(wanted, more, strict=True) if again]
+
+    def _note_changes(self) -> None:
+        changed = self._inotify.changed()
+        if changed is None:
+            self._dirty.update(self._sources)
+        else:
+            self._dirty.update(self._by_watch[n] for n in changed if n in self._by_watch)
+
+    def _unwatch(self, source: _Source) -> None:
+        for number in source.watches:
+            self._inotify.unwatch(number)
+            self._by_watch.pop(number, None)
+
+
+def _take_all(writers: Iterable[logfile.LogWriter]) -> list[bool]:
+    return [_take(writer) for writer in writers]
+
+
+def _take(writer: logfile.LogWriter) -> bool:
+    try:
+        return writer.take()
+    except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+        log.warning("can't take the output of container %s: %s", writer.folder.name[:12], error)
+        return False
+
+
+def _take_rest(writer: logfile.LogWriter) -> None:
+    try:
+        while writer.take(flush=True):
+            pass
+    except (OSError, ValueError) as error:
+        log.warning("can't take the last output of container %s: %s", writer.folder.name[:12], error)
+    writer.close()

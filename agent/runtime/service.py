@@ -1,0 +1,222 @@
+"""The runtime of a node over containerd: the one object that worker and engine hold. Assembles the parts.
+
+Made by the agent's daemon, which starts it and at last closes it. Nothing of it stops containers.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.runtime import archive, facts, process
+from agent.runtime import client as c
+from agent.runtime.api import (
+    ContainerConfig,
+    ContainerEvent,
+    ContainerState,
+    ContainerStats,
+    Distribution,
+    ExecConfig,
+    ExecSession,
+    ExitStatus,
+    ImageInfo,
+    LogEntry,
+    PullProgress,
+    RegistryAuth,
+    RemovedImage,
+)
+from agent.runtime.containers import Containers
+from agent.runtime.content import Content
+from agent.runtime.events import Events
+from agent.runtime.folder import Folders
+from agent.runtime.images import Images
+from agent.runtime.logs import Logs
+from agent.runtime.manifest import node_platform
+from agent.runtime.pull import Puller
+from agent.runtime.registry import Registry, RegistrySettings
+from common import errors
+from common.clock import Clock, SystemClock
+from common.pb import containerd_pb2 as pb
+
+log = logging.getLogger("runtime")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """`folder` holds containers and scratch files; `oci_runtime` is runc, crun or auto."""
+
+    folder: Path
+    socket: str = "/run/containerd/containerd.sock"
+    namespace: str = "shoal"
+    oci_runtime: str = "runc"
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+
+
+class ContainerdRuntime:
+    """`agent.runtime.api.Runtime` over containerd."""
+
+    def __init__(self, settings: RuntimeSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._platform = node_platform(os.uname().machine)
+        self._containerd = c.Containerd(settings.socket, settings.namespace)
+        self._registry = Registry(settings.registry)
+        self._content = Content(self._containerd)
+        self._images = Images(self._containerd, self._content)
+        self._events = Events(self._clock)
+        self._logs = Logs()
+        self._folders = Folders(settings.folder / "containers")
+        self._puller = Puller(
+            self._containerd, self._content, self._images, self._registry, self._platform, self._spawn
+        )
+        self._group: asyncio.TaskGroup | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._children: set[asyncio.Task[Any]] = set()
+        self._ready = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._containers: Containers
+
+    # ---- life
+
+    async def start(self) -> None:
+        scratch = self._settings.folder / "scratch"
+        await asyncio.to_thread(os.makedirs, scratch, 0o700, True)
+        host = await asyncio.to_thread(facts.gather)
+        binary = await asyncio.to_thread(facts.choose_binary, self._settings.oci_runtime)
+        self._containers = Containers(
+            self._containerd, self._content, self._images, self._folders, self._logs, self._events,
+            self._clock, host, binary, self._spawn,
+        )  # fmt: skip
+        self._main = asyncio.create_task(self._run(), name="runtime")
+        await self._ready.wait()
+        version = await self._containerd.call(c.VERSION, c.Empty(), timeout=None)
+        namespace = pb.NamespaceBox(namespace=pb.Namespace(name=self._settings.namespace))
+        await c.tolerate(self._containerd.call(c.NAMESPACE_CREATE, namespace), errors.AlreadyExists)
+        await self._containers.adopt()
+        log.info("containerd %s with %s, cgroup v%d", version.version, binary, host.cgroup_version)
+
+    async def close(self) -> None:
+        self._closing.set()
+        if self._main is not None:
+            await asyncio.gather(self._main, return_exceptions=False)
+        await self._logs.close()
+        await self._registry.close()
+        await self._containerd.close()
+
+    async def failed(self) -> None:
+        """Returns, or raises, when the runtime's own loops end: the daemon ends with them."""
+        if self._main is not None:
+            await asyncio.shield(self._main)
+
+    async def _run(self) -> None:
+        """The parent of every task of the runtime."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            loops = (
+                group.create_task(self._logs.run(), name="logs"),
+                group.create_task(self._events.follow_containerd(self._containerd), name="containerd events"),
+            )
+            self._ready.set()
+            await self._closing.wait()
+            for task in loops:
+                task.cancel()
+            for task in list(self._children):
+                task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        if self._group is None:
+            work.close()
+            raise errors.Unavailable("the container runtime has not been started")
+        task = self._group.create_task(work)
+        self._children.add(task)
+        task.add_done_callback(self._children.discard)
+        return task
+
+    # ---- images
+
+    async def pull(
+        self, ref: str, auth: RegistryAuth | None = None, progress: PullProgress | None = None
+    ) -> ImageInfo:
+        return await self._puller.pull(ref, auth, progress)
+
+    async def image(self, ref: str) -> ImageInfo | None:
+        return await self._images.find(ref)
+
+    async def images(self) -> list[ImageInfo]:
+        return await self._images.all()
+
+    async def load(self, stream: AsyncIterable[bytes], progress: PullProgress | None = None) -> list[str]:
+        return await archive.load(
+            stream, self._settings.folder / "scratch", self._containerd, self._content, self._images,
+            self._platform, progress,
+        )  # fmt: skip
+
+    async def tag_image(self, source: str, target: str) -> None:
+        await self._images.tag(source, target)
+
+    async def remove_image(self, ref: str, force: bool = False) -> list[RemovedImage]:
+        info = await self._images.get(ref)
+        return await self._images.remove(ref, force, self._containers.using(info.id))
+
+    async def distribution(self, ref: str, auth: RegistryAuth | None = None) -> Distribution:
+        return await self._puller.distribution(ref, auth)
+
+    # ---- containers
+
+    async def create(self, config: ContainerConfig) -> None:
+        await self._containers.create(config)
+
+    async def start_container(self, id: str) -> int:
+        return await self._containers.start(id)
+
+    async def kill(self, id: str, signal: str = "SIGKILL") -> None:
+        await self._containers.kill(id, signal)
+
+    async def stop(self, id: str, signal: str = "", grace_s: float | None = None) -> ExitStatus:
+        return await self._containers.stop(id, signal, grace_s)
+
+    async def remove(self, id: str, force: bool = False) -> None:
+        await self._containers.remove(id, force)
+
+    async def wait(self, id: str) -> ExitStatus:
+        return await self._containers.wait(id)
+
+    async def containers(self) -> list[ContainerState]:
+        return self._containers.all()
+
+    async def container(self, id: str) -> ContainerState | None:
+        return self._containers.find(id)
+
+    async def exec(self, id: str, process_config: ExecConfig) -> ExecSession:
+        state = self._containers.find(id)
+        if state is None:
+            raise errors.NotFound(f"No such container: {id}")
+        if not state.pid:
+            raise errors.Conflict(f"container {id} is not running")
+        root = f"/proc/{state.pid}/root"
+        return await process.begin(self._containerd, id, self._folders.path(id), root, process_config)
+
+    async def resize(self, id: str, width: int, height: int) -> None:
+        await self._containers.resize(id, width, height)
+
+    async def stats(self, id: str) -> ContainerStats:
+        return await self._containers.stats(id)
+
+    async def processes(self, id: str) -> Sequence[int]:
+        return await self._containers.processes(id)
+
+    def watch(self) -> AsyncIterator[ContainerEvent]:
+        return self._events.watch()
+
+    def logs(
+        self, id: str, *, follow: bool = False, tail: int = -1, since: int = 0, until: int = 0
+    ) -> AsyncIterator[LogEntry]:
+        return self._logs.read(id, self._folders.path(id), follow, tail, since, until)
+
+    def folder(self, id: str) -> str:
+        return str(self._folders.path(id))
