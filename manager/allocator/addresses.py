@@ -1,0 +1,159 @@
+"""Addresses of one pass: who holds which, next-fit, and a rest for those that are released. Pure; used by reconcile.py.
+
+Holders are read from the store at each pass, so there is nothing to drift: gateways, VIPs, tasks, nodes' ingress
+addresses, and addresses that rest. A released address is given again only when every node that takes part has
+acknowledged its release and REST has passed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from common import model
+from manager import lifecycle
+from manager.allocator.subnets import AllocationError, configs_of, parse
+from manager.plan import Plan
+from manager.store.view import THIS_INDEX, ReadView
+
+REST: Final = 60 * lifecycle.SECOND
+
+
+@dataclass(slots=True)
+class Pool:
+    """The addresses of one network."""
+
+    network: model.Network
+    ranges: list[range]
+    prefix: int
+    used: set[int] = field(default_factory=set)
+
+    def take(self) -> str:
+        """The next free address, with prefix length; raises AllocationError."""
+        last = int(ipaddress.IPv4Address(self.network.last_address)) if self.network.last_address else -1
+        number = self._after(last)
+        if number is None:
+            raise AllocationError(f"no available IPv4 addresses on network {self.network.spec.name}")
+        self.used.add(number)
+        address = str(ipaddress.IPv4Address(number))
+        self.network = replace(self.network, last_address=address)
+        return f"{address}/{self.prefix}"
+
+    def _after(self, last: int) -> int | None:
+        """The first free number after `last`, or from the beginning."""
+        ahead = (n for numbers in self.ranges for n in numbers if n > last and n not in self.used)
+        return next(ahead, None) or next(
+            (n for numbers in self.ranges for n in numbers if n not in self.used), None
+        )
+
+    def release(self, address: str, now: int) -> None:
+        """Lets an address rest."""
+        plain = address.partition("/")[0]
+        if any(hold.addr == plain for hold in self.network.held):
+            return
+        hold = model.AddressHold(addr=plain, index=THIS_INDEX, until=now + REST)
+        self.network = replace(self.network, held=(*self.network.held, hold))
+
+
+def pool_of(network: model.Network) -> Pool | None:
+    """An empty pool for a network that has its subnet; None for one without."""
+    ranges: list[range] = []
+    used: set[int] = set()
+    prefix = 0
+    for config in configs_of(network):
+        subnet = parse(config.subnet) if config.subnet else None
+        if subnet is None:
+            continue
+        prefix = prefix or subnet.prefixlen
+        inner = parse(config.range) if config.range else None
+        bounds = inner if inner is not None and inner.subnet_of(subnet) else subnet
+        low, high = int(bounds.network_address), int(bounds.broadcast_address)
+        used.update((int(subnet.network_address), int(subnet.broadcast_address)))
+        if config.gateway:
+            used.add(_number(config.gateway))
+        ranges.append(range(low, high + 1))
+    return Pool(network, ranges, prefix, used) if ranges else None
+
+
+def _number(address: str) -> int:
+    return int(ipaddress.IPv4Address(address.partition("/")[0]))
+
+
+class Pools:
+    """The pools of one pass, filled from the view when the first address is asked for."""
+
+    def __init__(self, view: ReadView, plan: Plan) -> None:
+        self._view = view
+        self._plan = plan
+        self._pools: dict[str, Pool] | None = None
+        self._journal: list[tuple[Pool, model.Network, int | None]] = []
+
+    def get(self, network_id: str) -> Pool | None:
+        """The pool of a network that has a subnet."""
+        if self._pools is None:
+            self._pools = self._fill()
+        return self._pools.get(network_id)
+
+    def adopt(self, network: model.Network) -> None:
+        """A network that has been given its subnet in this pass."""
+        if self._pools is not None and (pool := pool_of(network)) is not None:
+            self._pools[network.id] = pool
+
+    def take(self, pool: Pool) -> str:
+        """The next free address of a pool; see Pool.take."""
+        before = pool.network
+        address = pool.take()
+        self._journal.append((pool, before, _number(address)))
+        return address
+
+    def release(self, pool: Pool, address: str, now: int) -> None:
+        """Lets an address rest; see Pool.release."""
+        self._journal.append((pool, pool.network, None))
+        pool.release(address, now)
+
+    def mark(self) -> int:
+        """A point to which `undo` may return."""
+        return len(self._journal)
+
+    def undo(self, mark: int) -> None:
+        """Takes back everything since `mark`."""
+        while len(self._journal) > mark:
+            pool, network, number = self._journal.pop()
+            pool.network = network
+            if number is not None:
+                pool.used.discard(number)
+
+    def finish(self) -> None:
+        """Puts the networks whose pools have changed into the plan."""
+        for pool in (self._pools or {}).values():
+            if pool.network is not self._known(pool.network.id):
+                self._plan.put(pool.network)
+
+    def _known(self, network_id: str) -> model.Network | None:
+        planned = self._plan.changes.get(("Network", network_id))
+        return planned if isinstance(planned, model.Network) else self._view.networks.get(network_id)
+
+    def _fill(self) -> dict[str, Pool]:
+        pools: dict[str, Pool] = {}
+        for stored in self._view.networks.all():
+            network = self._known(stored.id) or stored
+            if (pool := pool_of(network)) is not None:
+                pool.used.update(_number(hold.addr) for hold in network.held)
+                pools[network.id] = pool
+        for network_id, address in holders(self._view):
+            if network_id in pools:
+                pools[network_id].used.add(_number(address))
+        return pools
+
+
+def holders(view: ReadView) -> list[tuple[str, str]]:
+    """(network id, address) of everything that holds one, but for gateways and resting ones."""
+    found: list[tuple[str, str]] = []
+    for service in view.services.all():
+        found.extend((vip.network_id, vip.addr) for vip in service.endpoint.virtual_ips if vip.addr)
+    for task in view.tasks.all():
+        found.extend((a.network_id, address) for a in task.networks for address in a.addresses)
+    for node in view.nodes.all():
+        found.extend((a.network_id, address) for a in node.attachments for address in a.addresses)
+    return found
