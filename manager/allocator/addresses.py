@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 from common import model
@@ -42,10 +43,9 @@ class Pool:
 
     def _after(self, last: int) -> int | None:
         """The first free number after `last`, or from the beginning."""
-        ahead = (n for numbers in self.ranges for n in numbers if n > last and n not in self.used)
-        return next(ahead, None) or next(
-            (n for numbers in self.ranges for n in numbers if n not in self.used), None
-        )
+        ahead = chain.from_iterable(range(max(r.start, last + 1), r.stop) for r in self.ranges)
+        around = chain(ahead, chain.from_iterable(self.ranges))
+        return next((n for n in around if n not in self.used), None)
 
     def release(self, address: str, now: int) -> None:
         """Lets an address rest."""

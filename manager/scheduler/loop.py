@@ -1,0 +1,13 @@
+"""The scheduler's shell; started by manager/leader.py for a leader's term."""
+
+from __future__ import annotations
+
+from common.clock import Clock
+from manager import loop
+from manager.scheduler.reconcile import Scheduler
+from manager.store.store import Store
+
+
+async def run(store: Store, clock: Clock) -> None:
+    """Runs until it is cancelled."""
+    await loop.run(Scheduler(), store, clock)
