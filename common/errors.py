@@ -55,6 +55,10 @@ class Conflict(ShoalError):
     code = "Aborted"
     status = 409
 
+    def described(self) -> str:
+        """The daemon's own words: no code in front."""
+        return self.message
+
 
 class PermissionDenied(ShoalError):
     code = "PermissionDenied"

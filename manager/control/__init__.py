@@ -1,0 +1,1 @@
+"""The cluster's API: validation with Docker's texts, and the Control service over the store."""
