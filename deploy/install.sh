@@ -14,7 +14,7 @@ set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 prefix=/opt/shoal
-unit_dir=/etc/systemd/system
+unit_dir=/usr/local/lib/systemd/system
 units="shoal-agent.service shoal-agent.socket shoal-manager.service shoal-manager.socket"
 packages="containerd runc nftables libnftables1 iproute2 python3 python3-venv ca-certificates"
 wheel='' wheels='' lock='' uninstall='' purge='' changed=''

@@ -151,9 +151,6 @@ def _start_supervisor() -> None:
     RUN.mkdir(mode=0o700)
     argv = ["unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private"]
     argv += [sys.executable, str(LAB_CODE / "supervisor.py")]
-    if Path("/run/systemd/system").is_dir():
-        # Out of the reach of the session that started it.
-        argv = ["systemd-run", "--quiet", "--scope", "--collect", f"--unit={RUN.name}", *argv]
     with SUPERVISOR_LOG.open("w") as output:
         outer = subprocess.Popen(
             argv,
@@ -193,7 +190,7 @@ def _wait_ready(machine: Machine) -> str:
     say(f"{machine.name} {machine.address} is up ({time.monotonic() - began:.1f} s)")
     if not bad:
         return ""
-    lines = _inside(machine, "journalctl", "--no-pager", "-o", "short-precise", "-n", "15", *_units(bad))
+    lines = _inside(machine, "journalctl", "--no-pager", "-b", "-o", "short-precise", "-n", "15", *_units(bad))
     text = f"{machine.name}: failed: {', '.join(bad)}\n{lines}"
     return text
 

@@ -1,31 +1,39 @@
-#!/usr/bin/env bash
-# Installs on this host, from Debian's packages, whatever the lab, the tests and the build need and lack.
-# Nothing that comes with them is left running: their services are masked until the next boot of the host.
-set -euo pipefail
+#!/bin/sh
+# Installs what the host of a lab needs and lacks. Called by `make` and by demo.sh; quick when all is there.
+set -eu
 
-declare -A provides=(
-    [systemd-nspawn]=systemd-container [mmdebstrap]=mmdebstrap [docker-registry]=docker-registry
-    [nft]=nftables [ip]=iproute2 [nsenter]=util-linux [containerd]=containerd [runc]=runc [docker]=docker.io
-    [curl]=curl [dpkg-deb]=dpkg
-)
-missing=()
-for tool in "${!provides[@]}"; do
-    command -v "$tool" >/dev/null || missing+=("${provides[$tool]}")
-done
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-ldconfig -p | grep -q 'libnftables\.so\.1' || missing+=(libnftables1)
-[ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
-[ ${#missing[@]} -gt 0 ] || exit 0
+missing=''
+# need COMMAND PACKAGE: the command tells whether the package is needed, so that other sources of it count too.
+need() {
+    command -v "$1" >/dev/null || missing="$missing $2"
+}
 
-[ "$(id -u)" = 0 ] || { echo "run as root, or install: ${missing[*]}" >&2; exit 1; }
-echo "installing: ${missing[*]}" >&2
-if [ -d /run/systemd/system ]; then
-    systemctl mask --quiet --runtime docker.service docker.socket docker-registry.service containerd.service
-fi
+need systemd-nspawn systemd-container
+need mmdebstrap mmdebstrap
+need docker-registry docker-registry
+need docker docker.io
+need nft nftables
+need ip iproute2
+need curl curl
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3 python3-venv"
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+[ -n "$missing" ] || exit 0
+
+[ "$(id -u)" = 0 ] || { echo "run as root, or first: apt-get install$missing" >&2; exit 1; }
+echo "installing packages of the host:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-if ! { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-    tail -20 "$log" >&2
-    exit 1
+
+# Only programs are wanted: no daemon of these packages is to start on the host.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
 fi
+# shellcheck disable=SC2086
+apt-get -qq install -y --no-install-recommends $missing >/dev/null 2>&1 || {
+    apt-get -qq update || echo "apt-get update failed; going on with the lists that are there" >&2
+    # shellcheck disable=SC2086
+    apt-get -qq install -y --no-install-recommends $missing >/dev/null
+}

@@ -90,9 +90,18 @@ def _prepare(hierarchy: Path, lab: Path) -> None:
     if not is_v2(hierarchy):
         _fill_cpuset(lab)
         return
-    wanted = " ".join(f"+{name}" for name in (hierarchy / "cgroup.controllers").read_text().split())
     for folder in (hierarchy, lab):
-        (folder / "cgroup.subtree_control").write_text(wanted)
+        for name in (folder / "cgroup.controllers").read_text().split():
+            _enable(folder / "cgroup.subtree_control", name)
+
+
+def _enable(file: Path, controller: str) -> None:
+    try:
+        file.write_text(f"+{controller}")
+    except OSError as error:
+        # Some can't be had while real-time processes run, and the like; containers need these two.
+        if controller in ("memory", "pids"):
+            raise OSError(error.errno, f"controller {controller} can't be enabled in {file}") from error
 
 
 def _fill_cpuset(folder: Path) -> None:

@@ -32,7 +32,7 @@ PROGRAM = ("common", "manager", "agent", "cli")
 # Not needed in a machine without a screen, a disk of its own or a way to Debian's archive.
 MASKED = (
     "systemd-networkd.service systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service "
-    "systemd-logind.service console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer "
+    "console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer "
     "dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-firstboot.service nftables.service"
 ).split()
 
@@ -99,7 +99,7 @@ def _base(say: object) -> Path:
         if folder is not None:
             say("base system: mmdebstrap (half a minute)")
             argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-            # --mirror settings of the host's own apt, for a machine behind a proxy.
+            # A host behind a proxy: the new system is fetched by the same way.
             proxy = run(["apt-config", "dump", "--format=%v", "Acquire::http::Proxy"], "apt-config").strip()
             if proxy:
                 argv.append(f'--aptopt=Acquire::http::Proxy "{proxy}"')

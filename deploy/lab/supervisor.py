@@ -137,9 +137,13 @@ def start_registry() -> int:
         "http": {"addr": REGISTRY},
     }
     config.write_text(json.dumps(settings))  # JSON is YAML
-    child = spawn(["docker-registry", "serve", str(config)])
+    output = RUN / "registry.log"
+    with output.open("w") as file:
+        child = spawn(["docker-registry", "serve", str(config)], file)
 
     def answers() -> bool:
+        if child.poll() is not None:
+            raise LabError(f"the registry ended:\n{output.read_text()[-1000:]}")
         with socket.socket() as probe:
             return probe.connect_ex((REGISTRY_ADDRESS, int(REGISTRY.rpartition(":")[2]))) == 0
 
@@ -324,6 +328,7 @@ class Supervisor:
 
 
 def main() -> None:
+    kernel.enter_cgroups("supervisor")
     socket.sethostname(LAB_NAME)
     private_run_folder()
     hide_hybrid_cgroups()
