@@ -31,7 +31,9 @@ class Identity:
     machine: str  # hash of the machine that it was issued to
     advertise_addr: str = ""  # IP; empty: the one that the managers see
     data_path_addr: str = ""
+    remote_addr: str = ""  # the node's address as the manager saw it when it joined
     managers: tuple[str, ...] = ()  # host:port of those known when it was issued
+    manager: bool = False  # a manager runs on this node too
 
 
 def load(folder: Path) -> Identity | None:

@@ -58,7 +58,7 @@ class Link:
 
 
 class Session:
-    """Keeps the stream up. `link` shows how it stands; `first` is set when a manager has welcomed the node."""
+    """Keeps the stream up. `link` shows how it stands; `welcome` is set while a manager has taken the node in."""
 
     def __init__(
         self, member: Member, applier: Applier, statuses: StatusQueue, dial: Dial,
@@ -66,6 +66,7 @@ class Session:
     ) -> None:  # fmt: skip
         self.link = Link()
         self.welcome = asyncio.Event()
+        self.settled = asyncio.Event()  # taken in or refused for the first time: `link` says which
         self._member = member
         self._applier = applier
         self._statuses = statuses
@@ -123,6 +124,8 @@ class Session:
         if self.link.connected or text != self.link.error:
             log.warning("the session with %s ended: %s", addr, exc.message)
         self.link.error = text
+        if text:
+            self.settled.set()
 
     async def _talk(self, channel: grpc.aio.Channel, addr: str) -> None:
         call: Call = DispatcherStub(channel).Session()
@@ -175,6 +178,7 @@ class Session:
         log.info("session with manager %s", addr)
         self._statuses.restart()
         self.welcome.set()
+        self.settled.set()
         if index := self._applier.applied_index:
             self._acknowledge(index)
 

@@ -160,8 +160,8 @@ class Supervisor:
         log.info("task %s is %s%s", self.task.name, word, f": {err}" if err else "")
 
     async def _keep(self, record: TaskRecord) -> None:
+        self.record = record  # first: a commit that arrives meanwhile must not write an older one over it
         await self._tools.memory.put_tasks([record])
-        self.record = record
 
     async def _fail(self, text: str) -> None:
         now = self.record.status

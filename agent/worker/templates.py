@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from common import errors, model
@@ -31,7 +31,7 @@ class Context:
 
     service_id: str = ""
     service_name: str = ""
-    service_labels: Mapping[str, str] = model.Task().labels
+    service_labels: Mapping[str, str] = field(default_factory=dict)
     node_id: str = ""
     node_hostname: str = ""
     node_os: str = "linux"
@@ -119,8 +119,13 @@ def expand(text: str, context: Context) -> str:
 
 
 def expand_env(env: tuple[str, ...], context: Context) -> tuple[str, ...]:
-    """Environment entries with their values filled in."""
-    return tuple(_named(f'env "{entry}"', "env", entry, context) for entry in env)
+    """Environment entries with their values filled in; names are taken as they are."""
+    return tuple(_entry(entry, context) for entry in env)
+
+
+def _entry(entry: str, context: Context) -> str:
+    name, equals, value = entry.partition("=")
+    return name + equals + _named(f'env "{entry}"', "env", value, context)
 
 
 def expand_hostname(hostname: str, context: Context) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from agent.database import TaskRecord
@@ -86,6 +87,16 @@ class Worker:
                 if self._clean_up:
                     self._clean_up = False
                     group.create_task(self._remove_strangers(self._state))
+
+    def acknowledge(self, statuses: Mapping[str, model.TaskStatus]) -> list[TaskRecord]:
+        """Notes that the managers have these statuses; answers with the records to be kept."""
+        done = []
+        for task_id, status in statuses.items():
+            supervisor = self._supervisors.get(task_id)
+            if supervisor and supervisor.record.status == status:
+                supervisor.record = replace(supervisor.record, acknowledged=True)
+                done.append(supervisor.record)
+        return done
 
     async def stop_all(self) -> None:
         """The node leaves its swarm: every task ends and is removed. Returns when nothing is left."""

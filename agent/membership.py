@@ -1,0 +1,481 @@
+"""Whether and as what this node belongs to a swarm: init, join, leave, and the session while it is a member.
+
+The engine (agent/engine) calls it for `swarm …`, `info` and for the way to this node's own manager. Each change is whole or
+not at all: what a failed init or join left behind is taken back. Texts are Docker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import os
+import random
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from agent import addresses, description, identity
+from agent.applier import Applier
+from agent.database import Contact, Database, TaskRecord
+from agent.identity import Identity
+from agent.network.api import Network
+from agent.session import Link, Session
+from agent.state import NodeState
+from agent.statuses import StatusQueue
+from agent.worker.worker import Worker
+from common import errors, joining, model, pki, rpc
+from common.model.stubs import CAStub, ControlStub, LocalStub
+
+log = logging.getLogger("membership")
+
+ALREADY_MEMBER: Final = (
+    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+)
+NOT_MEMBER: Final = "This node is not part of a swarm"
+NO_SWARM: Final = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
+    " and try again."
+)
+NOT_MANAGER: Final = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this"
+    " command on a manager node or promote the current node to a manager."
+)
+LOCKED: Final = 'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+_INIT_TIMEOUT: Final = 30.0
+_LOCAL_TIMEOUT: Final = 20.0
+_WELCOME_TIMEOUT: Final = 10.0
+_RENEW_CHECK: Final = 3600.0
+_RENEW_BETWEEN: Final = (0.5, 0.8)  # of a certificate's life
+
+
+class LocalState(StrEnum):
+    """Docker's words for a node's membership."""
+
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    ACTIVE = "active"
+    ERROR = "error"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """What `swarm init` may say."""
+
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    data_path_port: int = 0
+    force_new_cluster: bool = False
+    spec: model.ClusterSpec = field(default_factory=model.ClusterSpec)
+    default_address_pool: tuple[str, ...] = ()
+    subnet_size: int = 0
+    availability: model.Availability = model.Availability.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """What `swarm join` may say."""
+
+    remote_addrs: tuple[str, ...]
+    token: str
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    availability: model.Availability = model.Availability.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The agent's other parts, made by agent/daemon.py."""
+
+    folder: Path
+    database: Database
+    applier: Applier
+    statuses: StatusQueue
+    worker: Worker
+    network: Network
+    routes: Callable[[], Awaitable[tuple[str, ...]]]
+    manager_socket: str
+
+
+class Membership:
+    """One per agent. `run` keeps the session up while the node is a member."""
+
+    def __init__(self, parts: Parts, contact: Contact) -> None:
+        self._parts = parts
+        self._contact = contact
+        self._identity = identity.load(parts.folder)
+        self._session: Session | None = None
+        self._pending = False
+        self._changing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._instance = os.urandom(16)
+        self._local: grpc.aio.Channel | None = None
+        self.on_contact: Callable[[Contact], None] = lambda contact: None  # network keys, for gossip
+        if self._identity:
+            self._begin_session()
+
+    # ---- what info shows
+
+    @property
+    def identity(self) -> Identity | None:
+        return self._identity
+
+    @property
+    def link(self) -> Link:
+        return self._session.link if self._session else Link()
+
+    @property
+    def state(self) -> LocalState:
+        """Where the node stands, without asking anybody."""
+        if self._identity is None:
+            return LocalState.PENDING if self._pending else LocalState.INACTIVE
+        if self.link.error:
+            return LocalState.ERROR
+        return LocalState.ACTIVE
+
+    @property
+    def node_id(self) -> str:
+        return self._identity.node_id if self._identity else ""
+
+    @property
+    def node_addr(self) -> str:
+        if self._identity is None:
+            return ""
+        return self._identity.advertise_addr or self._identity.remote_addr
+
+    @property
+    def is_manager(self) -> bool:
+        return bool(self._identity and self._identity.manager)
+
+    @property
+    def managers(self) -> tuple[model.ManagerAddress, ...]:
+        """The managers that this node knows."""
+        if self._contact.managers or self._identity is None:
+            return self._contact.managers
+        return tuple(model.ManagerAddress("", addr) for addr in self._identity.managers)
+
+    async def describe(self) -> model.NodeDescription:
+        """The node as it is now."""
+        mine = self._identity
+        return description.describe(
+            mine.root.encode() if mine else b"",
+            identity.machine_hash(),
+            await self._parts.routes(),
+            (mine.data_path_addr or mine.advertise_addr) if mine else "",
+        )
+
+    # ---- this node's own manager
+
+    def _local_channel(self) -> grpc.aio.Channel:
+        path = self._parts.manager_socket
+        try:
+            found = stat.S_ISSOCK(os.stat(path).st_mode)
+        except OSError:
+            found = False
+        if not found:
+            raise errors.Unavailable(
+                f"there is no manager on this node: {path} does not exist (is shoal-manager.socket active?)"
+            )
+        if self._local is None:
+            self._local = rpc.client(f"unix://{path}")
+        return self._local
+
+    def control(self) -> ControlStub:
+        """The cluster's API; raises errors.Unavailable, as Docker words it, on a node that is no manager."""
+        if self._identity is None:
+            raise errors.Unavailable(NO_SWARM)
+        if not self._identity.manager:
+            raise errors.Unavailable(NOT_MANAGER)
+        return ControlStub(self._local_channel())
+
+    async def manager_status(self) -> model.StatusReply | None:
+        """How this node's manager stands; None on a worker. Raises errors.ShoalError when it does not answer."""
+        if not self.is_manager:
+            return None
+        return await self._ask_local("Status", model.StatusRequest(), _LOCAL_TIMEOUT)  # type: ignore[return-value]
+
+    async def _ask_local(self, method: str, request: model.Message, timeout: float) -> model.Message:
+        call = getattr(LocalStub(self._local_channel()), method)
+        try:
+            reply: model.Message = await call(request, timeout=timeout, wait_for_ready=True)
+        except grpc.aio.AioRpcError as exc:
+            raise rpc.error_from(exc) from exc
+        return reply
+
+    # ---- init
+
+    async def init(self, options: InitOptions) -> str:
+        """Makes a swarm with this node as its first manager; answers with the node's id."""
+        async with self._changing:
+            if self._identity and not options.force_new_cluster:
+                raise errors.Unavailable(ALREADY_MEMBER)
+            key = pki.key_pem(pki.new_key()).decode()
+            request = await self._init_request(options, key)
+            reply = await self._ask_local("Init", request, _INIT_TIMEOUT)
+            assert isinstance(reply, model.InitReply)
+            papers = self._papers(
+                key, reply.node_id, reply.cluster_id, reply.certificate, manager=True,
+                managers=(reply.advertise_addr or request.advertise_addr,),
+                advertise_addr=addresses.split_port(request.advertise_addr)[0],
+                data_path_addr=request.data_path_addr,
+            )  # fmt: skip
+            try:
+                await self._become(papers)
+            except BaseException:
+                with contextlib.suppress(errors.ShoalError):
+                    await self._ask_local("Leave", model.LeaveRequest(force=True), _LOCAL_TIMEOUT)
+                raise
+            return papers.node_id
+
+    async def _init_request(self, options: InitOptions, key: str) -> model.InitRequest:
+        local = addresses.local_addresses()
+        listen = addresses.listen(options.listen_addr, local)
+        listen_host, listen_port = addresses.split_port(listen)
+        if options.advertise_addr:
+            host, port = addresses.resolve(options.advertise_addr, local, addresses.BAD_ADVERTISE)
+        else:
+            unspecified = listen_host in ("0.0.0.0", "::")
+            host, port = (addresses.choose(local) if unspecified else listen_host), 0
+        data_path = options.data_path_addr
+        if data_path:
+            data_path = addresses.resolve(data_path, local, addresses.BAD_DATA_PATH)[0]
+        return model.InitRequest(
+            listen_addr=listen,
+            advertise_addr=addresses.join_port(host, port or listen_port),
+            data_path_addr=data_path,
+            data_path_port=options.data_path_port,
+            force_new_cluster=options.force_new_cluster,
+            spec=options.spec,
+            default_address_pool=options.default_address_pool,
+            subnet_size=options.subnet_size,
+            availability=options.availability,
+            csr=pki.create_csr(pki.load_key(key.encode())),
+            hostname=description.hostname(),
+            machine=identity.machine_hash(),
+            routes=await self._parts.routes(),
+        )
+
+    # ---- join
+
+    async def join(self, options: JoinOptions) -> str:
+        """Makes this node a member of an existing swarm; answers with its id once a manager has welcomed it."""
+        async with self._changing:
+            if self._identity:
+                raise errors.Unavailable(ALREADY_MEMBER)
+            local = addresses.local_addresses()
+            advertise = (
+                options.advertise_addr
+                and addresses.resolve(options.advertise_addr, local, addresses.BAD_ADVERTISE)[0]
+            )
+            data_path = (
+                options.data_path_addr
+                and addresses.resolve(options.data_path_addr, local, addresses.BAD_DATA_PATH)[0]
+            )
+            key = pki.key_pem(pki.new_key()).decode()
+            self._pending = True
+            try:
+                reply = await self._ask_to_join(options, key, advertise)
+                papers = self._papers(
+                    key, reply.node_id, reply.cluster_id, reply.certificate,
+                    managers=reply.managers or options.remote_addrs, advertise_addr=advertise,
+                    data_path_addr=data_path, remote_addr=reply.remote_addr,
+                )  # fmt: skip
+                if reply.role == model.NodeRole.MANAGER:
+                    raise errors.Unimplemented("joining as a manager is not supported yet: join as a worker")
+                await self._become(papers)
+            finally:
+                self._pending = False
+            return papers.node_id
+
+    async def _ask_to_join(self, options: JoinOptions, key: str, advertise: str) -> model.IssueReply:
+        csr = pki.create_csr(pki.load_key(key.encode()))
+        last: errors.ShoalError = errors.InvalidArgument("at least one manager's address is needed")
+        for addr in options.remote_addrs:
+            try:
+                return await joining.join(
+                    addr, options.token, csr, description.hostname(), identity.machine_hash(),
+                    options.availability, advertise,
+                )  # fmt: skip
+            except errors.Unavailable as exc:
+                last = exc  # the next address may answer
+        raise last
+
+    def _papers(
+        self, key: str, node_id: str, cluster_id: str, certificate: bytes, *, managers: tuple[str, ...],
+        advertise_addr: str, data_path_addr: str, remote_addr: str = "", manager: bool = False,
+    ) -> Identity:  # fmt: skip
+        return Identity(
+            node_id=node_id,
+            cluster_id=cluster_id,
+            key=key,
+            certificate=certificate.decode(),
+            root=pki.split_chain(certificate)[-1].decode(),
+            machine=identity.machine_hash(),
+            advertise_addr=advertise_addr,
+            data_path_addr=data_path_addr,
+            remote_addr=remote_addr,
+            managers=managers,
+            manager=manager,
+        )
+
+    async def _become(self, papers: Identity) -> None:
+        """Takes the papers and waits for a manager's welcome; without it nothing is kept."""
+        before = self._identity
+        identity.save(self._parts.folder, papers)
+        self._parts.applier.reset(NodeState(node_id=papers.node_id, fence=model.Fence(papers.cluster_id)))
+        self._identity = papers
+        session = self._begin_session()
+        try:
+            async with asyncio.timeout(_WELCOME_TIMEOUT):
+                await session.settled.wait()
+            if not session.link.connected:
+                raise errors.Unavailable(session.link.error or "the manager did not take this node in")
+        except BaseException as exc:
+            log.warning("this node does not become a member: %s", exc)
+            self._identity, self._session = before, None
+            if before is None:
+                await self._forget()
+            if isinstance(exc, TimeoutError):
+                raise errors.Unavailable(
+                    f"the manager at {', '.join(papers.managers)} issued a certificate but took no session of this node"
+                ) from exc
+            raise
+
+    # ---- leave
+
+    async def leave(self, force: bool = False) -> None:
+        """Leaves the swarm: tasks end, networks go, identity and state are erased."""
+        async with self._changing:
+            if self._identity is None:
+                raise errors.Unavailable(NOT_MEMBER)
+            if self._identity.manager:
+                try:
+                    await self._ask_local("Leave", model.LeaveRequest(force), _LOCAL_TIMEOUT)
+                except errors.ShoalError as exc:
+                    if not force:
+                        raise
+                    log.warning("leaving though this node's manager says: %s", exc.message)
+            await self._forget()
+            await self._parts.worker.stop_all()
+            await self._parts.network.teardown()
+            await self._parts.database.clear()
+            log.info("this node has left its swarm")
+
+    async def _forget(self) -> None:
+        """No member any more: what follows cleans up after a state that a later start finds the same way."""
+        identity.forget(self._parts.folder)
+        self._identity = self._session = None
+        self._contact = Contact()
+        self._changed.set()
+        self._parts.applier.reset(NodeState())
+        await self._parts.database.put_contact(self._contact)
+
+    # ---- the session
+
+    def _begin_session(self) -> Session:
+        parts = self._parts
+        self._session = Session(self, parts.applier, parts.statuses, self._dial)
+        self._changed.set()
+        return self._session
+
+    async def run(self) -> None:
+        """Until cancelled: the session of the swarm that the node belongs to, if any."""
+        while True:
+            self._changed.clear()
+            session = self._session
+            async with asyncio.TaskGroup() as group:
+                jobs = []
+                if session:
+                    jobs = [group.create_task(session.run()), group.create_task(self._renew_in_time())]
+                await self._changed.wait()
+                for job in jobs:
+                    job.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _dial(self, addr: str) -> AsyncIterator[grpc.aio.Channel]:
+        mine = self._identity
+        if mine is None:
+            raise errors.Unavailable(NOT_MEMBER)
+        credentials = grpc.ssl_channel_credentials(
+            mine.root.encode(), mine.key.encode(), mine.certificate.encode()
+        )
+        async with rpc.client(addr, credentials, pki.SERVER_NAME) as channel:
+            yield channel
+
+    def addresses(self) -> list[str]:
+        """Where managers are: this node's own first, then those last heard of, then those of the join."""
+        own = [m.addr for m in self._contact.managers if m.node_id == self.node_id]
+        others = [m.addr for m in self._contact.managers if m.node_id != self.node_id]
+        first = self._identity.managers if self._identity else ()
+        return list(dict.fromkeys([*own, *others, *first]))
+
+    async def hello(self, chain: str, fence: model.Fence) -> model.Hello:
+        """The first word of a session."""
+        addr = self._identity.advertise_addr if self._identity else ""
+        return model.Hello(await self.describe(), addr, chain, fence, self._instance)
+
+    async def welcomed(self, welcome: model.Welcome) -> None:
+        """Keeps what a manager says of the swarm."""
+        contact = Contact(welcome.managers, welcome.network_keys, welcome.role, welcome.availability)
+        if contact == self._contact:
+            return
+        self._contact = contact
+        self.on_contact(contact)
+        await self._parts.database.put_contact(contact)
+
+    async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
+        """Marks statuses that the managers have, unless newer ones came meanwhile."""
+        done: list[TaskRecord] = self._parts.worker.acknowledge(statuses)
+        if done:
+            await self._parts.database.put_tasks(done)
+
+    # ---- the certificate
+
+    async def _renew_in_time(self) -> None:
+        """Renews the node's certificate at a random moment between half and four fifths of its life."""
+        share = random.uniform(*_RENEW_BETWEEN)
+        while mine := self._identity:
+            start, end = pki.validity(mine.certificate.encode())
+            left = (start + (end - start) * share - dt.datetime.now(dt.UTC)).total_seconds()
+            if left > 0:
+                await asyncio.sleep(min(left, _RENEW_CHECK))
+                continue
+            try:
+                await self._renew(mine)
+            except errors.ShoalError as exc:
+                log.warning("the certificate was not renewed: %s", exc.message)
+                await asyncio.sleep(min(_RENEW_CHECK, max(1.0, (end - start).total_seconds() / 100)))
+
+    async def _renew(self, mine: Identity) -> None:
+        """A new key and a new certificate, which the next connection uses."""
+        key = pki.new_key()
+        request = model.RenewRequest(pki.create_csr(key))
+        last: errors.ShoalError = errors.Unavailable("no manager is known")
+        for addr in self.addresses():
+            async with self._dial(addr) as channel:
+                try:
+                    reply = await CAStub(channel).Renew(request, timeout=_LOCAL_TIMEOUT)
+                except grpc.aio.AioRpcError as exc:
+                    last = rpc.error_from(exc)
+                    continue
+            renewed = replace(mine, key=pki.key_pem(key).decode(), certificate=reply.certificate.decode())
+            identity.save(self._parts.folder, renewed)
+            self._identity = renewed
+            log.info("this node's certificate was renewed")
+            return
+        raise last
+
+    async def close(self) -> None:
+        """Lets go of the local manager's socket."""
+        if self._local:
+            await self._local.close()

@@ -1,0 +1,134 @@
+"""The agent's memory: round trips, damage, and what must never be written."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent import database
+from agent.database import Contact, TaskRecord
+from agent.state import NodeState
+from common import model
+
+CREDENTIALS = "c2VjcmV0LXBhc3N3b3Jk"
+
+
+def task(number: int, pull_auth: str = "") -> model.TaskAssignment:
+    spec = model.TaskSpec(container=model.ContainerSpec(image="nginx", pull_auth=pull_auth))
+    return model.TaskAssignment(model.Task(id=f"t{number}", name=f"web.{number}.t{number}", spec=spec))
+
+
+def some_state() -> NodeState:
+    return NodeState(
+        node_id="n1", fence=model.Fence("c1", 1, 2, 3), chain="abc",
+        tasks={"t1": task(1)},
+        networks={"net1": model.Network(id="net1", vni=7)},
+        services={"s1": model.ServiceRecord("s1", "web")},
+        endpoints={("t1", "net1"): model.EndpointRecord("t1", "net1", "10.0.0.3")},
+        nodes={"n1": model.NodeRecord("n1", "one")},
+    )  # fmt: skip
+
+
+async def test_everything_comes_back(tmp_path: Path) -> None:
+    db, remembered = database.open_database(tmp_path)
+    assert remembered == database.Remembered()
+    record = TaskRecord("t1", "c" * 64, model.TaskStatus(5, model.TaskState.TASK_RUNNING, "started"), True)
+    contact = Contact((model.ManagerAddress("n1", "10.0.0.1:2377"),), (model.EncryptionKey("gossip", b"k" * 16, 1),))
+    await db.put_state(some_state())
+    await db.put_tasks([record])
+    await db.put_contact(contact)
+    await db.put_boot_id("boot")
+    db.close()
+    db, remembered = database.open_database(tmp_path)
+    assert remembered == database.Remembered(some_state(), {"t1": record}, contact, "boot")
+    await db.clear()
+    db.close()
+    db, remembered = database.open_database(tmp_path)
+    assert remembered == database.Remembered(boot_id="boot")
+    db.close()
+
+
+async def test_credentials_and_plain_text_are_never_on_the_disk(tmp_path: Path) -> None:
+    db, _ = database.open_database(tmp_path)
+    await db.put_state(replace(some_state(), tasks={"t1": task(1, CREDENTIALS)}))
+    on_disk = b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    db.close()
+    assert CREDENTIALS.encode() not in on_disk
+    assert b"nginx" not in on_disk
+    db, remembered = database.open_database(tmp_path)
+    container = remembered.state.tasks["t1"].task.spec.container
+    assert container is not None
+    assert container.pull_auth == ""
+    db.close()
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_incremental_writes_equal_the_last_state(tmp_path_factory: object, data: st.DataObject) -> None:
+    import asyncio
+
+    folder = tmp_path_factory.mktemp("db")  # type: ignore[attr-defined]
+
+    async def scenario() -> None:
+        db, remembered = database.open_database(folder)
+        state = remembered.state
+        for index in range(data.draw(st.integers(1, 5))):
+            numbers = data.draw(st.lists(st.integers(0, 6), max_size=4, unique=True))
+            changes = [
+                model.AssignmentChange(False, f"task/t{n}", model.Assignment(task=replace(task(n), peers_ready=bool(index % 2))))
+                for n in numbers
+            ]
+            gone = data.draw(st.lists(st.integers(0, 6), max_size=3, unique=True))
+            changes += [model.AssignmentChange(True, f"task/t{n}") for n in gone]
+            complete = data.draw(st.booleans())
+            state = state.with_changes(changes, model.Fence("c1", 1, 1, index), f"chain{index}", complete)
+            await db.put_state(state)
+        db.close()
+        db, remembered = database.open_database(folder)
+        db.close()
+        assert remembered.state == state
+
+    asyncio.run(scenario())
+
+
+async def test_a_damaged_file_is_kept_aside_and_a_new_one_begins(tmp_path: Path, caplog: object) -> None:
+    db, _ = database.open_database(tmp_path)
+    await db.put_state(some_state())
+    db.close()
+    path = tmp_path / database.FILE
+    data = bytearray(path.read_bytes())
+    rng = random.Random(1)
+    for at in range(100, len(data)):
+        data[at] = rng.randrange(256)
+    path.write_bytes(data)
+    db, remembered = database.open_database(tmp_path)
+    db.close()
+    assert remembered == database.Remembered()
+    assert [p for p in tmp_path.iterdir() if ".damaged-" in p.name]
+    assert "is damaged" in caplog.text  # type: ignore[attr-defined]
+
+
+async def test_another_nodes_file_does_not_open(tmp_path: Path) -> None:
+    db, _ = database.open_database(tmp_path)
+    await db.put_state(some_state())
+    db.close()
+    (tmp_path / "key").unlink()
+    db, remembered = database.open_database(tmp_path)
+    db.close()
+    assert remembered.state == NodeState()
+
+
+def test_identity_of_a_node(tmp_path: Path) -> None:
+    from agent import identity
+
+    assert identity.load(tmp_path) is None
+    mine = identity.Identity("n1", "c1", "key", "cert", "root", "m", managers=("10.0.0.1:2377",), manager=True)
+    identity.save(tmp_path, mine)
+    assert identity.load(tmp_path) == mine
+    assert (tmp_path / identity.FILE).stat().st_mode & 0o777 == 0o600
+    assert "key" not in repr(mine).replace("key=", "")
+    identity.forget(tmp_path)
+    assert identity.load(tmp_path) is None
