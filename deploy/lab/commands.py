@@ -18,6 +18,7 @@ import images
 import kernel
 import rootfs
 from plan import (
+    CONTROL_SOCKET,
     FAR_ADDRESS,
     LAB_CODE,
     OUTSIDE,
@@ -69,6 +70,9 @@ def up(arguments: list[str]) -> int:
         pictures = pool.submit(images.build, say)
         if new:
             _add_machines(lab, new)
+        current = str(rootfs.current_layer())
+        if any(m.layer != current for m in lab.machines):
+            say("some machines were made from an earlier state of this tree: `lab install` upgrades them")
         built = pictures.result()
     if client.supervisor() is None:
         _start_supervisor()
@@ -100,7 +104,15 @@ def _push(built: list[images.Image]) -> None:
         return
     argv = [str(image.folder) for image in built]
     done = subprocess.run(
-        [sys.executable, str(LAB_CODE / "lab"), "exec", OUTSIDE, sys.executable, str(LAB_CODE / "images.py"), *argv],
+        [
+            sys.executable,
+            str(LAB_CODE / "lab"),
+            "exec",
+            OUTSIDE,
+            sys.executable,
+            str(LAB_CODE / "images.py"),
+            *argv,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -149,7 +161,18 @@ def _start_supervisor() -> None:
     _clean_up()
     STATE.mkdir(parents=True, exist_ok=True)
     RUN.mkdir(mode=0o700)
-    argv = ["unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private"]
+    argv = [
+        "unshare",
+        "--pid",
+        "--mount",
+        "--net",
+        "--uts",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+    ]
     argv += [sys.executable, str(LAB_CODE / "supervisor.py")]
     with SUPERVISOR_LOG.open("w") as output:
         outer = subprocess.Popen(
@@ -162,7 +185,7 @@ def _start_supervisor() -> None:
             preexec_fn=lambda: kernel.enter_cgroups("supervisor"),
         )
     end = time.monotonic() + 30
-    while not client.CONTROL_SOCKET.exists():
+    while not CONTROL_SOCKET.exists():
         if SUPERVISOR_PID.exists() is False and (found := kernel.children(outer.pid)):
             start = kernel.process_start(found[0])
             if start is not None and "supervisor.py" in " ".join(kernel.command_line(found[0])):
@@ -181,7 +204,9 @@ def _boot(machine: Machine) -> str:
 
 def _wait_ready(machine: Machine) -> str:
     began = time.monotonic()
-    state = client.ask(timeout=BOOT_DEADLINE, do="wait", name=machine.name, states=["ready", "failed", "off"])["state"]
+    state = client.ask(
+        timeout=BOOT_DEADLINE, do="wait", name=machine.name, states=["ready", "failed", "off"]
+    )["state"]
     if state != "ready":
         return f"{machine.name} did not boot, its console's end:\n{_tail(machine.console)}"
     bad = _bad_units(machine)
@@ -190,13 +215,17 @@ def _wait_ready(machine: Machine) -> str:
     say(f"{machine.name} {machine.address} is up ({time.monotonic() - began:.1f} s)")
     if not bad:
         return ""
-    lines = _inside(machine, "journalctl", "--no-pager", "-b", "-o", "short-precise", "-n", "15", *_units(bad))
+    lines = _inside(
+        machine, "journalctl", "--no-pager", "-b", "-o", "short-precise", "-n", "15", *_units(bad)
+    )
     text = f"{machine.name}: failed: {', '.join(bad)}\n{lines}"
     return text
 
 
 def _bad_units(machine: Machine) -> list[str]:
-    failed = _inside(machine, "systemctl", "list-units", "--plain", "--no-legend", "--state=failed,auto-restart")
+    failed = _inside(
+        machine, "systemctl", "list-units", "--plain", "--no-legend", "--state=failed,auto-restart"
+    )
     bad = [line.split()[0] for line in failed.splitlines() if line.strip()]
     if _inside(machine, "systemctl", "is-active", "containerd.service").strip() != "active":
         bad.append("containerd.service")
@@ -282,10 +311,16 @@ def status(arguments: list[str]) -> int:
     print(f"{'MACHINE':<12} {'ADDRESS':<14} {'STATE':<10} {'BOOTS':<6} SOCKET")
     for machine in lab.machines:
         own = states.get(machine.name, {"state": "off", "boots": 0})
-        print(f"{machine.name:<12} {machine.address:<14} {own['state']:<10} {own['boots']:<6} {machine.docker_socket}")
+        print(
+            f"{machine.name:<12} {machine.address:<14} {own['state']:<10} {own['boots']:<6} {machine.docker_socket}"
+        )
     if running:
-        print(f"{OUTSIDE:<12} {OUTSIDE_ADDRESS:<14} {'ready':<10} {'':<6} http://{OUTSIDE_ADDRESS}/ dns://{OUTSIDE_ADDRESS}")
-        print(f"{'registry':<12} {REGISTRY.partition(':')[0]:<14} {'ready':<10} {'':<6} http://{REGISTRY}/v2/")
+        print(
+            f"{OUTSIDE:<12} {OUTSIDE_ADDRESS:<14} {'ready':<10} {'':<6} http://{OUTSIDE_ADDRESS}/ dns://{OUTSIDE_ADDRESS}"
+        )
+        print(
+            f"{'registry':<12} {REGISTRY.partition(':')[0]:<14} {'ready':<10} {'':<6} http://{REGISTRY}/v2/"
+        )
     return 0 if running else 1
 
 
@@ -362,7 +397,9 @@ def _filter(machine: Machine, rules: str) -> str:
     top = client.supervisor()
     if top is None:
         raise LabError("the lab is not up")
-    subprocess.run(["nsenter", f"--net=/proc/{top}/ns/net", "nft", "-f", "-"], input=rules, text=True, check=True)
+    subprocess.run(
+        ["nsenter", f"--net=/proc/{top}/ns/net", "nft", "-f", "-"], input=rules, text=True, check=True
+    )
     return ""
 
 
@@ -374,8 +411,13 @@ def cut(arguments: list[str]) -> int:
             f" chain {hook} {{\n  type filter hook {hook} priority 0;\n{match}\n }}"
             for hook in ("forward", "input", "output")
         ).replace("hook input priority 0;\n" + match, f'hook input priority 0;\n  iifname "{port}" drop')
-        hooks = hooks.replace("hook output priority 0;\n" + match, f'hook output priority 0;\n  oifname "{port}" drop')
-        return _filter(machine, f"table bridge {table}\ndelete table bridge {table}\ntable bridge {table} {{\n{hooks}\n}}\n")
+        hooks = hooks.replace(
+            "hook output priority 0;\n" + match, f'hook output priority 0;\n  oifname "{port}" drop'
+        )
+        return _filter(
+            machine,
+            f"table bridge {table}\ndelete table bridge {table}\ntable bridge {table} {{\n{hooks}\n}}\n",
+        )
 
     return _each(arguments, "cut", one)
 
@@ -400,7 +442,9 @@ def install(arguments: list[str]) -> int:
         shutil.rmtree(target, ignore_errors=True)
         rootfs.stage(target, wheel)
         shutil.copytree(wheels, target / "wheels")
-        done = _inside(machine, "sh", "-c", "/run/shoal/install/install.sh --wheels /run/shoal/install/wheels; echo $?")
+        done = _inside(
+            machine, "sh", "-c", "/run/shoal/install/install.sh --wheels /run/shoal/install/wheels; echo $?"
+        )
         shutil.rmtree(target)
         text, _, code = done.rstrip().rpartition("\n")
         for line in text.splitlines():

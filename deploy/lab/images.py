@@ -40,7 +40,14 @@ NOT_NEEDED = {
     *("debconf", "debconf-2.0", "perl-base", "dpkg", "tar", "adduser", "init-system-helpers", "lsb-base"),
     *("sysvinit-utils", "usrmerge", "usr-is-merged", "iproute2", "gcc-12-base", "install-info", "passwd"),
 }
-DROPPED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "etc/init.d", "lib/systemd")
+DROPPED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "etc/init.d",
+    "lib/systemd",
+)
 
 NGINX_CONF = """\
 user nginx;
@@ -180,7 +187,9 @@ def _closure(names: Iterable[str], known: set[str]) -> list[str]:
     todo = [name for name in names if name not in known]
     while todo:
         found += todo
-        shown = run(["apt-cache", "show", "--no-all-versions", *todo], "looking up packages", env=_environment())
+        shown = run(
+            ["apt-cache", "show", "--no-all-versions", *todo], "looking up packages", env=_environment()
+        )
         names_next: list[str] = []
         for line in shown.splitlines():
             if line.startswith(("Depends: ", "Pre-Depends: ")):
@@ -239,7 +248,20 @@ def _add_busybox(tree: Path, work: Path) -> None:
             (tree / "bin" / applet).symlink_to("busybox")
     (tree / "usr" / "bin").mkdir(parents=True, exist_ok=True)
     (tree / "usr" / "bin" / "env").symlink_to("../../bin/busybox")
-    for name in ("dev", "proc", "sys", "run", "root", "home", "etc", "var/run", "var/log", "opt", "srv", "mnt"):
+    for name in (
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "root",
+        "home",
+        "etc",
+        "var/run",
+        "var/log",
+        "opt",
+        "srv",
+        "mnt",
+    ):
         (tree / name).mkdir(parents=True, exist_ok=True)
     for name in ("tmp", "var/tmp"):
         (tree / name).mkdir(parents=True, exist_ok=True)
@@ -314,9 +336,13 @@ class _Builder:
 
     def layer(self, tree: Path) -> tuple[dict[str, Any], str]:
         data = _tar(tree)
-        return self._blob(gzip.compress(data, 6, mtime=0), LAYER), "sha256:" + hashlib.sha256(data).hexdigest()
+        return self._blob(gzip.compress(data, 6, mtime=0), LAYER), "sha256:" + hashlib.sha256(
+            data
+        ).hexdigest()
 
-    def image(self, layers: list[tuple[dict[str, Any], str]], config: dict[str, Any], tags: Iterable[str]) -> None:
+    def image(
+        self, layers: list[tuple[dict[str, Any], str]], config: dict[str, Any], tags: Iterable[str]
+    ) -> None:
         document = {
             "architecture": ARCHITECTURE,
             "os": "linux",
@@ -338,7 +364,9 @@ class _Builder:
             self.tags[tag] = index["digest"]
 
     def finish(self, name: str) -> None:
-        (self.folder / "tags.json").write_text(json.dumps({"name": f"library/{name}", "tags": self.tags}, indent=1))
+        (self.folder / "tags.json").write_text(
+            json.dumps({"name": f"library/{name}", "tags": self.tags}, indent=1)
+        )
 
 
 def _json(document: dict[str, Any]) -> bytes:

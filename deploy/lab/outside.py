@@ -56,7 +56,8 @@ def answer(query: bytes, limit: int) -> bytes | None:
     elif kind in (TYPE_A, TYPE_ANY):
         addresses = NAMES[name]
     records = b"".join(
-        struct.pack("!HHHIH", 0xC00C, TYPE_A, CLASS_IN, 5, 4) + socket.inet_aton(address) for address in addresses
+        struct.pack("!HHHIH", 0xC00C, TYPE_A, CLASS_IN, 5, 4) + socket.inet_aton(address)
+        for address in addresses
     )
     head_flags = 0x8480 | recursion | code
     if 12 + len(question) + len(records) > limit:
@@ -134,7 +135,11 @@ def main() -> None:
     sys.stdin.readline()  # the supervisor has put eth0 into this namespace
     _configure()
     web = _WebServer(("0.0.0.0", 80), _Web)
-    servers: list[socketserver.BaseServer] = [_Udp(("0.0.0.0", 53), _UdpDns), _Tcp(("0.0.0.0", 53), _TcpDns), web]
+    servers: list[socketserver.BaseServer] = [
+        _Udp(("0.0.0.0", 53), _UdpDns),
+        _Tcp(("0.0.0.0", 53), _TcpDns),
+        web,
+    ]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     print("ready", flush=True)

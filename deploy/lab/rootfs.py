@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,18 +23,21 @@ from plan import CACHE, LAB_CODE, MACHINES, PATH, SOURCE, LabError
 SUITE = "bookworm"
 PYTHON = "3.11"  # the suite's own
 # What a small cloud image of a machine would have, and what install.sh would fetch: it finds it there already.
-PACKAGES = (
-    "systemd systemd-sysv dbus iproute2 nftables libnftables1 containerd runc python3 python3-venv ca-certificates "
-    "curl iputils-ping netbase procps tcpdump conntrack less"
-).split()
+PACKAGES = """
+    systemd systemd-sysv dbus iproute2 nftables libnftables1 containerd runc python3 python3-venv ca-
+    certificates curl iputils-ping netbase procps tcpdump conntrack less
+"""
 UNITS = LAB_CODE / "units"
+LOCK = SOURCE / "deploy" / "requirements.lock"
 PROGRAM = ("common", "manager", "agent", "cli")
 # Not needed in a machine without a screen, a disk of its own or a way to Debian's archive.
-MASKED = (
-    "systemd-networkd.service systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service "
-    "console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer "
-    "dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-firstboot.service nftables.service"
-).split()
+MASKED = """
+    systemd-networkd.service systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service
+    console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
+    e2scrub_all.timer fstrim.timer systemd-firstboot.service nftables.service
+"""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,8 @@ class Rootfs:
     layer: Path
 
 
-def prepare(say: object) -> Rootfs:
+def prepare(say: Say) -> Rootfs:
     """Builds what is missing and returns the two read-only folders that every machine is laid upon."""
-    assert callable(say)
     with ThreadPoolExecutor(3) as pool:
         base = pool.submit(_base, say)
         wheel = pool.submit(_wheel, say)
@@ -92,13 +94,16 @@ def building(target: Path) -> Iterator[Path | None]:
         temporary.rename(target)
 
 
-def _base(say: object) -> Path:
-    assert callable(say)
-    target = CACHE / f"base-{digest([SUITE.encode(), ' '.join(PACKAGES).encode()])}"
+def _base_path() -> Path:
+    return CACHE / f"base-{digest([SUITE.encode(), PACKAGES.encode()])}"
+
+
+def _base(say: Say) -> Path:
+    target = _base_path()
     with building(target) as folder:
         if folder is not None:
             say("base system: mmdebstrap (half a minute)")
-            argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES.split())}"]
             # A host behind a proxy: the new system is fetched by the same way.
             proxy = run(["apt-config", "dump", "--format=%v", "Acquire::http::Proxy"], "apt-config").strip()
             if proxy:
@@ -108,7 +113,8 @@ def _base(say: object) -> Path:
     return target
 
 
-def _source_files() -> list[Path]:
+def _source() -> dict[str, bytes]:
+    """All that goes into the wheel: names and contents."""
     files = [SOURCE / name for name in ("pyproject.toml", "LICENSE", "README.md") if (SOURCE / name).exists()]
     for package in PROGRAM:
         files += (
@@ -116,12 +122,15 @@ def _source_files() -> list[Path]:
             for p in (SOURCE / package).rglob("*")
             if p.is_file() and "__pycache__" not in p.parts and not p.name.endswith((".pyc", "~"))
         )
-    return sorted(files)
+    return {str(f.relative_to(SOURCE)): f.read_bytes() for f in sorted(files)}
 
 
-def _tools(say: object) -> Path:
+def _wheel_path(content: dict[str, bytes]) -> Path:
+    return CACHE / f"wheel-{digest(part for n, c in content.items() for part in (n.encode(), c))}"
+
+
+def _tools(say: Say) -> Path:
     """A virtual environment with pip: Debian's own Python comes without."""
-    assert callable(say)
     target = CACHE / f"tools-{sys.version_info.major}.{sys.version_info.minor}"
     with building(target) as folder:
         if folder is not None:
@@ -129,13 +138,10 @@ def _tools(say: object) -> Path:
     return target / "bin" / "python3"
 
 
-def _wheel(say: object) -> Path:
+def _wheel(say: Say) -> Path:
     """The folder with the project's wheel, built from a copy of the source so that none of it is touched."""
-    assert callable(say)
-    files = _source_files()
-    names = [str(f.relative_to(SOURCE)) for f in files]
-    content = {name: (SOURCE / name).read_bytes() for name in names}
-    target = CACHE / f"wheel-{digest(part for n, c in content.items() for part in (n.encode(), c))}"
+    content = _source()
+    target = _wheel_path(content)
     with building(target) as folder:
         if folder is not None:
             say("wheel: building the project")
@@ -145,25 +151,46 @@ def _wheel(say: object) -> Path:
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     copy.write_bytes(data)
                 (Path(temporary) / "README.md").touch()
-                argv = [str(_tools(say)), "-m", "pip", "--quiet", "wheel", "--no-deps", "-w", str(folder), temporary]
+                argv = [
+                    str(_tools(say)),
+                    "-m",
+                    "pip",
+                    "--quiet",
+                    "wheel",
+                    "--no-deps",
+                    "-w",
+                    str(folder),
+                    temporary,
+                ]
                 run(argv, "building the wheel", env={**os.environ, "SOURCE_DATE_EPOCH": "946684800"})
     return target
 
 
-def _dependencies(say: object) -> Path:
+def _dependencies_path() -> Path:
+    return CACHE / f"wheels-{digest([PYTHON.encode(), LOCK.read_bytes()])}"
+
+
+def _dependencies(say: Say) -> Path:
     """The locked dependencies as wheels, for an installation without a network."""
-    assert callable(say)
-    lock = SOURCE / "deploy" / "requirements.lock"
-    target = CACHE / f"wheels-{digest([PYTHON.encode(), lock.read_bytes()])}"
+    target = _dependencies_path()
     with building(target) as folder:
         if folder is not None:
             say("wheels: the locked dependencies")
-            argv = [str(_tools(say)), "-m", "pip", "--quiet", "download", "--require-hashes", "--only-binary", ":all:"]
+            argv = [
+                str(_tools(say)),
+                "-m",
+                "pip",
+                "--quiet",
+                "download",
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+            ]
             if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON:
                 argv += ["--python-version", PYTHON, "--implementation", "cp", "--no-deps"]
                 for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
                     argv += ["--platform", f"{tag}_{os.uname().machine}"]
-            run([*argv, "-r", str(lock), "-d", str(folder)], "downloading the dependencies")
+            run([*argv, "-r", str(LOCK), "-d", str(folder)], "downloading the dependencies")
     return target
 
 
@@ -213,13 +240,20 @@ def stage(target: Path, wheel: Path) -> None:
         shutil.copy2(file, target / file.name)
 
 
-def _layer(say: object, base: Path, wheel: Path, wheels: Path) -> Path:
-    assert callable(say)
-    units = sorted(UNITS.iterdir())
+def _layer_path(base: Path, wheel: Path, wheels: Path) -> Path:
     parts = [p.name.encode() for p in (base, wheel, wheels)]
-    parts += [f.read_bytes() for f in (*_payload(), *units)]
-    parts += [INSTALL.encode(), " ".join(MASKED).encode()]
-    target = CACHE / f"layer-{digest(parts)}"
+    parts += [f.read_bytes() for f in (*_payload(), *sorted(UNITS.iterdir()))]
+    parts += [INSTALL.encode(), MASKED.encode()]
+    return CACHE / f"layer-{digest(parts)}"
+
+
+def current_layer() -> Path:
+    """The layer that the working tree as it is now would give, built or not."""
+    return _layer_path(_base_path(), _wheel_path(_source()), _dependencies_path()) / "upper"
+
+
+def _layer(say: Say, base: Path, wheel: Path, wheels: Path) -> Path:
+    target = _layer_path(base, wheel, wheels)
     with building(target) as folder:
         if folder is not None:
             say("machine image: install.sh on the base system")
@@ -236,14 +270,14 @@ def _layer(say: object, base: Path, wheel: Path, wheels: Path) -> Path:
                     "WHEEL": str(wheel),
                     "WHEELS": str(wheels),
                     "UNITS": str(UNITS),
-                    "MASKED": " ".join(MASKED),
+                    "MASKED": " ".join(MASKED.split()),
                 }
                 namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
                 run([*namespaces, "sh", "-c", INSTALL], "install.sh in the base system", env=environment)
     return target / "upper"
 
 
-def newest_program(say: object) -> tuple[Path, Path]:
+def newest_program(say: Say) -> tuple[Path, Path]:
     """The wheel of the working tree as it is now, and its dependencies: for ``lab install``."""
     return _wheel(say), _dependencies(say)
 

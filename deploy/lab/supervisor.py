@@ -25,7 +25,6 @@ from plan import (
     CONTROL_SOCKET,
     LAB_CODE,
     LAB_NAME,
-    PREFIX,
     REGISTRY,
     REGISTRY_ADDRESS,
     REGISTRY_DATA,
@@ -113,7 +112,8 @@ def start_outside() -> int:
         text=True,
         preexec_fn=lambda: kernel.enter_cgroups("outside"),
     )
-    assert child.stdin is not None and child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
     own = os.stat("/proc/self/ns/net").st_ino
     wait_for(lambda: os.stat(f"/proc/{child.pid}/ns/net").st_ino != own, "the namespace of outside")
     link = f"ip link add vb-outside type veth peer name eth0 netns {child.pid}"
@@ -308,11 +308,11 @@ class Supervisor:
             raise LabError(f"{name} has not been powered on yet")
         power = self.machines[name]
         if what == "wait":
-            states = tuple(request["states"])
-            if power.state in states:
+            waiter = Waiter(name, tuple(request["states"]), connection)
+            if power.state in waiter.states:
                 self._reply(connection, {"state": power.state})
             else:
-                self.waiters.append(Waiter(name, states, connection))
+                self.waiters.append(waiter)
         elif what == "cut":
             self._cut_power(power)
             self._reply(connection, {"state": power.state})
