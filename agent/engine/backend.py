@@ -1,0 +1,147 @@
+"""What the Engine API needs of the rest of the agent: the membership, the runtime and facts of this machine.
+
+Only Protocols and plain data, so that the engine knows no daemon and tests give it fakes. The membership is
+implemented in agent/membership.py, the runtime in agent/runtime, the facts in agent/engine/facts.py; agent/daemon.py
+puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from agent.runtime.api import Runtime
+from agent.state import NodeState
+from common import model
+from common.model.stubs import ControlStub
+
+__all__ = [
+    "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "Runtime", "Swarm",
+]  # fmt: skip
+
+
+class LocalState(StrEnum):
+    """Where this node stands with a swarm, in Docker's words."""
+
+    INACTIVE = "inactive"
+    PENDING = "pending"  # a join (or a start) that isn't through yet
+    ACTIVE = "active"
+    ERROR = "error"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """This node's membership as of now; cheap to make, asked at every request."""
+
+    state: LocalState = LocalState.INACTIVE
+    node_id: str = ""
+    node_addr: str = ""  # advertised, without port
+    cluster_id: str = ""
+    manager: bool = False  # a manager process of this node serves its control socket
+    managers: tuple[model.ManagerAddress, ...] = ()  # every manager that is known: node id, host:port
+    error: str = ""  # shown by `docker info`; empty when all is well
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """`swarm init`, checked; addresses are resolved: interface names are gone."""
+
+    listen_addr: str  # host:port
+    advertise_addr: str  # host:port
+    data_path_addr: str = ""  # without port; empty: the advertised one
+    data_path_port: int = 0  # 0: 4789
+    force_new_cluster: bool = False
+    spec: model.ClusterSpec = field(default_factory=model.ClusterSpec)
+    default_address_pool: tuple[str, ...] = ()
+    subnet_size: int = 0
+    availability: model.Availability = model.Availability.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """`swarm join`, checked; addresses are resolved."""
+
+    remote_addrs: tuple[str, ...]  # host:port of managers, the port filled in
+    join_token: str
+    listen_addr: str = "0.0.0.0:2377"
+    advertise_addr: str = ""  # host:port; empty: as the manager sees this node
+    data_path_addr: str = ""
+    availability: model.Availability = model.Availability.ACTIVE
+
+
+class Swarm(Protocol):
+    """The node's membership. Errors are those of common/errors with the text that the user is to read.
+
+    An error that came from a manager by gRPC is raised with its `described()` text by whoever called; the engine
+    does so for `control()`, init and join do it themselves.
+    """
+
+    def membership(self) -> Membership: ...
+
+    def state(self) -> NodeState:
+        """What the managers have assigned to this node."""
+        ...
+
+    async def init(self, options: InitOptions) -> str:
+        """Makes a new swarm with this node as its first manager; answers with the node's id."""
+        ...
+
+    async def join(self, options: JoinOptions) -> None:
+        """Returns when the node is a member; after an error the node is as inactive as before."""
+
+    async def leave(self, force: bool) -> None:
+        """Leaves; Unavailable with Docker's text for a manager without `force`."""
+
+    async def unlock(self, key: str) -> None:
+        """Unlocks a locked manager."""
+
+    def control(self) -> ControlStub:
+        """The manager process of this node; errors.Unavailable with Docker's text when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """One address of this machine."""
+
+    interface: str
+    address: str  # with prefix length: 192.0.2.1/24
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Facts of this machine and of the daemon's settings that `info` and `version` show."""
+
+    hostname: str
+    id: str  # stable for this installation
+    version: str  # Shoal's
+    kernel: str
+    operating_system: str
+    os_version: str
+    architecture: str  # x86_64
+    go_architecture: str  # amd64, as images name it
+    cpus: int
+    memory: int
+    data_root: str
+    started_at: int  # ns
+    labels: Mapping[str, str] = field(default_factory=dict)
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    containerd_version: str = ""
+    runc_version: str = ""
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+
+class Host(Protocol):
+    """This machine."""
+
+    def info(self) -> NodeInfo: ...
+
+    async def addresses(self) -> Sequence[InterfaceAddress]:
+        """All addresses of all interfaces, in the kernel's order; loopback too."""
+        ...
