@@ -203,6 +203,7 @@ def _index(file: IO[bytes]) -> dict[str, Member]:
     """Every regular file of a tar, and links to them (older archives link equal layers)."""
     members: dict[str, Member] = {}
     links: dict[str, str] = {}
+    file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for item in tar:

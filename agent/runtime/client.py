@@ -93,6 +93,13 @@ TASK_WAIT = _method("tasks.v1.Tasks/Wait", pb.TaskKey, pb.TaskWaited)
 EVENTS_SUBSCRIBE = _method("events.v1.Events/Subscribe", pb.Filters, pb.Envelope)
 
 
+def broken(error: aio.AioRpcError) -> bool:
+    """Did the connection break, as it does when containerd restarts? What a broken stream's write says is odd."""
+    if error.code() is grpc.StatusCode.INTERNAL:
+        return "from Core" in (error.details() or "")
+    return error.code() is grpc.StatusCode.UNAVAILABLE
+
+
 def packed(type_url: str, value: bytes) -> any_pb2.Any:
     """An Any by containerd's own type names, which aren't those of our messages."""
     return any_pb2.Any(type_url=type_url, value=value)
@@ -130,7 +137,7 @@ class Containerd:
                 )
             except aio.AioRpcError as error:
                 over = deadline is not None and loop.time() + pause >= deadline
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or over:
+                if not broken(error) or over:
                     raise rpc.error_from(error) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)

@@ -119,11 +119,13 @@ class Containers:
         id = live.record.config.id
         self._live[id] = live
         if task is not None and task.status not in (pb.CREATED, pb.UNKNOWN):
-            if task.status != pb.STOPPED:
-                live.record = replace(live.record, exit=None)
-            live.pid = task.pid
             self._logs.collect(id, self._folders.path(id))
-            self._spawn(self._supervise(live))
+            if task.status == pb.STOPPED:
+                await self._supervise(live)  # it ended unseen, or its end was seen but not cleared away
+            else:
+                live.record = replace(live.record, exit=None)
+                live.pid = task.pid
+                self._spawn(self._supervise(live))
             return
         if live.record.started_at and live.record.exit is None:
             live.record = replace(live.record, exit=ExitStatus(LOST, self._clock.now_ns()))

@@ -90,7 +90,7 @@ class Content:
                     raise errors.InvalidArgument(f"{digest} is larger than {limit} bytes")
                 parts.append(chunk.data)
         except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            if not c.broken(error):
                 raise rpc.error_from(error) from error
             await self._containerd.call(c.VERSION, c.Empty())  # waits until it is back
             return await self.read(digest, limit)
@@ -131,7 +131,7 @@ class Content:
             except aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.ALREADY_EXISTS:
                     return
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt + 1 == _ATTEMPTS:
+                if not c.broken(error) or attempt + 1 == _ATTEMPTS:
                     raise rpc.error_from(error) from error
                 await asyncio.sleep(0.05 * 2**attempt)  # its writer may still hold the name
             else:
@@ -149,7 +149,8 @@ class Content:
         offset = await self._offset(ref)
         call = self._containerd.duplex(c.CONTENT_WRITE, lease=lease)
         try:
-            async for block in _blocks(source.read(descriptor, offset)):
+            missing = source.read(descriptor, offset) if offset < descriptor.size else _nothing()
+            async for block in _blocks(missing):
                 await _exchange(call, pb.ContentWrite(
                     action=pb.WRITE, ref=ref, total=descriptor.size, expected=descriptor.digest,
                     offset=offset, data=block,
@@ -339,6 +340,11 @@ async def _exchange(
 async def _ended(call: "aio.StreamStreamCall[Message, pb.ContentWritten]") -> aio.AioRpcError:
     metadata = aio.Metadata()
     return aio.AioRpcError(await call.code(), metadata, metadata, await call.details())
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

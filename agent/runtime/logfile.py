@@ -97,8 +97,10 @@ class LogWriter:
     def close(self) -> None:
         for spool in self.spools:
             spool.file.close()
+        self.spools.clear()  # whoever takes now finds nothing
         if self.out is not None:
             self.out.close()
+            self.out = None
 
     def take(self, flush: bool = False) -> bool:
         """Take what is there, a megabyte a stream at most; True if more waits. `flush` takes a last half line too."""

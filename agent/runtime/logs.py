@@ -168,7 +168,7 @@ def _take_all(writers: Iterable[logfile.LogWriter]) -> list[bool]:
 def _take(writer: logfile.LogWriter) -> bool:
     try:
         return writer.take()
-    except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+    except OSError as error:
         log.warning("can't take the output of container %s: %s", writer.folder.name[:12], error)
         return False
 
@@ -177,6 +177,6 @@ def _take_rest(writer: logfile.LogWriter) -> None:
     try:
         while writer.take(flush=True):
             pass
-    except (OSError, ValueError) as error:
+    except OSError as error:
         log.warning("can't take the last output of container %s: %s", writer.folder.name[:12], error)
     writer.close()

@@ -85,7 +85,6 @@ class Puller:
         if pull is None:
             pull = self._pulls[key] = _Pull(asyncio.get_running_loop().create_future())
             pull.task = self._spawn(self._settle(ref, auth, pull))
-            pull.task.add_done_callback(lambda _task: self._pulls.pop(key, None))
         if progress is not None:
             pull.listeners.append(progress)
         pull.waiting += 1
@@ -95,8 +94,11 @@ class Puller:
             pull.waiting -= 1
             if progress is not None:
                 pull.listeners.remove(progress)
-            if not pull.waiting and pull.task is not None:
-                pull.task.cancel()  # nothing if it is done
+            if not pull.waiting:
+                if self._pulls.get(key) is pull:
+                    del self._pulls[key]
+                if pull.task is not None:
+                    pull.task.cancel()  # nothing if it is done
 
     async def _settle(self, ref: Reference, auth: RegistryAuth | None, pull: _Pull) -> None:
         """Run a pull for those who wait for it: its failure is theirs."""
