@@ -71,8 +71,6 @@ class Worker:
         """The newest assignments; `complete` when a manager sent all of them, so that anything else is nobody's."""
         self._state = state
         self._clean_up = self._clean_up or complete
-        if complete:
-            self.tools.may_revive.set()
         self._news.set()
 
     async def run(self) -> None:
@@ -86,6 +84,7 @@ class Worker:
                 self._take_in(group)
                 if self._clean_up:
                     self._clean_up = False
+                    self.tools.may_revive.set()
                     group.create_task(self._remove_strangers(self._state))
 
     def acknowledge(self, statuses: Mapping[str, model.TaskStatus]) -> list[TaskRecord]:
