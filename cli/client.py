@@ -71,6 +71,15 @@ class Client:
         self._used = False
         self._version = os.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
     def again(self) -> Client:
         """A second connection to the same daemon, for requests beside a stream."""
         other = Client(self.host)

@@ -120,7 +120,8 @@ def _call(command: Command, path: str, words: list[str], host: str | None) -> in
         raise CliError(f"{PROGRAM}: '{path}' {what}\n\n{hint}")
     from cli.client import Client
 
-    return command.run(Session(Client(host)), values, arguments)
+    with Client(host) as client:
+        return command.run(Session(client), values, arguments)
 
 
 def _root_help() -> str:

@@ -191,15 +191,16 @@ def confirm(session: Session, question: str) -> bool:
 
 
 def _connect(session: Session, flags: Values, names: list[str]) -> int:
+    addresses = {
+        "IPv4Address": flags.text("ip"),
+        "IPv6Address": flags.text("ip6"),
+        "LinkLocalIPs": flags.every("link-local-ip"),
+    }
     endpoint: dict[str, Any] = {
-        "IPAMConfig": {
-            "IPv4Address": flags.text("ip"),
-            "IPv6Address": flags.text("ip6"),
-            "LinkLocalIPs": flags.every("link-local-ip"),
-        },
-        "Links": flags.every("link"),
+        "IPAMConfig": {key: value for key, value in addresses.items() if value},
+        "Links": flags.every("link") or None,
         "Aliases": flags.every("alias"),
-        "DriverOpts": as_map(flags.every("driver-opt")) or None,
+        "DriverOpts": as_map(flags.every("driver-opt")),
         "GwPriority": flags["gw-priority"] or 0,
     }
     session.client.post(f"/networks/{names[0]}/connect", {"Container": names[1], "EndpointConfig": endpoint})

@@ -48,7 +48,7 @@ _HEADERS = {
     "TLSStatus": "TLS STATUS",
 }
 _TABLE = (
-    "{{if .Self}}{{.ID}} *{{else}}{{.ID}}{{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}"
+    "{{.ID}} {{if .Self}}*{{else}} {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}"
     "\t{{.EngineVersion}}"
 )
 

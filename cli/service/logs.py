@@ -6,6 +6,7 @@ import http.client
 from typing import Any, TextIO
 
 from cli import clock
+from cli.client import Client
 from cli.command import ONE, Command, Session
 from cli.common_flags import NO_TRUNC
 from cli.errors import ApiError, CliError
@@ -30,9 +31,10 @@ def _logs(session: Session, flags: Values, names: list[str]) -> int:
     if raw:
         _copy(session, response, terminal)
         return 0
-    writer = _Writer(session, flags, width)
-    for stream, payload in frames(response):
-        writer.write(session.err if stream == STDERR else session.out, payload)
+    with session.client.again() as client:  # the first connection is busy with the stream
+        writer = _Writer(client, flags, width)
+        for stream, payload in frames(response):
+            writer.write(session.err if stream == STDERR else session.out, payload)
     return 0
 
 
@@ -104,8 +106,8 @@ def _copy(session: Session, response: http.client.HTTPResponse, terminal: bool) 
 class _Writer:
     """Puts the origin before each line."""
 
-    def __init__(self, session: Session, flags: Values, width: int) -> None:
-        self._client = session.client.again()  # the first connection is busy with the stream
+    def __init__(self, client: Client, flags: Values, width: int) -> None:
+        self._client = client
         self._names = Names(self._client, not flags.on("no-resolve"))
         self._flags = flags
         self._width = width
