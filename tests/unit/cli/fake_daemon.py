@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         if "filters" in query:
             query["filters"] = json.loads(query["filters"])
         length = int(self.headers.get("Content-Length") or 0)
-        raw = self.rfile.read(length) if length else b""
+        raw = self.rfile.read(length) if length else self._chunks()
         json_sent = self.headers.get("Content-Type") == "application/json"
         if path == "/_ping":
             self._reply(200, b"", "text/plain")
@@ -94,6 +94,16 @@ class Handler(BaseHTTPRequestHandler):
         else:
             body = b"" if content is None else json.dumps(content).encode()
             self._reply(exchange.status, body, "application/json")
+
+    def _chunks(self) -> bytes:
+        """A body that was sent in pieces."""
+        content = b""
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        return content
 
     def _reply(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
