@@ -8,6 +8,7 @@ acknowledged its release and REST has passed.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
@@ -147,13 +148,18 @@ class Pools:
         return pools
 
 
-def holders(view: ReadView) -> list[tuple[str, str]]:
+def held_by(thing: object) -> list[tuple[str, str]]:
+    """(network id, address) of everything that an object holds, but for a network's own."""
+    if isinstance(thing, model.Service):
+        return [(vip.network_id, vip.addr) for vip in thing.endpoint.virtual_ips if vip.addr]
+    if isinstance(thing, model.Task):
+        return [(a.network_id, address) for a in thing.networks for address in a.addresses]
+    if isinstance(thing, model.Node):
+        return [(a.network_id, address) for a in thing.attachments for address in a.addresses]
+    return []
+
+
+def holders(view: ReadView) -> Iterator[tuple[str, str]]:
     """(network id, address) of everything that holds one, but for gateways and resting ones."""
-    found: list[tuple[str, str]] = []
-    for service in view.services.all():
-        found.extend((vip.network_id, vip.addr) for vip in service.endpoint.virtual_ips if vip.addr)
-    for task in view.tasks.all():
-        found.extend((a.network_id, address) for a in task.networks for address in a.addresses)
-    for node in view.nodes.all():
-        found.extend((a.network_id, address) for a in node.attachments for address in a.addresses)
-    return found
+    for thing in chain(view.services.all(), view.tasks.all(), view.nodes.all()):
+        yield from held_by(thing)

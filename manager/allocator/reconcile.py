@@ -15,7 +15,7 @@ from common.model import TaskState
 from manager import lifecycle
 from manager.agenda import Agenda
 from manager.allocator import allocate
-from manager.allocator.addresses import REST, Pools
+from manager.allocator.addresses import REST, Pools, held_by
 from manager.allocator.allocate import ORCHESTRATOR, Pass
 from manager.membership import Membership
 from manager.plan import Plan
@@ -65,6 +65,8 @@ class Allocator:
     def observe(self, change: Change, view: ReadView) -> None:
         self._members.apply(change)
         subject = change.subject
+        if change.new is None:
+            self._left.update(dict.fromkeys(held_by(subject)))
         if isinstance(subject, model.Task):
             if change.new is None:
                 self._waiting.pop(subject.id, None)
@@ -120,7 +122,7 @@ class Allocator:
         self._networks.mark_all(self._unacknowledged)
 
     def pending(self, now: int) -> bool:
-        return any(agenda.pending(now) for agenda in self._agendas())
+        return bool(self._left) or any(agenda.pending(now) for agenda in self._agendas())
 
     def deadline(self) -> int | None:
         return min((d for a in self._agendas() if (d := a.next()) is not None), default=None)
@@ -133,6 +135,10 @@ class Allocator:
                 self._network(this, network)
             else:
                 self._unacknowledged.pop(network_id, None)
+        for network_id, address in self._left:
+            if (pool := this.pools.get(network_id)) is not None:
+                this.pools.release(pool, address, now)
+        self._left.clear()
         for node_id in self._nodes.take(now):
             if (node := view.nodes.get(node_id)) is not None:
                 self._node(this, node)

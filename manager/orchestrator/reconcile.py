@@ -74,9 +74,11 @@ class Orchestrator:
         service = view.services.get(service_id)
         if service is None:
             # Tasks of a service that is gone end as those of one that is being removed.
-            if not view.tasks.by_service(service_id):
+            left = view.tasks.by_service(service_id)
+            if not left:
                 return
-            service = model.Service(id=service_id, pending_delete=True)
+            spec = model.ServiceSpec(name=left[0].service_name)
+            service = model.Service(id=service_id, spec=spec, pending_delete=True)
 
         def work() -> None:
             for when in reconcile_service(view, plan, service, now, self._new_id):
