@@ -42,6 +42,7 @@ class Allocator:
         self._acks = acks
         self._members = Membership()
         self._networks, self._nodes, self._services, self._tasks = Agenda(), Agenda(), Agenda(), Agenda()
+        self._left: dict[tuple[str, str], None] = {}  # (network, address) of objects that are gone
         self._waiting: dict[str, None] = {}  # tasks NEW
         self._unacknowledged: dict[
             str, None
@@ -53,6 +54,7 @@ class Allocator:
     def reset(self, view: ReadView) -> None:
         self._members.reset(view)
         self._waiting.clear()
+        self._left.clear()
         self._unacknowledged.clear()
         for agenda in self._agendas():
             agenda.clear()
