@@ -85,7 +85,7 @@ class Applier:
             raise OutOfChain(
                 f"assignments on top of {message.applies_to!r}, this node has {self.state.chain!r}"
             )
-        if message.complete and not self._in_parts:
+        if message.complete and not message.applies_to:
             self._partial = []
         self._partial += message.changes
         self._in_parts = complete and message.more
@@ -135,6 +135,8 @@ class Applier:
         self.changed(state)
         self._tasks.update(state, complete)
         await self._network.apply(state)
+        if (state.node_id, state.fence.cluster_id) != (self.state.node_id, self.state.fence.cluster_id):
+            return  # the node has left meanwhile
         self._applied = state
         async with self._stands:
             self._stands.notify_all()

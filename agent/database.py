@@ -46,16 +46,17 @@ class TaskRecord:
     container_id: str = ""
     status: model.TaskStatus = field(default_factory=model.TaskStatus)
     acknowledged: bool = False  # the managers have committed `status`
+    boot_id: str = ""  # of the machine, when its process was started
 
     def to_bytes(self) -> bytes:
-        head = f"{self.container_id} {int(self.acknowledged)}".encode()
+        head = f"{self.container_id} {int(self.acknowledged)} {self.boot_id}".encode()
         return head + b"\n" + self.status.to_bytes()
 
     @classmethod
     def from_bytes(cls, task_id: str, data: bytes) -> TaskRecord:
         head, _, status = data.partition(b"\n")
-        container_id, _, acknowledged = head.decode().partition(" ")
-        return cls(task_id, container_id, model.TaskStatus.from_bytes(status), acknowledged == "1")
+        container_id, acknowledged, boot_id = head.decode().split(" ")
+        return cls(task_id, container_id, model.TaskStatus.from_bytes(status), acknowledged == "1", boot_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,6 @@ class Remembered:
     state: NodeState = field(default_factory=NodeState)
     tasks: Mapping[str, TaskRecord] = field(default_factory=dict)
     contact: Contact = field(default_factory=Contact)
-    boot_id: str = ""  # of the machine, when the agent last ran
 
 
 class TaskMemory(Protocol):
@@ -176,7 +176,7 @@ class Database:
             chain=self._get("chain").decode(),
             **tables,
         )
-        return Remembered(state, tasks, Contact.from_bytes(self._get("contact")), self._get("boot").decode())
+        return Remembered(state, tasks, Contact.from_bytes(self._get("contact")))
 
     async def _write(self, function: Callable[[], object]) -> None:
         def transaction() -> None:
@@ -224,16 +224,13 @@ class Database:
     async def put_contact(self, contact: Contact) -> None:
         await self._write(lambda: self._put("contact", contact.to_bytes()))
 
-    async def put_boot_id(self, boot_id: str) -> None:
-        await self._write(lambda: self._put("boot", boot_id.encode()))
-
     async def clear(self) -> None:
         """Forgets the swarm: the node has left it."""
 
         def write() -> None:
             for table in ("assignment", "task"):
                 self._db.execute(f"DELETE FROM {table}")
-            self._db.execute("DELETE FROM meta WHERE name NOT IN ('format', 'boot')")
+            self._db.execute("DELETE FROM meta WHERE name <> 'format'")
 
         await self._write(write)
         self._saved = NodeState()

@@ -14,17 +14,18 @@ import os
 import random
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import grpc
 import grpc.aio
 
-from agent import addresses, description, identity
+from agent import description, identity
 from agent.applier import Applier
 from agent.database import Contact, Database, TaskRecord
+from agent.engine import backend
+from agent.engine.backend import InitOptions, JoinOptions, LocalState
 from agent.identity import Identity
 from agent.network.api import Network
 from agent.session import Link, Session
@@ -56,43 +57,6 @@ _RENEW_CHECK: Final = 3600.0
 _RENEW_BETWEEN: Final = (0.5, 0.8)  # of a certificate's life
 
 
-class LocalState(StrEnum):
-    """Docker's words for a node's membership."""
-
-    INACTIVE = "inactive"
-    PENDING = "pending"
-    ACTIVE = "active"
-    ERROR = "error"
-    LOCKED = "locked"
-
-
-@dataclass(frozen=True, slots=True)
-class InitOptions:
-    """What `swarm init` may say."""
-
-    listen_addr: str = ""
-    advertise_addr: str = ""
-    data_path_addr: str = ""
-    data_path_port: int = 0
-    force_new_cluster: bool = False
-    spec: model.ClusterSpec = field(default_factory=model.ClusterSpec)
-    default_address_pool: tuple[str, ...] = ()
-    subnet_size: int = 0
-    availability: model.Availability = model.Availability.ACTIVE
-
-
-@dataclass(frozen=True, slots=True)
-class JoinOptions:
-    """What `swarm join` may say."""
-
-    remote_addrs: tuple[str, ...]
-    token: str
-    listen_addr: str = ""
-    advertise_addr: str = ""
-    data_path_addr: str = ""
-    availability: model.Availability = model.Availability.ACTIVE
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The agent's other parts, made by agent/daemon.py."""
@@ -108,7 +72,7 @@ class Parts:
 
 
 class Membership:
-    """One per agent. `run` keeps the session up while the node is a member."""
+    """agent/engine/backend.py's Swarm. One per agent. `run` keeps the session up while the node is a member."""
 
     def __init__(self, parts: Parts, contact: Contact) -> None:
         self._parts = parts
@@ -134,35 +98,29 @@ class Membership:
     def link(self) -> Link:
         return self._session.link if self._session else Link()
 
-    @property
-    def state(self) -> LocalState:
+    def membership(self) -> backend.Membership:
         """Where the node stands, without asking anybody."""
-        if self._identity is None:
-            return LocalState.PENDING if self._pending else LocalState.INACTIVE
-        if self.link.error:
-            return LocalState.ERROR
-        return LocalState.ACTIVE
+        mine, error = self._identity, self.link.error
+        if mine is None:
+            return backend.Membership(LocalState.PENDING if self._pending else LocalState.INACTIVE)
+        return backend.Membership(
+            state=LocalState.ERROR if error else LocalState.ACTIVE,
+            node_id=mine.node_id,
+            node_addr=mine.advertise_addr or mine.remote_addr,
+            cluster_id=mine.cluster_id,
+            manager=mine.manager,
+            managers=self._contact.managers
+            or tuple(model.ManagerAddress("", addr) for addr in mine.managers),
+            error=error,
+        )
+
+    def state(self) -> NodeState:
+        """What the managers have assigned to this node."""
+        return self._parts.applier.state
 
     @property
     def node_id(self) -> str:
         return self._identity.node_id if self._identity else ""
-
-    @property
-    def node_addr(self) -> str:
-        if self._identity is None:
-            return ""
-        return self._identity.advertise_addr or self._identity.remote_addr
-
-    @property
-    def is_manager(self) -> bool:
-        return bool(self._identity and self._identity.manager)
-
-    @property
-    def managers(self) -> tuple[model.ManagerAddress, ...]:
-        """The managers that this node knows."""
-        if self._contact.managers or self._identity is None:
-            return self._contact.managers
-        return tuple(model.ManagerAddress("", addr) for addr in self._identity.managers)
 
     async def describe(self) -> model.NodeDescription:
         """The node as it is now."""
@@ -198,11 +156,10 @@ class Membership:
             raise errors.Unavailable(NOT_MANAGER)
         return ControlStub(self._local_channel())
 
-    async def manager_status(self) -> model.StatusReply | None:
-        """How this node's manager stands; None on a worker. Raises errors.ShoalError when it does not answer."""
-        if not self.is_manager:
-            return None
-        return await self._ask_local("Status", model.StatusRequest(), _LOCAL_TIMEOUT)  # type: ignore[return-value]
+    async def wake_manager(self) -> None:
+        """Connects to this node's manager, if it has one: under systemd that starts it after a reboot."""
+        if self._identity and self._identity.manager:
+            await self._ask_local("Status", model.StatusRequest(), _LOCAL_TIMEOUT)
 
     async def _ask_local(self, method: str, request: model.Message, timeout: float) -> model.Message:
         call = getattr(LocalStub(self._local_channel()), method)
@@ -221,38 +178,37 @@ class Membership:
                 raise errors.Unavailable(ALREADY_MEMBER)
             key = pki.key_pem(pki.new_key()).decode()
             request = await self._init_request(options, key)
-            reply = await self._ask_local("Init", request, _INIT_TIMEOUT)
-            assert isinstance(reply, model.InitReply)
+            try:
+                reply = await self._ask_local("Init", request, _INIT_TIMEOUT)
+            except errors.InvalidArgument as exc:
+                raise errors.InvalidArgument(exc.described()) from exc
+            except errors.DeadlineExceeded:
+                await self._undo_init()  # it may be through a moment later
+                raise
+            if not isinstance(reply, model.InitReply):
+                raise errors.Internal("the manager's answer is of another kind")
             papers = self._papers(
                 key, reply.node_id, reply.cluster_id, reply.certificate, manager=True,
                 managers=(reply.advertise_addr or request.advertise_addr,),
-                advertise_addr=addresses.split_port(request.advertise_addr)[0],
+                advertise_addr=joining.split_address(request.advertise_addr)[0],
                 data_path_addr=request.data_path_addr,
             )  # fmt: skip
             try:
                 await self._become(papers)
             except BaseException:
-                with contextlib.suppress(errors.ShoalError):
-                    await self._ask_local("Leave", model.LeaveRequest(force=True), _LOCAL_TIMEOUT)
+                await self._undo_init()
                 raise
             return papers.node_id
 
+    async def _undo_init(self) -> None:
+        with contextlib.suppress(errors.ShoalError):
+            await self._ask_local("Leave", model.LeaveRequest(force=True), _LOCAL_TIMEOUT)
+
     async def _init_request(self, options: InitOptions, key: str) -> model.InitRequest:
-        local = addresses.local_addresses()
-        listen = addresses.listen(options.listen_addr, local)
-        listen_host, listen_port = addresses.split_port(listen)
-        if options.advertise_addr:
-            host, port = addresses.resolve(options.advertise_addr, local, addresses.BAD_ADVERTISE)
-        else:
-            unspecified = listen_host in ("0.0.0.0", "::")
-            host, port = (addresses.choose(local) if unspecified else listen_host), 0
-        data_path = options.data_path_addr
-        if data_path:
-            data_path = addresses.resolve(data_path, local, addresses.BAD_DATA_PATH)[0]
         return model.InitRequest(
-            listen_addr=listen,
-            advertise_addr=addresses.join_port(host, port or listen_port),
-            data_path_addr=data_path,
+            listen_addr=options.listen_addr,
+            advertise_addr=options.advertise_addr,
+            data_path_addr=options.data_path_addr,
             data_path_port=options.data_path_port,
             force_new_cluster=options.force_new_cluster,
             spec=options.spec,
@@ -267,20 +223,12 @@ class Membership:
 
     # ---- join
 
-    async def join(self, options: JoinOptions) -> str:
-        """Makes this node a member of an existing swarm; answers with its id once a manager has welcomed it."""
+    async def join(self, options: JoinOptions) -> None:
+        """Makes this node a member of an existing swarm; returns once a manager has welcomed it."""
         async with self._changing:
             if self._identity:
                 raise errors.Unavailable(ALREADY_MEMBER)
-            local = addresses.local_addresses()
-            advertise = (
-                options.advertise_addr
-                and addresses.resolve(options.advertise_addr, local, addresses.BAD_ADVERTISE)[0]
-            )
-            data_path = (
-                options.data_path_addr
-                and addresses.resolve(options.data_path_addr, local, addresses.BAD_DATA_PATH)[0]
-            )
+            advertise = options.advertise_addr and joining.split_address(options.advertise_addr)[0]
             key = pki.key_pem(pki.new_key()).decode()
             self._pending = True
             try:
@@ -288,14 +236,13 @@ class Membership:
                 papers = self._papers(
                     key, reply.node_id, reply.cluster_id, reply.certificate,
                     managers=reply.managers or options.remote_addrs, advertise_addr=advertise,
-                    data_path_addr=data_path, remote_addr=reply.remote_addr,
+                    data_path_addr=options.data_path_addr, remote_addr=reply.remote_addr,
                 )  # fmt: skip
                 if reply.role == model.NodeRole.MANAGER:
                     raise errors.Unimplemented("joining as a manager is not supported yet: join as a worker")
                 await self._become(papers)
             finally:
                 self._pending = False
-            return papers.node_id
 
     async def _ask_to_join(self, options: JoinOptions, key: str, advertise: str) -> model.IssueReply:
         csr = pki.create_csr(pki.load_key(key.encode()))
@@ -303,12 +250,14 @@ class Membership:
         for addr in options.remote_addrs:
             try:
                 return await joining.join(
-                    addr, options.token, csr, description.hostname(), identity.machine_hash(),
+                    addr, options.join_token, csr, description.hostname(), identity.machine_hash(),
                     options.availability, advertise,
                 )  # fmt: skip
             except errors.Unavailable as exc:
                 last = exc  # the next address may answer
-        raise last
+            except errors.InvalidArgument as exc:
+                raise errors.InvalidArgument(exc.described()) from exc
+        raise type(last)(last.described()) from last
 
     def _papers(
         self, key: str, node_id: str, cluster_id: str, certificate: bytes, *, managers: tuple[str, ...],
@@ -352,6 +301,10 @@ class Membership:
             raise
 
     # ---- leave
+
+    async def unlock(self, key: str) -> None:
+        """No manager of this version keeps its key off the disk."""
+        raise errors.Conflict("swarm is not locked")
 
     async def leave(self, force: bool = False) -> None:
         """Leaves the swarm: tasks end, networks go, identity and state are erased."""

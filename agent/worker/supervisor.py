@@ -241,6 +241,7 @@ class Supervisor:
                 self._pid = await tools.runtime.start_container(container_id)
             except errors.ShoalError as exc:
                 raise type(exc)(f"starting container failed: {exc.message}") from exc
+        self.record = replace(self.record, boot_id=tools.boot_id)  # written down with the state that follows
         self._lost = False
 
     async def _revive(self) -> None:

@@ -23,7 +23,7 @@ class Tools:
     def __init__(
         self, runtime: Runtime, network: Network, memory: TaskMemory, statuses: StatusQueue, clock: Clock,
         volumes: Path, description: Callable[[], model.NodeDescription], starts: int = 6,
-        peers_seconds: float = PEERS_DEADLINE,
+        peers_seconds: float = PEERS_DEADLINE, boot_id: str = "",
     ) -> None:  # fmt: skip
         self.runtime = runtime
         self.network = network
@@ -33,6 +33,7 @@ class Tools:
         self.volumes = volumes
         self.description = description
         self.peers_seconds = peers_seconds
+        self.boot_id = boot_id
         self.node_id = ""
         self.starts = asyncio.Semaphore(starts)  # containers that are made at a time
         self.may_revive = asyncio.Event()  # the managers have spoken, or were given time to

@@ -39,7 +39,6 @@ class Worker:
         self._idle = asyncio.Event()  # no task is left
         self._records: dict[str, TaskRecord] = {}
         self._containers: dict[str, ContainerState] = {}  # by task id, as found at the start
-        self._rebooted = False
         self._state = NodeState()
         self._news = asyncio.Event()
         self._clean_up = False
@@ -50,9 +49,8 @@ class Worker:
         supervisor = self._supervisors.get(task_id)
         return supervisor.record.container_id if supervisor else ""
 
-    async def adopt(self, records: Mapping[str, TaskRecord], rebooted: bool) -> None:
-        """Finds what runs here already. `rebooted`: the machine was down since the records were written."""
-        self._rebooted = rebooted
+    async def adopt(self, records: Mapping[str, TaskRecord]) -> None:
+        """Finds what runs here already. A task that was started before the machine's last boot is started again."""
         self._records = dict(records)
         self._containers = {
             state.labels[TASK_LABEL]: state
@@ -137,15 +135,14 @@ class Worker:
 
     def _begin(self, group: asyncio.TaskGroup, task_id: str, wanted: Wanted) -> None:
         record = self._record(task_id, wanted.assignment.task)
-        lost = self._rebooted and record.status.state in (S.TASK_STARTING, S.TASK_RUNNING)
-        supervisor = Supervisor(self.tools, wanted, record, lost=lost and self._was_there(record))
+        supervisor = Supervisor(self.tools, wanted, record, self._is_lost(record))
         self._supervisors[task_id] = supervisor
         name = f"task {wanted.assignment.task.name}"
         group.create_task(self._supervise(task_id, supervisor), name=name)
 
-    def _was_there(self, record: TaskRecord) -> bool:
-        found = self._containers.get(record.task_id)
-        return found is None or not found.pid
+    def _is_lost(self, record: TaskRecord) -> bool:
+        """Whether the machine went down under the task's process."""
+        return record.status.state == S.TASK_RUNNING and record.boot_id not in ("", self.tools.boot_id)
 
     def _record(self, task_id: str, task: model.Task) -> TaskRecord:
         """What is known of a task: by our memory, else by the managers and the container's label."""

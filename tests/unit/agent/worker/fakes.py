@@ -131,5 +131,5 @@ class Memory:
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Lets the loop run until `condition` holds; fails after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)

@@ -43,7 +43,9 @@ def test_every_situation_has_an_action_and_states_only_grow(now: Situation) -> N
         assert action in (Action.WAIT, Action.RELEASE, Action.REMOVE)
     if action is Action.STOP:
         assert now.desired >= S.TASK_SHUTDOWN
-        assert now.lost or not (now.state == S.TASK_RUNNING and now.endpoint in (E.ENDPOINT_SERVING, E.ENDPOINT_WITHDRAWN))
+        assert now.lost or not (
+            now.state == S.TASK_RUNNING and now.endpoint in (E.ENDPOINT_SERVING, E.ENDPOINT_WITHDRAWN)
+        )
     if action is Action.REMOVE:
         assert now.desired == S.TASK_REMOVE
 

@@ -43,7 +43,7 @@ class Bench:
         self._really_put = put
         self.tools = Tools(
             self.runtime, self.network, self.memory, self.statuses, SystemClock(), folder / "volumes",  # type: ignore[arg-type]
-            lambda: model.NodeDescription(hostname="worker1"), peers_seconds=0.05,
+            lambda: model.NodeDescription(hostname="worker1"), peers_seconds=0.05, boot_id="now",
         )  # fmt: skip
         self.worker = Worker(self.tools)
         self.tasks: dict[str, model.TaskAssignment] = {}
@@ -72,14 +72,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(folder: Path, records: tuple[TaskRecord, ...] = (), rebooted: bool = False,
+async def bench(folder: Path, records: tuple[TaskRecord, ...] = (),
                 prepare: object = None) -> AsyncIterator[Bench]:  # fmt: skip
     made = Bench(folder, records)
     if callable(prepare):
         prepare(made)
     async with asyncio.TaskGroup() as group:
         run = group.create_task(made.worker.run())
-        await made.worker.adopt({r.task_id: r for r in records}, rebooted)
+        await made.worker.adopt({r.task_id: r for r in records})
         yield made
         run.cancel()
 
@@ -232,8 +232,8 @@ async def test_start_waits_for_peers_but_not_for_ever(tmp_path: Path) -> None:
         await b.reaches(S.TASK_RUNNING)
 
 
-def record(state: TaskState, container_id: str = "c1") -> TaskRecord:
-    return TaskRecord("t1", container_id, model.TaskStatus(1, state, "started"), True)
+def record(state: TaskState, boot: str = "now") -> TaskRecord:
+    return TaskRecord("t1", "c1", model.TaskStatus(1, state, "started"), True, boot)
 
 
 def present(b: Bench, status: Status, code: int = 0, id: str = "c1") -> None:
@@ -270,13 +270,13 @@ async def test_a_lost_database_costs_nothing_that_runs(tmp_path: Path) -> None:
 
 
 async def test_after_a_reboot_tasks_run_again_under_the_same_id(tmp_path: Path) -> None:
-    records = (record(S.TASK_RUNNING),)
+    records = (record(S.TASK_RUNNING, "before"),)
 
     def dead(b: Bench) -> None:
         present(b, Status.STOPPED, 137)
         b.runtime.found["c1"] = replace(b.runtime.found["c1"], pid=0)
 
-    async with bench(tmp_path, records, rebooted=True, prepare=dead) as b:
+    async with bench(tmp_path, records, prepare=dead) as b:
         b.tools.may_revive.set()
         b.assign(task(endpoint=EndpointState.ENDPOINT_SERVING))
         await until(lambda: b.last().state == S.TASK_RUNNING)
@@ -285,8 +285,8 @@ async def test_after_a_reboot_tasks_run_again_under_the_same_id(tmp_path: Path) 
 
 
 async def test_after_a_reboot_a_task_that_was_replaced_does_not_run_again(tmp_path: Path) -> None:
-    records = (record(S.TASK_RUNNING),)
-    async with bench(tmp_path, records, rebooted=True) as b:
+    records = (record(S.TASK_RUNNING, "before"),)
+    async with bench(tmp_path, records) as b:
         b.assign(task())
         await until(lambda: "t1" in b.worker._supervisors)
         b.assign(task(S.TASK_SHUTDOWN, endpoint=EndpointState.ENDPOINT_WITHDRAWN), complete=True)
@@ -349,14 +349,18 @@ async def test_killed_at_any_step_the_next_agent_goes_on(tmp_path: Path, kill_af
     first.memory.put_tasks = counted  # type: ignore[assignment, method-assign]
     async with asyncio.TaskGroup() as group:
         run = group.create_task(first.worker.run())
-        await first.worker.adopt({}, False)
+        await first.worker.adopt({})
         first.assign(task())
         await until(lambda: died.is_set() or first.last().state == S.TASK_RUNNING)
         run.cancel()
     records = tuple(first.memory.tasks.values())
 
     def inherit(b: Bench) -> None:
-        b.runtime.found, b.runtime.ended, b.runtime.local = first.runtime.found, first.runtime.ended, first.runtime.local
+        b.runtime.found, b.runtime.ended, b.runtime.local = (
+            first.runtime.found,
+            first.runtime.ended,
+            first.runtime.local,
+        )
 
     async with bench(tmp_path, records, prepare=inherit) as b:
         b.assign(task(), complete=True)
