@@ -20,6 +20,7 @@ DEFAULT_HOST = "unix:///run/shoal/docker.sock"
 NEWEST = "1.50"
 OLDEST = "1.24"
 AGENT = "Shoal-Client/0.1"
+_PIECE = 65536
 
 Filters = Mapping[str, Mapping[str, bool]]
 
@@ -125,7 +126,7 @@ class Client:
         target = self._target(path, query)
         response = self._send(method, target, body, dict(headers or {}))
         if response.status >= 400:
-            raise _refusal(response.status, response.read())
+            raise _refusal(response.status, self._whole(response))
         return response
 
     def messages(
@@ -143,7 +144,7 @@ class Client:
         response = self.stream(method, path, query, body, sent)
         decoder = json.JSONDecoder()
         pending = ""
-        while chunk := response.read1(65536):
+        while chunk := self.piece(response):
             pending += chunk.decode(errors="replace")
             while pending := pending.lstrip():
                 try:
@@ -152,6 +153,13 @@ class Client:
                     break
                 yield message
                 pending = pending[end:]
+
+    def piece(self, response: http.client.HTTPResponse) -> bytes:
+        """What has come of a stream so far; nothing once it has ended."""
+        try:
+            return response.read1(_PIECE)
+        except (http.client.HTTPException, OSError) as error:
+            raise ConnectError(f"error during connect: {self.host} broke off its answer: {error}") from error
 
     def _json(
         self,
@@ -171,10 +179,21 @@ class Client:
             data = json.dumps(body, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
         response = self._send(method, self._target(path, wanted), data, sent)
-        raw = response.read()
+        raw = self._whole(response)
         if response.status >= 400:
             raise _refusal(response.status, raw)
-        return json.loads(raw) if raw.strip() else None
+        try:
+            return json.loads(raw) if raw.strip() else None
+        except ValueError as error:
+            raise ConnectError(
+                f"error during connect: {self.host} answered {path} with no JSON: {error}"
+            ) from error
+
+    def _whole(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return response.read()
+        except (http.client.HTTPException, OSError) as error:
+            raise ConnectError(f"error during connect: {self.host} broke off its answer: {error}") from error
 
     def _target(self, path: str, query: Mapping[str, str] | None) -> str:
         target = f"/v{self.version}{quote(path, safe='/:@,')}"
@@ -191,10 +210,10 @@ class Client:
                 raise ConnectError(
                     f"error during connect: {self.host} closed the connection: {error}"
                 ) from error
-        self._connection.close()
+        self._connection.close()  # the daemon was restarted, or tired of waiting
         try:
             return self._attempt(method, target, body, headers)
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, OSError) as error:
             raise ConnectError(f"error during connect: {self.host} closed the connection: {error}") from error
 
     def _attempt(
@@ -219,7 +238,7 @@ class Client:
     def _agree(self) -> str:
         for method in ("HEAD", "GET"):
             response = self._send(method, "/_ping", None, {})
-            response.read()
+            self._whole(response)
             if response.status == 200:
                 theirs = response.getheader("Api-Version") or OLDEST
                 if version_key(theirs) < version_key(OLDEST):

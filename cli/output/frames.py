@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from http.client import HTTPException
 from typing import Protocol
 
 from cli.errors import CliError
@@ -20,9 +21,16 @@ class _Readable(Protocol):
 
 def frames(source: _Readable) -> Iterator[tuple[int, bytes]]:
     """(stream, payload) until the source ends. A stream of kind 3 is the daemon's complaint."""
-    while len(head := source.read(_HEAD.size)) == _HEAD.size:
+    while len(head := _read(source, _HEAD.size)) == _HEAD.size:
         stream, length = _HEAD.unpack(head)
-        payload = source.read(length)
+        payload = _read(source, length)
         if stream == _FAILURE:
             raise CliError(f"error from daemon in stream: {payload.decode(errors='replace').strip()}")
         yield stream, payload
+
+
+def _read(source: _Readable, amount: int) -> bytes:
+    try:
+        return source.read(amount)
+    except (HTTPException, OSError) as error:
+        raise CliError(f"error during connect: the stream broke off: {error}") from error

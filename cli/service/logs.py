@@ -93,7 +93,7 @@ def timestamp(text: str, now: int) -> str:
 
 def _copy(session: Session, response: http.client.HTTPResponse, terminal: bool) -> None:
     if terminal:
-        while chunk := response.read1(65536):
+        while chunk := session.client.piece(response):
             session.out.write(chunk.decode(errors="replace"))
             session.out.flush()
         return

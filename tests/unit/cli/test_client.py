@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,53 @@ def test_host_flag_wins(daemon: Daemon, shoal: Shoal, tmp_path: Path) -> None:
     assert result.code == 1
     assert result.err.startswith("Cannot connect to the Docker daemon at unix://")
     assert shoal("-H", daemon.host, "node", "ls", "-q").code == 0
+
+
+PING = b"HTTP/1.1 200 OK\r\nApi-Version: 1.50\r\nContent-Length: 0\r\n\r\n"
+NODES = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+TORN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n[{"
+
+
+@pytest.fixture
+def fickle(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """A daemon that gives each connection its list of answers and then hangs up."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "f.sock"))
+    listener.listen()
+    threads: list[threading.Thread] = []
+
+    def serve(connections: tuple[list[bytes], ...]) -> None:
+        for answers in connections:
+            connection, _ = listener.accept()
+            with connection:
+                for answer in answers:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+    def start(*connections: list[bytes]) -> str:
+        threads.append(threading.Thread(target=serve, args=(connections,)))
+        threads[-1].start()
+        return f"unix://{tmp_path / 'f.sock'}"
+
+    yield start
+    for thread in threads:
+        thread.join(5)
+    listener.close()
+
+
+def test_a_restarted_daemon_is_asked_again(fickle: Callable[..., str]) -> None:
+    with Client(fickle([PING, NODES], [NODES])) as client:
+        assert client.get("/nodes") == []
+        assert client.get("/nodes") == []
+
+
+def test_what_changes_something_is_never_sent_twice(fickle: Callable[..., str]) -> None:
+    with Client(fickle([PING, NODES])) as client:
+        assert client.get("/nodes") == []
+        with pytest.raises(ConnectError, match="closed the connection"):
+            client.post("/services/create", {})
+
+
+def test_a_torn_answer(fickle: Callable[..., str]) -> None:
+    with Client(fickle([PING, TORN])) as client, pytest.raises(ConnectError, match="broke off its answer"):
+        client.get("/nodes")
