@@ -31,7 +31,7 @@ ROOT = Group(
         Entry("swarm", "Manage Swarm", "cli.swarm:GROUP"),
         Entry("images", "List images", "cli.image:LS"),
         Entry("info", "Display system-wide information", "cli.system:INFO"),
-        Entry("inspect", "Return low-level information on Docker objects", "cli.inspect:INSPECT"),
+        Entry("inspect", "Return low-level information on Docker objects", "cli.inspect_any:INSPECT"),
         Entry("load", "Load an image from a tar archive or STDIN", "cli.image:LOAD"),
         Entry("ps", "List containers", "cli.container:LS"),
         Entry("pull", "Download an image from a registry", "cli.image:PULL"),
