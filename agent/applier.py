@@ -98,6 +98,10 @@ class Applier:
         self._complete = self._complete or complete
         self._news.set()
 
+    def retry(self) -> None:
+        """Has `run` apply the present state."""
+        self._news.set()
+
     async def stands(self, task_id: str) -> None:
         """Returns once the kernel stands as a state says that has the task's endpoints as the newest one has."""
         async with self._stands:
