@@ -1,0 +1,258 @@
+"""Init, join and leave against doubles of the manager: whole or not at all, in Docker's words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "worker"))
+
+from fakes import FakeNetwork, FakeRuntime, until
+
+from agent import identity
+from agent.applier import Applier
+from agent.database import open_database
+from agent.engine.backend import InitOptions, JoinOptions, LocalState
+from agent.membership import ALREADY_MEMBER, NO_SWARM, NOT_MANAGER, NOT_MEMBER, Membership, Parts
+from agent.state import NodeState
+from agent.statuses import StatusQueue
+from agent.worker.tools import Tools
+from agent.worker.worker import Worker
+from common import errors, joining, model, pki, rpc
+from common.clock import SystemClock
+from common.pb import dispatcher_pb2, local_pb2
+from common.rpc import Caller
+
+CLUSTER, NODE = "cluster1", "node1"
+
+
+class ManagerDouble:
+    """A manager's Local service and its dispatcher, with a real root."""
+
+    def __init__(self) -> None:
+        self.root = pki.create_root(dt.datetime.now(dt.UTC))
+        self.active = False
+        self.leaves: list[bool] = []
+        self.refuse: errors.ShoalError | None = None
+        self.leave_error: errors.ShoalError | None = None
+        self.addr = ""
+
+    def certificate(self, csr: bytes) -> bytes:
+        return pki.issue_node(self.root, csr, NODE, model.NodeRole.WORKER, CLUSTER, dt.datetime.now(dt.UTC))
+
+    async def init(self, request: model.InitRequest, caller: Caller) -> model.InitReply:
+        if request.subnet_size == 99:
+            raise errors.InvalidArgument("subnet size must be less than 32")
+        self.active = True
+        return model.InitReply(NODE, CLUSTER, self.certificate(request.csr), self.addr)
+
+    async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
+        return model.StatusReply()
+
+    async def leave(self, request: model.LeaveRequest, caller: Caller) -> model.LeaveReply:
+        if self.leave_error and not request.force:
+            raise self.leave_error
+        self.leaves.append(request.force)
+        self.active = False
+        return model.LeaveReply()
+
+    async def session(
+        self, requests: AsyncIterator[model.AgentMessage], caller: Caller
+    ) -> AsyncIterator[model.ManagerMessage]:
+        await anext(requests)
+        if self.refuse:
+            raise self.refuse
+        managers = (model.ManagerAddress("m1", self.addr),)
+        yield model.ManagerMessage(welcome=model.Welcome("s", 2_000_000_000, managers, node_id=NODE, cluster_id=CLUSTER))
+        yield model.ManagerMessage(
+            assignments=model.Assignments(model.Fence(CLUSTER, 1, 1, 5), True, "", "a", (), False)
+        )
+        async for _ in requests:
+            continue
+
+
+def _worker(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+    return Caller(frozenset({model.Role.ROLE_WORKER, model.Role.ROLE_LOCAL}))
+
+
+@contextlib.asynccontextmanager
+async def manager(folder: Path) -> AsyncIterator[ManagerDouble]:
+    double = ManagerDouble()
+    key = pki.new_key()
+    now = dt.datetime.now(dt.UTC)
+    chain = pki.issue_node(double.root, pki.create_csr(key), "m1", model.NodeRole.MANAGER, CLUSTER, now)
+    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    for service in (
+        dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"],
+        local_pb2.DESCRIPTOR.services_by_name["Local"],
+    ):
+        server.add_generic_rpc_handlers((rpc.handler(service, double, _worker),))
+    credentials = grpc.ssl_server_credentials([(pki.key_pem(key), chain)], double.root.cert, require_client_auth=True)
+    double.addr = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    server.add_insecure_port(f"unix://{folder}/manager.sock")
+    await server.start()
+    try:
+        yield double
+    finally:
+        await server.stop(None)
+
+
+class NodeBench:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "agent"
+        self.database, remembered = open_database(self.folder)
+        self.network, self.runtime = FakeNetwork(), FakeRuntime()
+        statuses = StatusQueue()
+        tools = Tools(
+            self.runtime, self.network, self.database, statuses, SystemClock(), folder / "volumes",  # type: ignore[arg-type]
+            model.NodeDescription,
+        )  # fmt: skip
+        self.worker = Worker(tools)
+        self.applier = Applier(remembered.state, self.database, self.network, self.worker)
+        self.membership = Membership(
+            Parts(
+                self.folder, self.database, self.applier, statuses, self.worker, self.network, self._routes,
+                str(folder / "manager.sock"),
+            ),
+            remembered.contact,
+        )  # fmt: skip
+
+    async def _routes(self) -> tuple[str, ...]:
+        return ("10.0.0.0/8",)
+
+
+@contextlib.asynccontextmanager
+async def node(folder: Path) -> AsyncIterator[NodeBench]:
+    made = NodeBench(folder)
+    async with asyncio.TaskGroup() as group:
+        jobs = [group.create_task(w()) for w in (made.worker.run, made.applier.run, made.membership.run)]
+        await made.worker.adopt({})
+        try:
+            yield made
+        finally:
+            for job in jobs:
+                job.cancel()
+    await made.membership.close()
+    made.database.close()
+
+
+def options(addr: str) -> InitOptions:
+    return InitOptions("0.0.0.0:2377", addr)
+
+
+async def test_init_leave_and_init_again(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+        assert n.membership.membership().state == LocalState.INACTIVE
+        with pytest.raises(errors.Unavailable, match="This node is not a swarm manager"):
+            n.membership.control()
+        for _ in range(2):
+            assert await n.membership.init(options(double.addr)) == NODE
+            shown = n.membership.membership()
+            assert (shown.state, shown.node_id, shown.manager) == (LocalState.ACTIVE, NODE, True)
+            assert shown.managers == (model.ManagerAddress("m1", double.addr),)
+            n.membership.control()
+            with pytest.raises(errors.Unavailable) as caught:
+                await n.membership.init(options(double.addr))
+            assert caught.value.message == ALREADY_MEMBER
+            await until(lambda: n.applier.applied_index == 5)
+            await n.membership.leave(force=True)
+            assert n.membership.membership().state == LocalState.INACTIVE
+            assert identity.load(n.folder) is None
+            assert n.applier.state == NodeState()
+        assert double.leaves == [True, True]
+
+
+async def test_leave_without_force_is_the_managers_word(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+        with pytest.raises(errors.Unavailable) as caught:
+            await n.membership.leave(False)
+        assert caught.value.message == NOT_MEMBER
+        await n.membership.init(options(double.addr))
+        double.leave_error = errors.Unavailable("You are attempting to leave the swarm")
+        with pytest.raises(errors.Unavailable, match="You are attempting to leave"):
+            await n.membership.leave(False)
+        assert n.membership.membership().state == LocalState.ACTIVE
+        assert identity.load(n.folder) is not None
+
+
+async def test_an_init_that_the_dispatcher_refuses_leaves_nothing(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+        double.refuse = errors.PermissionDenied("it looks like a copy of its disk")
+        with pytest.raises(errors.Unavailable, match="copy of its disk"):
+            await n.membership.init(options(double.addr))
+        assert double.leaves == [True]
+        assert identity.load(n.folder) is None
+        assert n.membership.membership().state == LocalState.INACTIVE
+
+
+async def test_a_bad_init_is_described_and_leaves_nothing(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+        with pytest.raises(errors.InvalidArgument) as caught:
+            await n.membership.init(InitOptions("0.0.0.0:2377", double.addr, subnet_size=99))
+        assert caught.value.message == "rpc error: code = InvalidArgument desc = subnet size must be less than 32"
+        assert double.leaves == []
+
+
+async def test_no_manager_socket(tmp_path: Path) -> None:
+    async with node(tmp_path) as n:
+        with pytest.raises(errors.Unavailable, match=r"manager\.sock does not exist"):
+            await n.membership.init(options("127.0.0.1:2377"))
+        assert identity.load(n.folder) is None
+
+
+async def test_join_and_its_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+
+        async def joined(addr: str, token: str, csr: bytes, *more: object) -> model.IssueReply:
+            if token == "bad":
+                raise errors.InvalidArgument(joining.NO_TOKEN)
+            if token == "malformed":
+                raise errors.ShoalError("invalid join token")
+            if token == "away":
+                raise joining.unreachable(addr, "connect: connection refused")
+            return model.IssueReply(NODE, CLUSTER, model.NodeRole.WORKER, double.certificate(csr), "10.0.0.9", (double.addr,))
+
+        monkeypatch.setattr(joining, "join", joined)
+        for token, kind, text in (
+            ("bad", errors.InvalidArgument, f"rpc error: code = InvalidArgument desc = {joining.NO_TOKEN}"),
+            ("malformed", errors.ShoalError, "invalid join token"),
+            ("away", errors.Unavailable, "rpc error: code = Unavailable desc = connection error"),
+        ):
+            with pytest.raises(kind) as caught:
+                await n.membership.join(JoinOptions((double.addr,), token))
+            assert caught.value.message.startswith(text)
+            assert n.membership.membership().state == LocalState.INACTIVE
+            assert identity.load(n.folder) is None
+        await n.membership.join(JoinOptions((double.addr,), "good"))
+        shown = n.membership.membership()
+        assert (shown.state, shown.manager, shown.node_addr) == (LocalState.ACTIVE, False, "10.0.0.9")
+        with pytest.raises(errors.Unavailable) as refused:
+            n.membership.control()
+        assert refused.value.message == NOT_MANAGER
+        with pytest.raises(errors.Unavailable) as again:
+            await n.membership.join(JoinOptions((double.addr,), "good"))
+        assert again.value.message == ALREADY_MEMBER
+        await n.membership.leave(False)
+        with pytest.raises(errors.Unavailable) as inactive:
+            n.membership.control()
+        assert inactive.value.message == NO_SWARM
+
+
+async def test_a_member_that_restarts_goes_on(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double:
+        async with node(tmp_path) as n:
+            await n.membership.init(options(double.addr))
+            await until(lambda: n.applier.applied_index == 5)
+        async with node(tmp_path) as n:
+            assert n.membership.membership().node_id == NODE
+            assert n.applier.state.fence == model.Fence(CLUSTER, 1, 1, 5)
+            await until(lambda: n.membership.link.connected)
