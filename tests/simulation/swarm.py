@@ -14,7 +14,6 @@ from common.model import Availability, EndpointState, TaskState
 from common.rpc import Caller
 from manager import lifecycle
 from manager.allocator import loop as allocator
-from manager.allocator.addresses import holders
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.service import Dispatcher
 from manager.endpoints import loop as endpoints
@@ -195,6 +194,8 @@ class Agent:
         self._say(model.AgentMessage(statuses=update))
 
     def _set(self, task_id: str, container: Container, state: TaskState, err: str = "") -> None:
+        if state == S.TASK_RUNNING:
+            self.swarm.starting(self.state.tasks[task_id].task)
         container.status = model.TaskStatus(
             timestamp=self.swarm.clock.now_ns(),
             state=state,
@@ -261,6 +262,7 @@ class Swarm:
         self.received = 0
         self.entries = 0
         self.early_stops: list[str] = []
+        self.overlaps: list[str] = []
         self.start_first = False
         self.held: dict[tuple[str, str], str] = {}
         self._leader: asyncio.Task[None] | None = None
@@ -393,7 +395,9 @@ class Swarm:
 
     def tasks(self, service_id: str) -> list[model.Task]:
         """All tasks of a service, oldest first."""
-        return sorted(self.store.view().tasks.by_service(service_id), key=lambda t: (t.slot, t.created_at, t.id))
+        return sorted(
+            self.store.view().tasks.by_service(service_id), key=lambda t: (t.slot, t.created_at, t.id)
+        )
 
     def running_tasks(self, service_id: str) -> list[model.Task]:
         """Those that run and are to run, on nodes that are up."""
@@ -441,12 +445,25 @@ class Swarm:
                 if task_id == task.id and record.state == EndpointState.ENDPOINT_SERVING:
                     self.early_stops.append(f"{task.id} while {other.id} balances to it")
 
+    def starting(self, task: model.Task) -> None:
+        """A process starts: notes whether another one of its slot still runs somewhere."""
+        for agent in self.agents.values():
+            for other_id, container in agent.containers.items():
+                other = agent.state.tasks.get(other_id)
+                if other is None or other_id == task.id or container.status.state != S.TASK_RUNNING:
+                    continue
+                if (other.task.service_id, other.task.slot) == (task.service_id, task.slot):
+                    self.overlaps.append(f"{task.id} beside {other_id}")
+
     def _check(self, changes: ChangeSet) -> None:
         for change in changes.changes:
             old, new = change.old, change.new
             if isinstance(old, model.Task) and isinstance(new, model.Task):
-                if new.status.state < old.status.state or (lifecycle.ended(old) and new.status.state < S.TASK_REMOVE
-                                                            and new.status.state != old.status.state):
+                if new.status.state < old.status.state or (
+                    lifecycle.ended(old)
+                    and new.status.state < S.TASK_REMOVE
+                    and new.status.state != old.status.state
+                ):
                     raise Broken(f"{new.id} went from {old.status.state!r} to {new.status.state!r}")
                 if old.node_id and new.node_id != old.node_id:
                     raise Broken(f"{new.id} moved to another node")
@@ -458,7 +475,12 @@ class Swarm:
     def _check_addresses(self) -> None:
         view = self.store.view()
         seen: dict[tuple[str, str], int] = {}
-        for network_id, address in holders(view):
+        legs = [a for t in view.tasks.all() for a in t.networks] + [
+            a for n in view.nodes.all() for a in n.attachments
+        ]
+        held = [(a.network_id, address) for a in legs for address in a.addresses]
+        held += [(v.network_id, v.addr) for s in view.services.all() for v in s.endpoint.virtual_ips]
+        for network_id, address in held:
             key = network_id, address.partition("/")[0]
             seen[key] = seen.get(key, 0) + 1
         for network in view.networks.all():

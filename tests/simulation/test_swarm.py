@@ -210,6 +210,7 @@ def test_rolling_update_stop_first() -> None:
             version = view.services.get(service).spec_version
             assert all(t.spec_version == version for t in swarm.running_tasks(service))
             assert swarm.early_stops == []
+            assert swarm.overlaps == []
 
     run(story())
 
@@ -246,7 +247,8 @@ def test_failing_update_pauses_and_rolls_back() -> None:
             await swarm.converged(service, 3)
             swarm.broken_images.add("bad")
             await swarm.change(
-                service, lambda s: replace(s, task=replace(s.task, container=model.ContainerSpec(image="bad")))
+                service,
+                lambda s: replace(s, task=replace(s.task, container=model.ContainerSpec(image="bad"))),
             )
             view = swarm.store.view()
 
@@ -301,5 +303,65 @@ def test_a_thousand_tasks_come_in_transactions_of_bounded_size() -> None:
         async with Swarm(3).running() as swarm:
             service = await swarm.create("web", 1000)
             await swarm.converged(service, 1000)
+
+    run(story())
+
+
+def test_released_addresses_are_free_again_after_a_minute_though_nothing_else_happens() -> None:
+    async def story() -> None:
+        async with Swarm(2).running() as swarm:
+            await swarm.network("front")
+            service = await swarm.create("web", 4, networks=("front",))
+            await swarm.converged(service, 4)
+            await swarm.scale(service, 3)
+            view = swarm.store.view()
+            await swarm.until(lambda: len(view.networks.get("front").held) == 1)
+            took = await swarm.until(lambda: not view.networks.get("front").held, 70)
+            assert 59 < took < 64, took
+
+    run(story())
+
+
+def test_a_node_that_does_not_acknowledge_keeps_addresses_from_being_given_again() -> None:
+    async def story() -> None:
+        async with Swarm(2).running() as swarm:
+            await swarm.network("front")
+            service = await swarm.create("web", 4, networks=("front",))
+            await swarm.converged(service, 4)
+            swarm.agents["node1"].mute = True
+            await swarm.scale(service, 3)
+            await asyncio.sleep(200)
+            view = swarm.store.view()
+            assert len(view.networks.get("front").held) == 1
+            swarm.agents["node1"].mute = False
+            swarm.agents["node1"]._changed.set()
+            await swarm.until(lambda: not view.networks.get("front").held)
+
+    run(story())
+
+
+def test_an_exhausted_network_shows_in_the_tasks_and_recovers() -> None:
+    async def story() -> None:
+        async with Swarm(2).running() as swarm:
+            ipam = model.IPAMOptions(configs=(model.IPAMConfig(subnet="10.9.0.0/29"),))
+            small = model.Network(id="small", spec=model.NetworkSpec(name="small", ipam=ipam))
+            await swarm.store.update(lambda tx: tx.put(small))
+            service = await swarm.create("web", 7, networks=("small",))
+            await swarm.until(lambda: len(swarm.running_tasks(service)) == 4)
+            await asyncio.sleep(1)
+            entries = swarm.entries
+            await asyncio.sleep(100)
+            assert swarm.entries == entries, "retries without news"
+            waiting = [t for t in swarm.tasks(service) if t.status.state == TaskState.TASK_NEW]
+            assert len(waiting) == 3
+            assert {t.status.err for t in waiting} == {"no available IPv4 addresses on network small"}
+            other = await swarm.create("other", 1, networks=("small",))
+            await swarm.until(lambda: swarm.store.view().services.get(other).error != "")
+            await swarm.remove(other)
+            await swarm.scale(service, 4)
+            await swarm.converged(service, 4)
+            (victim, *_) = swarm.running_tasks(service)
+            await swarm.availability(victim.node_id, Availability.DRAIN)
+            await swarm.converged(service, 4, 90)
 
     run(story())
