@@ -45,7 +45,11 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
-    # A peer whose machine lost power says nothing: without these a stream to it would stay up for a quarter of an hour.
+)
+
+# A manager whose machine lost power says nothing: without these a stream to it would stay up for a quarter of an hour.
+# For our own servers only: others (containerd) hang up on a client that pings this often.
+KEEPALIVE: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -178,4 +182,4 @@ def client(
     options = [*CHANNEL_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=[*options, *KEEPALIVE])
