@@ -26,6 +26,9 @@ from common.clock import SystemClock
 from common.model import TaskState
 from tests.lab.containerd import OwnContainerd, busybox_layout
 
+# Blocking calls of a millisecond are fine in a test.
+# ruff: noqa: ASYNC240, ASYNC221
+
 pytestmark = pytest.mark.lab
 
 IMAGE = "busybox:test"
@@ -44,13 +47,13 @@ class Namespaces:
     async def attach(self, task_id: str) -> Sandbox:
         name = self.name(task_id)
         if not os.path.exists(f"/run/netns/{name}"):
-            subprocess.run(["ip", "netns", "add", name], check=True)  # noqa: ASYNC221
+            subprocess.run(["ip", "netns", "add", name], check=True)
         self.made.add(task_id)
         return Sandbox(task_id, f"/run/netns/{name}", ("10.0.0.5",))
 
     async def detach(self, task_id: str) -> None:
         if os.path.exists(f"/run/netns/{self.name(task_id)}"):
-            subprocess.run(["ip", "netns", "del", self.name(task_id)], check=True)  # noqa: ASYNC221
+            subprocess.run(["ip", "netns", "del", self.name(task_id)], check=True)
         self.made.discard(task_id)
 
 
@@ -150,7 +153,7 @@ async def test_a_life_over_agents_and_boots(containerd: OwnContainerd) -> None:
     # The machine loses power: all processes are gone, containerd's records are there.
     containerd.stop()
     for path in Path("/run/netns").glob("shoal-wt-*"):
-        subprocess.run(["ip", "netns", "del", path.name], check=True)  # noqa: ASYNC221
+        subprocess.run(["ip", "netns", "del", path.name], check=True)
     shutil.rmtree(containerd.root / "state" / "io.containerd.runtime.v2.task", ignore_errors=True)
     for id in containers:  # /run is empty after a boot
         shutil.rmtree(f"/run/containerd/runc/shoal/{id}", ignore_errors=True)
