@@ -1,0 +1,205 @@
+"""The agent's process: puts its parts together, starts them in the order that serves traffic soonest, and ends them.
+
+Order: what the database remembers is put into the kernel before anything else, so that names, VIPs and the mesh work
+without any manager; then the Engine API listens and systemd is told; then containers are adopted, and the session starts.
+Nothing here stops a container: SIGTERM ends the daemon alone, and a failure of a part that can't go on ends the process,
+which systemd starts again. The session and the applying of assignments are restarted in place.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # before grpc is imported anywhere
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+import asyncio
+import fcntl
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from agent import description, identity
+from agent import settings as config
+from agent.applier import Applier
+from agent.assembly import Assembly, assemble
+from agent.database import Remembered, open_database
+from agent.membership import Membership, Parts
+from agent.state import NodeState
+from agent.statuses import StatusQueue
+from agent.worker.tools import Tools
+from agent.worker.worker import Worker
+from common import errors, logs, sdnotify
+from common.clock import SystemClock
+
+log = logging.getLogger("agent")
+
+_RESTART: Final = (0.1, 10.0)
+_LOCK: Final = "lock"
+
+
+def main() -> None:
+    """Entry point `shoal-agent`."""
+    try:
+        settings = config.load(os.environ.get("SHOAL_AGENT_CONFIG", config.PATH))
+    except errors.InvalidArgument as exc:
+        sys.exit(f"shoal-agent: {exc.message}")
+    logs.configure(settings.log.level)
+    folder = Path(settings.state.dir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = _alone(folder)
+    try:
+        asyncio.run(Agent(settings).run())
+    finally:
+        os.close(lock)
+
+
+def _alone(folder: Path) -> int:
+    """One agent for a state folder; held until the process ends."""
+    fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"shoal-agent: another agent runs on {folder}")
+    return fd
+
+
+class Agent:
+    """One run of the daemon. `assemble` makes the parts that touch the machine; tests hand in others."""
+
+    def __init__(self, settings: config.Settings, make: Callable[..., Assembly] = assemble) -> None:
+        self.settings = settings
+        self.folder = Path(settings.state.dir)
+        self._make = make
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ends the daemon; containers and the kernel's state stay."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT, or until a part fails for good."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        handed_over = sdnotify.listen_fds()
+        database, remembered = open_database(self.folder)
+        remembered = await self._consistent(database, remembered)
+        statuses = StatusQueue()
+        clock = SystemClock()
+        parts = self._make(self.settings, clock, handed_over)
+        tools = Tools(
+            parts.runtime, parts.network, database, statuses, clock, self.folder / "volumes",
+            description.describe, self.settings.containerd.starts, boot_id=identity.boot_id(),
+        )  # fmt: skip
+        worker = Worker(tools)
+        applier = Applier(remembered.state, database, parts.network, worker)
+        tools.network_stands = applier.stands
+        tools.attached, tools.detached = parts.names.attached, parts.names.detached
+        applier.changed = parts.names.update
+        membership = Membership(
+            Parts(
+                self.folder, database, applier, statuses, worker, parts.network, parts.routes,
+                self.settings.manager.socket,
+            ),
+            remembered.contact,
+        )  # fmt: skip
+        try:
+            await self._serve(parts, worker, applier, membership, remembered)
+        finally:
+            await membership.close()
+            await parts.close()
+            database.close()
+
+    async def _consistent(self, database: object, remembered: Remembered) -> Remembered:
+        """Without an identity nothing else counts: a leave was interrupted."""
+        mine = identity.load(self.folder)
+        if mine is None and (remembered.state != NodeState() or remembered.tasks):
+            log.warning("this node belongs to no swarm: what it remembers of one is dropped")
+            await database.clear()  # type: ignore[attr-defined]
+            return Remembered(tasks=remembered.tasks)
+        return remembered
+
+    async def _serve(
+        self,
+        parts: Assembly,
+        worker: Worker,
+        applier: Applier,
+        membership: Membership,
+        remembered: Remembered,
+    ) -> None:
+        member = membership.identity is not None
+        await parts.names.start()
+        await parts.network.start()
+        if member:
+            await self._put_into_kernel(applier)
+        async with asyncio.TaskGroup() as group:
+            jobs = [
+                group.create_task(self._watchdog(), name="watchdog"),
+                group.create_task(self._tasks(parts, worker, remembered, member), name="tasks"),
+                group.create_task(_again("applier", applier.run), name="applier"),
+                group.create_task(_again("membership", membership.run), name="membership"),
+                group.create_task(_again("manager", _once(membership.wake_manager)), name="manager"),
+                group.create_task(parts.engine(membership), name="engine"),
+            ]
+            await parts.listening()
+            sdnotify.ready("member of a swarm" if member else "no member of a swarm")
+            gc.collect()
+            gc.freeze()  # what start-up made stays: later collections need not look at it
+            await self._stop.wait()
+            sdnotify.notify("STOPPING=1")
+            log.info("ending; containers and networks stay")
+            for job in jobs:
+                job.cancel()
+
+    async def _put_into_kernel(self, applier: Applier) -> None:
+        """What the last assignments say, before any manager is asked. A failure is tried again by `applier.run`."""
+        try:
+            await applier.apply()
+        except errors.ShoalError as exc:
+            log.warning("the kernel is not as it should be: %s", exc.message)
+            applier.retry()
+
+    async def _tasks(self, parts: Assembly, worker: Worker, remembered: Remembered, member: bool) -> None:
+        await parts.runtime.start()
+        await worker.adopt(remembered.tasks)
+        if not member:
+            worker.update(NodeState(), complete=True)  # whatever is left of tasks here is nobody's
+        await worker.run()
+
+    async def _watchdog(self) -> None:
+        """Keeps systemd satisfied for as long as this loop turns."""
+        interval = sdnotify.watchdog_interval()
+        while interval:
+            sdnotify.keep_alive()
+            await asyncio.sleep(interval)
+
+
+def _once(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        await work()
+        await asyncio.Event().wait()
+
+    return run
+
+
+async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Runs a part that others must not suffer for: when it fails, it is started again."""
+    delay = _RESTART[0]
+    while True:
+        try:
+            await work()
+        except errors.ShoalError as exc:
+            log.warning("%s: %s; again in %.1f s", name, exc.message, delay)
+        except Exception:
+            log.exception("%s failed; again in %.1f s", name, delay)
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, _RESTART[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""What a kernel's network is made of, as comparable values: one fact is one object in one namespace.
+
+plan.py says which facts there should be, kernel.py reads those that there are and carries out the difference, which
+is computed here. Pure. Fields with compare=False are needed to make an object but don't tell whether it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.network import names
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """The namespace itself; made with its loopback up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A file below /proc/sys, as seen in the namespace."""
+
+    path: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge that is up; `address` with prefix length where it has one."""
+
+    name: str
+    mtu: int
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """The tunnel's end: lives in a sandbox, its UDP socket in the host's namespace."""
+
+    name: str
+    vni: int
+    local: str
+    mtu: int
+    bridge: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A leg: this end is `name` here, the other a bridge port in `peer_namespace`."""
+
+    name: str
+    mac: str
+    mtu: int
+    peer: str = field(compare=False)
+    peer_namespace: str = field(compare=False)
+    bridge: str = field(compare=False)
+    isolated: bool = field(compare=False, default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The other end of a leg, in its bridge and up; isolated ports don't talk to each other."""
+
+    name: str
+    bridge: str
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address with prefix length on a leg."""
+
+    interface: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent answer to ARP on the tunnel."""
+
+    address: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Where the tunnel sends frames for a MAC."""
+
+    mac: str
+    vtep: str
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """The way out. A container may have put another in its place: any default route counts."""
+
+    gateway: str = field(compare=False)
+    interface: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnRoute:
+    """The way back through the node that took a connection."""
+
+    table: int
+    gateway: str
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnRule:
+    """Packets with this mark use that table."""
+
+    mark: int
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The namespace's nftables table; `digest` of its text stands in the kernel as a chain's name."""
+
+    digest: str
+    text: str = field(compare=False, repr=False)
+
+
+Fact = (
+    Namespace
+    | Sysctl
+    | Bridge
+    | Vxlan
+    | Veth
+    | Port
+    | Address
+    | Neighbour
+    | Forward
+    | DefaultRoute
+    | ReturnRoute
+    | ReturnRule
+    | Table
+)
+Facts = frozenset[Fact]
+KernelView = Mapping[str, Facts]  # by namespace
+
+# In this order things are made, over all namespaces; the other way round they are removed.
+_ORDER: Final[tuple[type, ...]] = (
+    Namespace, Sysctl, Bridge, Vxlan, Veth, Port, Address, Forward, Neighbour, DefaultRoute, ReturnRoute, ReturnRule,
+    Table,
+)  # fmt: skip
+_RANK: Final = {kind: rank for rank, kind in enumerate(_ORDER)}
+
+# A container with NET_ADMIN may add what it likes to its own namespace: only these are taken away there.
+_REMOVED_IN_TASKS: Final = (ReturnRoute, ReturnRule)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step towards the plan."""
+
+    namespace: str
+    fact: Fact
+    remove: bool = False
+
+
+def rank(fact: Fact) -> int:
+    """Where a fact stands in the order of making; a sysctl of an interface comes after the interface."""
+    if isinstance(fact, Sysctl) and not fact.path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")):
+        return _RANK[Sysctl]
+    if isinstance(fact, Sysctl) and fact.path.split("/")[3] not in ("all", "default"):
+        return _RANK[Address]
+    return _RANK[type(fact)]
+
+
+def _key(change: Change) -> tuple[int, str, str]:
+    return rank(change.fact), change.namespace, repr(change.fact)
+
+
+def _additions(namespace: str, actual: Facts, desired: Facts) -> Iterable[Change]:
+    return (Change(namespace, fact) for fact in desired - actual)
+
+
+def _removals(namespace: str, actual: Facts, desired: Facts) -> Iterable[Change]:
+    """What is to go: with a namespace everything in it goes, but a tunnel's end has to be named (its VNI is taken)."""
+    if Namespace() in actual and Namespace() not in desired:
+        return (Change(namespace, f, remove=True) for f in actual if isinstance(f, Namespace | Vxlan))
+    extra = actual - desired
+    if names.task_of(namespace) is not None:
+        extra = frozenset(f for f in extra if isinstance(f, _REMOVED_IN_TASKS))
+    kept = {_identity(f) for f in desired}
+    return (Change(namespace, f, remove=True) for f in extra if _goes(f) and _identity(f) not in kept)
+
+
+def _goes(fact: Fact) -> bool:
+    """A sysctl and a way out are set, never taken back."""
+    return not isinstance(fact, Sysctl | DefaultRoute | Namespace)
+
+
+def _identity(fact: Fact) -> object:
+    """Facts of one identity replace each other in place: making the new one is enough."""
+    match fact:
+        case Bridge(name=name) | Vxlan(name=name) | Veth(name=name) | Port(name=name):
+            return type(fact), name
+        case Neighbour(address=address):
+            return Neighbour, address
+        case Forward(mac=mac):
+            return Forward, mac
+        case ReturnRoute(table=table):
+            return ReturnRoute, table
+        case Table():
+            return Table
+        case _:
+            return fact
+
+
+def difference(actual: KernelView, desired: KernelView) -> tuple[Change, ...]:
+    """The steps from `actual` to `desired`, in the order in which they work: first what is new, then what goes.
+
+    Something is offered after it is reachable and is taken away after it is no longer offered, so removals are last.
+    """
+    additions: list[Change] = []
+    removals: list[Change] = []
+    for namespace in sorted(actual.keys() | desired.keys()):
+        have, want = actual.get(namespace, frozenset()), desired.get(namespace, frozenset())
+        if have == want:
+            continue
+        additions += _additions(namespace, have, want)
+        removals += _removals(namespace, have, want)
+    return (*sorted(additions, key=_key), *sorted(removals, key=_key, reverse=True))
+
+
+def after(view: KernelView, changes: Iterable[Change]) -> dict[str, Facts]:
+    """`view` once `changes` are done."""
+    result = {namespace: set(facts) for namespace, facts in view.items()}
+    for change in changes:
+        facts = result.setdefault(change.namespace, set())
+        if not change.remove:
+            identity = _identity(change.fact)
+            facts -= {f for f in facts if type(f) is type(change.fact) and _identity(f) == identity}
+            facts.add(change.fact)
+        elif isinstance(change.fact, Namespace):
+            result.pop(change.namespace)
+        else:
+            facts.discard(change.fact)
+    return {namespace: frozenset(facts) for namespace, facts in result.items()}

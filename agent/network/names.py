@@ -1,0 +1,98 @@
+"""Names and numbers of kernel objects, derived from ids and addresses. Pure; used by plan.py, rules.py and kernel.py.
+
+A kernel's interface name ends at 15 characters. Everything of ours can be recognised by its name, so that the
+rest of the machine is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from typing import Final
+
+from common.ids import base36
+
+GATEWAY_BRIDGE: Final = "docker_gwbridge"
+INGRESS_LEG: Final = "shoal_ing"  # the host's own leg in the ingress overlay
+INGRESS_PORT: Final = "vhost"  # its other end, in the ingress sandbox
+BRIDGE: Final = "br0"  # in a sandbox
+VXLAN: Final = "vxlan0"
+TABLE: Final = "shoal"  # the one nftables table in each namespace
+HOST: Final = ""  # the namespace that the agent itself lives in
+VXLAN_PORT: Final = 4789
+VXLAN_OVERHEAD: Final = 50
+DNS_PORT: Final = 38453
+DNS_ADDRESS: Final = "127.0.0.11"
+
+ROUTE_TABLE_BASE: Final = 1000  # clear of main (254) and its neighbours, whatever a node's number is
+RULE_PRIORITY: Final = 100
+
+# Connection marks in our namespaces: node numbers come from the mesh, this bit says "a backend's address".
+BACKEND_MARK: Final = 0x8000_0000
+LARGEST_NODE_MARK: Final = 0x7FFF_FFFF
+
+_NETWORK_PREFIX: Final = "n-"
+_TASK_PREFIX: Final = "t-"
+_GATEWAY_PORT: Final = re.compile(r"g[0-9a-z]{13}")
+
+
+def _short(identifier: str) -> str:
+    """13 characters of base 36: the first six to be recognised by people, seven of a digest to be unique."""
+    digest = int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big")
+    return identifier[:6].lower().rjust(6, "0") + base36(digest % 36**7, 7)
+
+
+def network_namespace(network_id: str) -> str:
+    """File name of a network's sandbox namespace."""
+    return _NETWORK_PREFIX + network_id
+
+
+def task_namespace(task_id: str) -> str:
+    """File name of a task's namespace."""
+    return _TASK_PREFIX + task_id
+
+
+def task_of(namespace: str) -> str | None:
+    """The task of a namespace, or None when it is none of a task."""
+    return namespace.removeprefix(_TASK_PREFIX) if namespace.startswith(_TASK_PREFIX) else None
+
+
+def is_sandbox(namespace: str) -> bool:
+    """Whether it is a network's."""
+    return namespace.startswith(_NETWORK_PREFIX)
+
+
+def sandbox_port(task_id: str) -> str:
+    """A task's end in a network's bridge."""
+    return "v" + _short(task_id)
+
+
+def gateway_port(task_id: str) -> str:
+    """A task's end in docker_gwbridge."""
+    return "g" + _short(task_id)
+
+
+def is_gateway_port(interface: str) -> bool:
+    """Whether an interface of the host could be one of gateway_port()."""
+    return _GATEWAY_PORT.fullmatch(interface) is not None
+
+
+def mac(address: str) -> str:
+    """The MAC that belongs to an IPv4 address: FDB and neighbours can be computed from addresses alone."""
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+
+
+def backend_mark(address: str) -> int:
+    """The connection mark of everything that a balancer sent to `address`."""
+    return BACKEND_MARK | (int(ipaddress.IPv4Address(address)) & LARGEST_NODE_MARK)
+
+
+def route_table(node_number: int) -> int:
+    """The routing table whose default leads back through a node."""
+    return ROUTE_TABLE_BASE + node_number
+
+
+def chain_name(prefix: str, identifier: str) -> str:
+    """A chain's name from an id: nftables allows letters, digits and underscores."""
+    return prefix + "_" + re.sub(r"[^0-9A-Za-z]", "_", identifier)

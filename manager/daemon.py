@@ -1,0 +1,197 @@
+"""shoal-manager: the process. Serves the Local and Control services on a unix socket, and a Member while there is one.
+
+Started by systemd when its socket is first used, or by hand. With state on the disk it goes on where it was; without, it
+waits for `swarm init`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# gRPC reads it when it is first imported: a refused TLS handshake is no news for the journal.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc.aio
+
+from common import errors, logs, rpc, sdnotify
+from common.clock import Clock, SystemClock
+from common.pb import control_pb2, local_pb2
+from manager import auth, identity
+from manager.activation import Relay
+from manager.identity import Folder
+from manager.local import NOT_MANAGER, Local
+from manager.member import Member
+from manager.raft.seal import Damaged
+from manager.settings import DEFAULT_FILE, Settings, load
+
+log = logging.getLogger("manager")
+
+
+class _Gate:
+    """Control on the unix socket, which is there before any swarm is: passes calls on to the running member."""
+
+    def __init__(self, host: Daemon) -> None:
+        self._host = host
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(request: Any, caller: rpc.Caller) -> Any:
+            member = self._host.member
+            if member is None:
+                raise errors.Unavailable(self._host.failure or NOT_MANAGER)
+            return await getattr(member.control, name)(request, caller)
+
+        return call
+
+
+class Daemon:
+    """The process's parts; `run` is its life."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._root = Path(settings.state)
+        self._member: Member | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self.failure = ""
+
+    @property
+    def member(self) -> Member | None:
+        return self._member
+
+    # ---- what Local asks for
+
+    async def begin(self, folder: Folder) -> None:
+        """Starts a member; it lives in the daemon's own TaskGroup."""
+        assert self._tasks is not None
+        member = Member(folder, self._clock)
+        await member.open()
+        self._member = member
+        self._running = self._tasks.create_task(member.run(), name="member")
+        sdnotify.status(f"node {member.membership.node_id}")
+
+    async def end(self) -> None:
+        """Stops the member."""
+        self._member, running, self._running = None, self._running, None
+        self.failure = ""
+        if running is not None:
+            running.cancel()
+            await asyncio.wait([running])
+        sdnotify.status("not part of a swarm")
+
+    # ---- life
+
+    async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
+        """Serves until `stop`; raises when the member's storage fails."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            await self._resume()
+            path = self._settings.socket if listener is None else self._private_socket()
+            async with self._local_server(path):
+                background = [tasks.create_task(_keep_alive(), name="watchdog")]
+                if listener is not None:
+                    background.append(tasks.create_task(Relay(listener, path).run(), name="relay"))
+                sdnotify.ready("serving" if self._member else "not part of a swarm")
+                await stop.wait()
+                sdnotify.notify("STOPPING=1")
+                for task in background:
+                    task.cancel()
+                await self.end()
+
+    async def _resume(self) -> None:
+        """Goes on with the state on the disk. State that cannot be read is reported, not dropped."""
+        folder = identity.current(self._root)
+        if folder is None:
+            return
+        try:
+            await self.begin(folder)
+        except (Damaged, errors.ShoalError) as exc:
+            self.failure = str(exc)
+            log.error("this manager cannot start: %s", exc)
+
+    def _private_socket(self) -> str:
+        folder = Path(self._settings.socket).with_suffix(".d")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        return str(folder / "grpc.sock")
+
+    @asynccontextmanager
+    async def _local_server(self, path: str) -> AsyncIterator[None]:
+        server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+        local = Local(self, self._root, self._clock)
+        services: tuple[tuple[Any, object], ...] = (
+            (local_pb2.DESCRIPTOR.services_by_name["Local"], local),
+            (control_pb2.DESCRIPTOR.services_by_name["Control"], _Gate(self)),
+        )
+        server.add_generic_rpc_handlers(tuple(rpc.handler(d, i, auth.local) for d, i in services))
+        _bind(server, Path(path))
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(1.0)
+
+
+def _bind(server: grpc.aio.Server, path: Path) -> None:
+    """Only root may open the socket; one that a crash left behind is replaced."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    mask = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(mask)
+
+
+async def _keep_alive() -> None:
+    """Tells systemd that the loop turns."""
+    interval = sdnotify.watchdog_interval()
+    while interval is not None:
+        sdnotify.keep_alive()
+        await asyncio.sleep(interval)
+
+
+def _listener() -> socket.socket | None:
+    """The socket that systemd handed over."""
+    found = sdnotify.listen_fds().get("manager", [])
+    return socket.socket(fileno=found[0]) if found else None
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Daemon(settings, SystemClock()).run(stop, _listener())
+
+
+def main() -> None:
+    """The entry point."""
+    parser = argparse.ArgumentParser(prog="shoal-manager", description="A manager of a swarm.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_FILE, help="settings file (%(default)s)")
+    parser.add_argument("--state", help="folder of the manager's state")
+    parser.add_argument("--socket", help="path of the unix socket")
+    given = parser.parse_args()
+    try:
+        settings = load(given.config)
+    except ValueError as exc:
+        sys.exit(f"shoal-manager: {exc}")
+    chosen = {key: value for key in ("state", "socket") if (value := getattr(given, key))}
+    settings = replace(settings, **chosen)
+    logs.configure(settings.log_level)
+    try:
+        asyncio.run(_serve(settings))
+    except* OSError as group:
+        for failure in group.exceptions:
+            log.critical("shoal-manager stops: %s", failure)
+        sys.exit(1)

@@ -1,0 +1,78 @@
+"""A leader's term: every loop that decides, in one TaskGroup that ends when leadership does.
+
+member.py runs `Leader.run` while this manager leads. An exception on one object is the loops' own business; when a
+loop itself fails, the term ends as a whole and begins anew from the store: at once the first time, then once a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from common import errors, model
+from common.clock import Clock
+from common.rpc import Caller
+from manager.allocator import loop as allocator
+from manager.dispatcher.acks import Acks
+from manager.dispatcher.service import Dispatcher
+from manager.endpoints import loop as endpoints
+from manager.orchestrator import loop as orchestrator
+from manager.scheduler import loop as scheduler
+from manager.store.store import NO_LEADER, Store
+
+log = logging.getLogger("leader")
+
+RESTART_INTERVAL: Final = 60.0
+
+
+class Leader:
+    """The terms of one manager; serves Dispatcher.Session while one lasts."""
+
+    def __init__(self, store: Store, clock: Clock, term: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._term = term
+        self._dispatcher: Dispatcher | None = None
+
+    async def session(
+        self, requests: AsyncIterator[model.AgentMessage], caller: Caller
+    ) -> AsyncIterator[model.ManagerMessage]:
+        """Dispatcher.Session, by the dispatcher of the present term."""
+        if self._dispatcher is None:
+            raise errors.Unavailable(NO_LEADER)
+        async with aclosing(self._dispatcher.session(requests, caller)) as messages:  # type: ignore[type-var]
+            async for message in messages:
+                yield message
+
+    async def run(self) -> None:
+        """Leads until it is cancelled."""
+        last_failure = -RESTART_INTERVAL
+        while True:
+            try:
+                await self._lead()
+            except ExceptionGroup:
+                log.exception("a loop of the leader failed; its term ends and begins anew")
+            now = self._clock.monotonic()
+            pause = max(0.0, last_failure + RESTART_INTERVAL - now)
+            last_failure = now + pause
+            if pause:
+                log.error("the loops failed twice within a minute: they begin again in %.0f s", pause)
+                await asyncio.sleep(pause)
+
+    async def _lead(self) -> None:
+        acks = Acks()
+        dispatcher = Dispatcher(self._store, acks, self._clock, self._term)
+        log.info("leading in term %d", self._term())
+        try:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(orchestrator.run(self._store, self._clock), name="orchestrator")
+                loops.create_task(allocator.run(self._store, self._clock, acks), name="allocator")
+                loops.create_task(scheduler.run(self._store, self._clock), name="scheduler")
+                loops.create_task(endpoints.run(self._store, self._clock, acks), name="endpoints")
+                loops.create_task(dispatcher.run(), name="dispatcher")
+                self._dispatcher = dispatcher
+        finally:
+            self._dispatcher = None
