@@ -16,7 +16,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 prefix=/opt/shoal
 unit_dir=/usr/local/lib/systemd/system
 units="shoal-agent.service shoal-agent.socket shoal-manager.service shoal-manager.socket"
-packages="containerd runc nftables libnftables1 iproute2 python3 python3-venv ca-certificates"
+packages="containerd runc crun nftables libnftables1 iproute2 python3 python3-venv ca-certificates"
 wheel='' wheels='' lock='' uninstall='' purge='' changed=''
 
 say() { printf 'shoal: %s\n' "$*"; }
@@ -171,9 +171,7 @@ install_files() {
     for unit in $units; do
         put "$here/systemd/$unit" "$unit_dir/$unit"
     done
-    before=$changed changed=''
     put "$here/systemd/containerd-shoal.conf" "$unit_dir/containerd.service.d/shoal.conf"
-    containerd_changed=$changed changed=$before$changed
     put "$here/systemd/shoal.tmpfiles" /etc/tmpfiles.d/shoal.conf
     ln -sfn "$prefix/bin/shoal" /usr/local/bin/shoal
 }

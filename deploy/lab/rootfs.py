@@ -24,8 +24,8 @@ SUITE = "bookworm"
 PYTHON = "3.11"  # the suite's own
 # What a small cloud image of a machine would have, and what install.sh would fetch: it finds it there already.
 PACKAGES = """
-    systemd systemd-sysv dbus iproute2 nftables libnftables1 containerd runc python3 python3-venv ca-
-    certificates curl iputils-ping netbase procps tcpdump conntrack less
+    systemd systemd-sysv dbus iproute2 nftables libnftables1 containerd runc crun python3 python3-venv
+    ca-certificates curl iputils-ping netbase procps tcpdump conntrack less
 """
 UNITS = LAB_CODE / "units"
 LOCK = SOURCE / "deploy" / "requirements.lock"
