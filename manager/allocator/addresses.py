@@ -53,6 +53,7 @@ class Pool:
         plain = address.partition("/")[0]
         if any(hold.addr == plain for hold in self.network.held):
             return
+        self.used.add(_number(plain))
         hold = model.AddressHold(addr=plain, index=THIS_INDEX, until=now + REST)
         self.network = replace(self.network, held=(*self.network.held, hold))
 

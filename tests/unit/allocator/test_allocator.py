@@ -1,0 +1,325 @@
+"""Addresses, VIPs, ports and numbers: one pass at a time, and over long random histories."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from common import model
+from common.model import EndpointMode, NodeState, PublishMode, TaskState
+from manager import lifecycle
+from manager.allocator.reconcile import Allocator
+from manager.dispatcher.acks import Acks
+from manager.lifecycle import SECOND
+from manager.plan import Plan
+from manager.store.store import Change, ChangeKind
+from manager.store.tables import MemoryRows, View, memory
+from manager.store.view import THIS_INDEX
+
+NOW = 1_000_000 * SECOND
+
+
+class Bench:
+    """A store without a log, and the allocator on it."""
+
+    def __init__(self) -> None:
+        self.view = View(memory())
+        self.acks = Acks()
+        self.allocator = Allocator(self.acks)
+        self.now = NOW
+        self.allocator.reset(self.view)
+
+    def write(self, thing: model.Cluster | model.Node | model.Service | model.Task | model.Network) -> None:
+        self.view.index += 1
+        index = self.view.index
+        if isinstance(thing, model.Network):
+            held = tuple(replace(h, index=index) if h.index == THIS_INDEX else h for h in thing.held)
+            thing = replace(thing, held=held)
+        thing = replace(thing, version=index)
+        rows: MemoryRows[object] = self.view.rows[type(thing)]
+        old = rows.put(thing)
+        kind = ChangeKind.CREATE if old is None else ChangeKind.UPDATE
+        self.allocator.observe(Change(kind, old, thing), self.view)  # type: ignore[arg-type]
+
+    def remove(self, thing: model.Node | model.Service | model.Task) -> None:
+        self.view.index += 1
+        old = self.view.rows[type(thing)].remove(thing.id)
+        self.allocator.observe(Change(ChangeKind.REMOVE, old, None), self.view)
+
+    def settle(self) -> list[Plan]:
+        plans = []
+        for _ in range(50):
+            if not self.allocator.pending(self.now):
+                return plans
+            plan = self.allocator.reconcile(self.view, self.now)
+            plans.append(plan)
+            for thing in plan.changes.values():
+                assert thing is not None
+                self.write(thing)
+        raise AssertionError("the allocator never comes to rest")
+
+
+def network(name: str, subnet: str = "", **spec: object) -> model.Network:
+    ipam = model.IPAMOptions(configs=(model.IPAMConfig(subnet=subnet),)) if subnet else None
+    return model.Network(id=name, spec=model.NetworkSpec(name=name, ipam=ipam, **spec))  # type: ignore[arg-type]
+
+
+def service(name: str, *networks: str, ports: tuple[model.PortConfig, ...] = ()) -> model.Service:
+    attachments = tuple(model.NetworkAttachmentConfig(target=n, aliases=(f"{name}-alias",)) for n in networks)
+    endpoint = model.EndpointSpec(mode=EndpointMode.VIP, ports=ports)
+    spec = model.ServiceSpec(name=name, task=model.TaskSpec(networks=attachments), endpoint=endpoint)
+    return model.Service(id=name, spec=spec, spec_version=1)
+
+
+def task(name: str, of: model.Service) -> model.Task:
+    status = model.TaskStatus(state=TaskState.TASK_NEW, message="created")
+    return model.Task(
+        id=name, service_id=of.id, spec=of.spec.task, spec_version=1, status=status,
+        desired_state=TaskState.TASK_RUNNING, ports=lifecycle.spec_ports(of.spec),
+    )  # fmt: skip
+
+
+def start() -> Bench:
+    bench = Bench()
+    bench.write(model.Cluster(id="c"))
+    bench.write(network("ingress", ingress=True))
+    bench.write(network("web"))
+    bench.settle()
+    return bench
+
+
+def test_networks_get_subnet_gateway_and_vni() -> None:
+    bench = start()
+    web = bench.view.networks.get("web")
+    assert web.ipam.configs == (model.IPAMConfig(subnet="10.1.0.0/24", gateway="10.1.0.1"),)
+    assert web.vni == 0x530001
+    assert bench.view.cluster.next_vni == 0x530002
+    assert web.driver_state.options == {"com.docker.network.driver.overlay.vxlanid_list": str(0x530001)}
+
+
+def test_many_networks_in_one_pass_do_not_meet() -> None:
+    bench = start()
+    for n in range(5):
+        bench.write(network(f"n{n}"))
+    bench.settle()
+    found = {bench.view.networks.get(f"n{n}").ipam.configs[0].subnet for n in range(5)}
+    assert found == {f"10.1.{n}.0/24" for n in range(1, 6)}
+    assert len({n.vni for n in bench.view.networks.all()}) == 7
+
+
+def test_an_overlapping_subnet_is_an_error_until_it_is_free() -> None:
+    bench = start()
+    bench.write(network("other", "10.1.0.0/25"))
+    bench.settle()
+    other = bench.view.networks.get("other")
+    assert other.error == "network other: subnet 10.1.0.0/25 overlaps network web (10.1.0.0/24)"
+    web = service("api", "other")
+    bench.write(web)
+    bench.write(task("t", web))
+    bench.settle()
+    assert bench.view.tasks.get("t").status.err == other.error
+    bench.view.rows[model.Network].remove("web")
+    bench.allocator.observe(Change(ChangeKind.REMOVE, network("web"), None), bench.view)
+    bench.settle()
+    assert bench.view.networks.get("other").error == ""
+    assert bench.view.tasks.get("t").status.state == TaskState.TASK_PENDING
+
+
+def test_service_and_task() -> None:
+    bench = start()
+    ports = (
+        model.PortConfig(target_port=80, publish_mode=PublishMode.INGRESS),
+        model.PortConfig(target_port=81, published_port=8081, publish_mode=PublishMode.HOST),
+    )
+    web = service("api", "web", ports=ports)
+    bench.write(web)
+    bench.write(task("t", web))
+    bench.settle()
+    found = bench.view.services.get("api")
+    assert [v.addr for v in found.endpoint.virtual_ips] == ["10.0.0.2/16", "10.1.0.2/24"]
+    assert [p.published_port for p in found.endpoint.ports] == [30000, 8081]
+    got = bench.view.tasks.get("t")
+    assert (got.status.state, got.status.message) == (TaskState.TASK_PENDING, "pending task scheduling")
+    assert [(a.network_id, a.addresses, a.aliases) for a in got.networks] == [
+        ("ingress", ("10.0.0.3/16",), ()),
+        ("web", ("10.1.0.3/24",), ("api-alias",)),
+    ]
+    assert got.ports == found.endpoint.ports
+
+
+def test_a_port_that_is_taken_parks_the_service_and_its_tasks() -> None:
+    bench = start()
+    ports = (model.PortConfig(target_port=80, published_port=80),)
+    bench.write(service("one", ports=ports))
+    bench.settle()
+    two = service("two", ports=ports)
+    bench.write(two)
+    bench.write(task("t", two))
+    bench.settle()
+    text = "port '80' is already in use by service 'one' (one) as an ingress port"
+    assert bench.view.services.get("two").error == text
+    assert bench.view.tasks.get("t").status.err == text
+    bench.remove(bench.view.services.get("one"))
+    bench.settle()
+    assert bench.view.tasks.get("t").status.state == TaskState.TASK_PENDING
+    assert bench.view.tasks.get("t").status.err == ""
+
+
+def test_vips_follow_the_spec() -> None:
+    bench = start()
+    api = service("api", "web")
+    bench.write(api)
+    bench.settle()
+    found = bench.view.services.get("api")
+    dnsrr = replace(found, spec=replace(found.spec, endpoint=model.EndpointSpec(mode=EndpointMode.DNSRR)))
+    bench.write(dnsrr)
+    bench.settle()
+    assert bench.view.services.get("api").endpoint.virtual_ips == ()
+    assert [h.addr for h in bench.view.networks.get("web").held] == ["10.1.0.2"]
+
+
+def test_the_vips_of_a_removed_service_rest() -> None:
+    bench = start()
+    bench.write(service("api", "web"))
+    bench.settle()
+    bench.remove(bench.view.services.get("api"))
+    bench.settle()
+    assert [h.addr for h in bench.view.networks.get("web").held] == ["10.1.0.2"]
+
+
+def test_nodes_get_the_lowest_free_number() -> None:
+    bench = start()
+    for name in ("a", "b", "c"):
+        bench.write(model.Node(id=name))
+    bench.settle()
+    assert [bench.view.nodes.get(n).number for n in "abc"] == [1, 2, 3]
+    bench.remove(bench.view.nodes.get("b"))
+    bench.write(model.Node(id="d"))
+    bench.settle()
+    assert bench.view.nodes.get("d").number == 2
+    assert bench.view.nodes.get("d").attachments[0].addresses == ("10.0.0.5/16",)
+
+
+class Histories(RuleBasedStateMachine):
+    """Services and tasks come and go in networks of six addresses; nodes acknowledge when they like."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.bench = Bench()
+        self.made = 0
+        self.acked = dict.fromkeys(("a", "b"), -1)
+        self.bench.write(model.Cluster(id="c"))
+        self.bench.write(network("small", "10.9.0.0/28"))
+        for name in ("a", "b"):
+            self.bench.write(model.Node(id=name, status=model.NodeStatus(state=NodeState.NODE_READY)))
+        self.resting: dict[str, tuple[int, int]] = {}
+
+    def step(self) -> None:
+        before = {h.addr for h in self.bench.view.networks.get("small").held}
+        self.bench.settle()
+        for hold in self.bench.view.networks.get("small").held:
+            if hold.addr not in before:
+                self.resting[hold.addr] = (hold.index, self.bench.now)
+
+    @rule()
+    def new_service(self) -> None:
+        self.made += 1
+        self.bench.write(service(f"s{self.made}", "small"))
+        self.step()
+
+    @rule(count=st.integers(1, 4), pick=st.integers(0, 100))
+    def new_tasks(self, count: int, pick: int) -> None:
+        services = list(self.bench.view.services.all())
+        if services:
+            for _ in range(count):
+                self.made += 1
+                self.bench.write(task(f"t{self.made}", services[pick % len(services)]))
+            self.step()
+
+    @rule(pick=st.integers(0, 100), where=st.sampled_from("ab"))
+    def assign(self, pick: int, where: str) -> None:
+        waiting = [t for t in self.bench.view.tasks.all() if t.status.state == TaskState.TASK_PENDING]
+        if waiting:
+            chosen = waiting[pick % len(waiting)]
+            status = replace(chosen.status, state=TaskState.TASK_RUNNING)
+            self.bench.write(replace(chosen, node_id=where, status=status))
+            self.step()
+
+    @rule(pick=st.integers(0, 100), remove=st.booleans())
+    def end_task(self, pick: int, remove: bool) -> None:
+        alive = list(self.bench.view.tasks.all())
+        if not alive:
+            return
+        chosen = alive[pick % len(alive)]
+        if remove:
+            self.bench.remove(chosen)
+        else:
+            self.bench.write(replace(chosen, status=replace(chosen.status, state=TaskState.TASK_FAILED)))
+        self.step()
+
+    @rule(pick=st.integers(0, 100))
+    def end_service(self, pick: int) -> None:
+        alive = list(self.bench.view.services.all())
+        if alive:
+            self.bench.remove(alive[pick % len(alive)])
+            self.step()
+
+    @rule(where=st.sampled_from("ab"))
+    def acknowledge(self, where: str) -> None:
+        self.acked[where] = self.bench.view.index
+        self.bench.acks.record(where, self.bench.view.index)
+        self.bench.allocator.acknowledged(where)
+        self.step()
+
+    @rule(seconds=st.integers(1, 70))
+    def wait(self, seconds: int) -> None:
+        self.bench.now += seconds * SECOND
+        self.step()
+
+    @rule()
+    def new_leader(self) -> None:
+        self.bench.allocator = Allocator(self.bench.acks)
+        self.bench.allocator.reset(self.bench.view)
+        self.step()
+
+    @invariant()
+    def nobody_shares_an_address(self) -> None:
+        view = self.bench.view
+        small = view.networks.get("small")
+        used = Counter(h.addr for h in small.held)
+        used.update(v.addr.partition("/")[0] for s in view.services.all() for v in s.endpoint.virtual_ips)
+        used.update(a.partition("/")[0] for t in view.tasks.all() for n in t.networks for a in n.addresses)
+        used.update(["10.9.0.1", "10.9.0.0", "10.9.0.15"] if small.ipam else [])
+        assert all(count == 1 for count in used.values()), used
+        assert all(ipaddress.ip_address(a) in ipaddress.ip_network("10.9.0.0/28") for a in used)
+
+    @invariant()
+    def addresses_rest_long_enough(self) -> None:
+        view = self.bench.view
+        held = {h.addr for h in view.networks.get("small").held}
+        for address, (index, since) in list(self.resting.items()):
+            if address in held:
+                continue
+            del self.resting[address]
+            assert self.bench.now - since >= 60 * SECOND
+            taking_part = {
+                t.node_id for t in view.tasks.all() if t.node_id and not lifecycle.ended(t) and t.networks
+            }
+            assert all(self.acked[n] >= index for n in taking_part)
+
+    @invariant()
+    def whoever_waits_says_why(self) -> None:
+        for waiting in self.bench.view.tasks.all():
+            if waiting.status.state == TaskState.TASK_NEW and self.bench.view.services.get(
+                waiting.service_id
+            ):
+                assert waiting.status.err == "no available IPv4 addresses on network small"
+
+
+Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHistories = Histories.TestCase
