@@ -71,7 +71,7 @@ def up(arguments: list[str]) -> int:
         if new:
             _add_machines(lab, new)
         current = str(rootfs.current_layer())
-        if any(m.layer != current for m in lab.machines):
+        if any(m.layer != current for m in lab.machines if m.name not in new):
             say("some machines were made from an earlier state of this tree: `lab install` upgrades them")
         built = pictures.result()
     if client.supervisor() is None:
