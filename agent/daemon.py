@@ -27,7 +27,7 @@ from agent import description, identity
 from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
-from agent.database import Remembered, open_database
+from agent.database import Database, Remembered, open_database
 from agent.membership import Membership, Parts
 from agent.state import NodeState
 from agent.statuses import StatusQueue
@@ -99,7 +99,6 @@ class Agent:
         worker = Worker(tools)
         applier = Applier(remembered.state, database, parts.network, worker)
         tools.network_stands = applier.stands
-        tools.attached, tools.detached = parts.names.attached, parts.names.detached
         applier.changed = parts.names.update
         membership = Membership(
             Parts(
@@ -112,15 +111,17 @@ class Agent:
             await self._serve(parts, worker, applier, membership, remembered)
         finally:
             await membership.close()
-            await parts.close()
+            await parts.network.close()
+            await parts.names.close()
+            await parts.runtime.close()
             database.close()
 
-    async def _consistent(self, database: object, remembered: Remembered) -> Remembered:
+    async def _consistent(self, database: Database, remembered: Remembered) -> Remembered:
         """Without an identity nothing else counts: a leave was interrupted."""
         mine = identity.load(self.folder)
         if mine is None and (remembered.state != NodeState() or remembered.tasks):
             log.warning("this node belongs to no swarm: what it remembers of one is dropped")
-            await database.clear()  # type: ignore[attr-defined]
+            await database.clear()
             return Remembered(tasks=remembered.tasks)
         return remembered
 
@@ -137,16 +138,16 @@ class Agent:
         await parts.network.start()
         if member:
             await self._put_into_kernel(applier)
-        async with asyncio.TaskGroup() as group:
+        else:
+            await parts.network.teardown()
+        async with parts.serve(membership), asyncio.TaskGroup() as group:
             jobs = [
                 group.create_task(self._watchdog(), name="watchdog"),
                 group.create_task(self._tasks(parts, worker, remembered, member), name="tasks"),
                 group.create_task(_again("applier", applier.run), name="applier"),
                 group.create_task(_again("membership", membership.run), name="membership"),
                 group.create_task(_again("manager", _once(membership.wake_manager)), name="manager"),
-                group.create_task(parts.engine(membership), name="engine"),
             ]
-            await parts.listening()
             sdnotify.ready("member of a swarm" if member else "no member of a swarm")
             gc.collect()
             gc.freeze()  # what start-up made stays: later collections need not look at it

@@ -28,7 +28,7 @@ class Registry:
 @dataclass(frozen=True, slots=True)
 class Engine:
     socket: str = "/run/shoal/docker.sock"
-    group: str = "shoal"  # may use the socket besides root, when it exists
+    group: str = "docker"  # may use the socket besides root, when it exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    folder: str = "/run/shoal/netns"  # where the namespaces of containers are mounted
-    mtu: int = 0  # of the underlay; 0: that of the interface with the data path's address
+    folder: str = (
+        "/run/shoal"  # where the namespaces of containers are mounted, below netns; a boot empties it
+    )
     resolvers: tuple[str, ...] = ()  # where unknown names are asked; empty: the node's resolv.conf
 
 

@@ -5,6 +5,7 @@ The implementation is agent/network/manager.py; one thread of it owns netlink, n
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,10 @@ class Network(Protocol):
 
     async def close(self) -> None:
         """Lets go of sockets and threads; the kernel's state stays as it is."""
+
+    @property
+    def attached(self) -> Collection[str]:
+        """Tasks that have a namespace."""
 
     async def apply(self, state: NodeState) -> None:
         """Returns when the kernel stands as `state` says (for the sandboxes that exist); then the agent acknowledges."""

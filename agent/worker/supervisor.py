@@ -220,9 +220,7 @@ class Supervisor:
         if self._wanted.host_network:
             return Sandbox(self.task.id, "", ())
         await tools.network_stands(self.task.id)
-        sandbox = await tools.network.attach(self.task.id)
-        await tools.attached(self.task.id, sandbox)
-        return sandbox
+        return await tools.network.attach(self.task.id)
 
     async def _await_peers(self) -> None:
         now = self._tools.clock.monotonic()
@@ -271,7 +269,6 @@ class Supervisor:
         self._exit = await self._tools.runtime.stop(container_id, grace_s=grace)
 
     async def _release(self) -> None:
-        await self._tools.detached(self.task.id)
         await self._tools.network.detach(self.task.id)
         self._released = True
 

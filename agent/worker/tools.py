@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.database import TaskMemory
-from agent.network.api import Network, Sandbox
+from agent.network.api import Network
 from agent.runtime.api import Runtime
 from agent.statuses import StatusQueue
 from agent.worker.container import Mounts
@@ -38,8 +38,6 @@ class Tools:
         self.starts = asyncio.Semaphore(starts)  # containers that are made at a time
         self.may_revive = asyncio.Event()  # the managers have spoken, or were given time to
         self.network_stands: Callable[[str], Awaitable[None]] = _nothing  # until a task's legs may be made
-        self.attached: Callable[[str, Sandbox], Awaitable[None]] = _nobody
-        self.detached: Callable[[str], Awaitable[None]] = _nothing
 
     def volume_folder(self, name: str) -> str:
         """Where the data of the volume `name` lies."""
@@ -48,10 +46,6 @@ class Tools:
 
 async def _nothing(task_id: str) -> None:
     """Nothing to wait for."""
-
-
-async def _nobody(task_id: str, sandbox: Sandbox) -> None:
-    """Nobody asks."""
 
 
 def _make(mounts: Mounts) -> None:

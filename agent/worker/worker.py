@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -169,14 +169,16 @@ class Worker:
             if task_id is None or found.id in mine or self.container_of(task_id) == found.id:
                 continue
             log.info("removing container %s: its task %s is not assigned to this node", found.name, task_id)
-            try:
-                await self.tools.runtime.remove(found.id, force=True)
-                if task_id not in self._supervisors:
-                    await self.tools.detached(task_id)
-                    await self.tools.network.detach(task_id)
-            except errors.ShoalError as exc:
-                log.warning("container %s: %s", found.name, exc.message)
+            await self._quietly(found.name, self.tools.runtime.remove(found.id, force=True))
+        for task_id in set(self.tools.network.attached) - self._supervisors.keys():
+            await self._quietly(f"namespace of task {task_id}", self.tools.network.detach(task_id))
         for task_id in [t for t in self._records if t not in self._supervisors]:
             del self._records[task_id]
             self.tools.statuses.drop(task_id)
             await self.tools.memory.drop_task(task_id)
+
+    async def _quietly(self, name: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except errors.ShoalError as exc:
+            log.warning("%s was not removed: %s", name, exc.message)

@@ -39,7 +39,7 @@ class Namespaces:
     """A network that makes bare namespaces."""
 
     def __init__(self) -> None:
-        self.made: set[str] = set()
+        self.attached: set[str] = set()
 
     def name(self, task_id: str) -> str:
         return f"shoal-wt-{task_id}"
@@ -48,13 +48,13 @@ class Namespaces:
         name = self.name(task_id)
         if not os.path.exists(f"/run/netns/{name}"):
             subprocess.run(["ip", "netns", "add", name], check=True)
-        self.made.add(task_id)
+        self.attached.add(task_id)
         return Sandbox(task_id, f"/run/netns/{name}", ("10.0.0.5",))
 
     async def detach(self, task_id: str) -> None:
         if os.path.exists(f"/run/netns/{self.name(task_id)}"):
             subprocess.run(["ip", "netns", "del", self.name(task_id)], check=True)
-        self.made.discard(task_id)
+        self.attached.discard(task_id)
 
 
 class Bench:
