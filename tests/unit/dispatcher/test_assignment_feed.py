@@ -1,0 +1,245 @@
+"""What nodes are sent: folded by an agent's own rules it is always what they should have, whatever changes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from agent.state import NodeState
+from common import model
+from common.model import EndpointState, TaskState
+from manager.dispatcher.assignments import Interned, desired, diff
+from manager.dispatcher.feed import CHUNK, Feed
+from manager.dispatcher.interest import Interest
+from manager.membership import Membership
+from manager.store.store import Change, ChangeKind
+from manager.store.tables import View, memory
+
+NODES = ("a", "b", "c")
+NETWORKS = ("web", "db", "ingress")
+Items = Mapping[str, model.Assignment]
+
+
+def leg(network: str, number: int) -> model.NetworkAttachment:
+    return model.NetworkAttachment(network_id=network, addresses=(f"10.0.0.{number}/24",), aliases=("x",))
+
+
+def fold(state: NodeState, messages: list[model.Assignments]) -> NodeState:
+    """As agents do: parts of a complete set are gathered, changes need the right predecessor."""
+    gathered: list[model.AssignmentChange] = []
+    in_parts = False
+    for message in messages:
+        complete = message.complete or in_parts
+        if not complete:
+            assert message.applies_to == state.chain
+        gathered.extend(message.changes)
+        in_parts = message.more
+        if not in_parts:
+            state = state.with_changes(gathered, message.fence, message.results_in, complete)
+            gathered = []
+    return state
+
+
+def as_items(state: NodeState) -> dict[str, object]:
+    items: dict[str, object] = {f"task/{k}": v for k, v in state.tasks.items()}
+    items.update({f"network/{k}": model.NetworkRecord(network=v) for k, v in state.networks.items()})
+    items.update({f"service/{k}": v for k, v in state.services.items()})
+    items.update({f"endpoint/{t}/{n}": v for (t, n), v in state.endpoints.items()})
+    items.update({f"node/{k}": v for k, v in state.nodes.items()})
+    return items
+
+
+def contents(items: Items) -> dict[str, object]:
+    return {k: v.task or v.network or v.service or v.endpoint or v.node for k, v in items.items()}
+
+
+class Feeds(RuleBasedStateMachine):
+    """A store that changes at random; three nodes follow it, working only when they are said to be concerned."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.view = View(memory())
+        self.members, self.interned = Membership(), Interned()
+        self.ids = itertools.count(1)
+        self.addresses = itertools.count(10)
+        self.feeds = {n: Feed(lambda: f"chain{next(self.ids)}") for n in NODES}
+        self.states = {n: NodeState(n) for n in NODES}
+        self.ready = True
+        for name in NETWORKS:
+            spec = model.NetworkSpec(name=name, ingress=name == "ingress")
+            self.write(model.Network(id=name, spec=spec))
+        for number, name in enumerate(NODES, 1):
+            self.write(model.Node(id=name, number=number, status=model.NodeStatus(addr=f"192.0.2.{number}")))
+
+    def apply(self, change: Change) -> None:
+        self.view.index += 1
+        self.members.apply(change)
+        interest = Interest()
+        interest.add(change, self.members, self.view)
+        for node_id in NODES if interest.everyone else interest.nodes & set(NODES):
+            self.send(node_id)
+
+    def send(self, node_id: str) -> None:
+        feed = self.feeds[node_id]
+        wanted = desired(self.view, self.members, self.interned, node_id, lambda task: self.ready, feed.fresh)
+        fence = model.Fence(cluster_id="c", index=self.view.index)
+        messages = feed.step(wanted, fence)
+        assert all(m.complete == messages[0].complete for m in messages)
+        self.states[node_id] = fold(self.states[node_id], messages)
+
+    def write(self, thing: model.Node | model.Network | model.Service | model.Task) -> None:
+        old = self.view.rows[type(thing)].put(thing)
+        self.apply(Change(ChangeKind.CREATE if old is None else ChangeKind.UPDATE, old, thing))
+
+    def remove(self, thing: model.Service | model.Task) -> None:
+        old = self.view.rows[type(thing)].remove(thing.id)
+        self.apply(Change(ChangeKind.REMOVE, old, None))
+
+    @rule(where=st.sampled_from(NODES), networks=st.sets(st.sampled_from(NETWORKS)))
+    def new_task(self, where: str, networks: set[str]) -> None:
+        name = f"t{next(self.ids)}"
+        legs = tuple(leg(n, next(self.addresses) % 250) for n in sorted(networks))
+        status = model.TaskStatus(state=TaskState.TASK_ASSIGNED)
+        self.write(model.Task(id=name, name=name, node_id=where, networks=legs, status=status))
+
+    @rule(
+        pick=st.integers(0, 50),
+        state=st.sampled_from((TaskState.TASK_RUNNING, TaskState.TASK_FAILED, TaskState.TASK_ORPHANED)),
+        desired_state=st.sampled_from((TaskState.TASK_RUNNING, TaskState.TASK_SHUTDOWN)),
+        endpoint=st.sampled_from(EndpointState),
+    )
+    def change_task(
+        self, pick: int, state: TaskState, desired_state: TaskState, endpoint: EndpointState
+    ) -> None:
+        tasks = list(self.view.tasks.all())
+        if tasks:
+            old = tasks[pick % len(tasks)]
+            status = model.TaskStatus(state=max(state, old.status.state))
+            self.write(
+                replace(
+                    old,
+                    status=status,
+                    desired_state=desired_state,
+                    endpoint=endpoint,
+                    endpoint_index=old.endpoint_index + (endpoint != old.endpoint),
+                )
+            )
+
+    @rule(pick=st.integers(0, 50))
+    def remove_task(self, pick: int) -> None:
+        tasks = list(self.view.tasks.all())
+        if tasks:
+            self.remove(tasks[pick % len(tasks)])
+
+    @rule(name=st.sampled_from(("s1", "s2")), network=st.sampled_from(NETWORKS), deleted=st.booleans())
+    def write_service(self, name: str, network: str, deleted: bool) -> None:
+        vips = (model.VirtualIP(network_id=network, addr="10.0.0.2/24"),)
+        endpoint = model.Endpoint(virtual_ips=vips)
+        spec = model.ServiceSpec(name=name)
+        self.write(model.Service(id=name, spec=spec, endpoint=endpoint, pending_delete=deleted))
+
+    @rule(name=st.sampled_from(("s1", "s2")))
+    def remove_service(self, name: str) -> None:
+        if (found := self.view.services.get(name)) is not None:
+            self.remove(found)
+
+    @rule(name=st.sampled_from(NODES), addr=st.sampled_from(("192.0.2.77", "192.0.2.88")), mesh=st.booleans())
+    def change_node(self, name: str, addr: str, mesh: bool) -> None:
+        node = self.view.nodes.get(name)
+        assert node is not None
+        legs = (leg("ingress", node.number),) if mesh else ()
+        self.write(replace(node, status=model.NodeStatus(addr=addr), attachments=legs))
+
+    @rule(name=st.sampled_from(NETWORKS))
+    def allocate_in_network(self, name: str) -> None:
+        network = self.view.networks.get(name)
+        assert network is not None
+        hold = model.AddressHold(addr="10.0.0.9", index=self.view.index + 1)
+        self.write(replace(network, held=(*network.held, hold), last_address="10.0.0.9"))
+
+    @rule(name=st.sampled_from(NODES), keeps=st.booleans())
+    def reconnect(self, name: str, keeps: bool) -> None:
+        self.feeds[name].resume(self.states[name].chain if keeps else "")
+        self.send(name)
+
+    @invariant()
+    def every_node_has_what_it_should(self) -> None:
+        for node_id in NODES:
+            wanted = desired(self.view, self.members, self.interned, node_id, lambda task: self.ready)
+            if self.feeds[node_id].fresh:
+                continue
+            assert as_items(self.states[node_id]) == contents(wanted.items)
+            assert self.states[node_id].fence.index >= wanted.heard
+
+    @invariant()
+    def membership_is_what_a_fresh_look_says(self) -> None:
+        fresh = Membership()
+        fresh.reset(self.view)
+        for network in NETWORKS:
+            assert set(fresh.nodes(network)) == set(self.members.nodes(network))
+            assert set(fresh.tasks(network)) == set(self.members.tasks(network))
+
+
+Feeds.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFeeds = Feeds.TestCase
+
+
+def test_a_complete_set_comes_in_parts() -> None:
+    ids = itertools.count(1)
+    feed = Feed(lambda: f"c{next(ids)}")
+    view = View(memory(), 9)
+    for number in range(CHUNK + 20):
+        view.rows[model.Task].put(model.Task(id=f"t{number}", node_id="a"))
+    wanted = desired(view, Membership(), Interned(), "a", lambda task: True)
+    first, second = feed.step(wanted, model.Fence(index=9))
+    assert (first.complete, first.more, first.applies_to, first.results_in) == (True, True, "", "c1")
+    assert (second.complete, second.more, second.applies_to, second.results_in) == (True, False, "c1", "c2")
+    assert len(fold(NodeState("a"), [first, second]).tasks) == CHUNK + 20
+    assert feed.step(wanted, model.Fence(index=10)) == []
+
+
+def test_an_empty_set_is_still_sent_once() -> None:
+    feed = Feed(lambda: "c")
+    (message,) = feed.step(desired(View(memory()), Membership(), Interned(), "a", bool), model.Fence(index=1))
+    assert message.complete
+    assert message.changes == ()
+
+
+def test_networks_come_before_tasks_and_go_after_them() -> None:
+    items = {k: model.Assignment() for k in ("task/t", "network/n", "endpoint/t/n", "service/s", "node/a")}
+    assert [c.key.split("/")[0] for c in diff({}, items)] == [
+        "network",
+        "node",
+        "service",
+        "endpoint",
+        "task",
+    ]
+    assert [c.key.split("/")[0] for c in diff(items, {})] == [
+        "task",
+        "endpoint",
+        "service",
+        "node",
+        "network",
+    ]
+
+
+def test_a_status_alone_is_not_echoed() -> None:
+    view = View(memory(), 1)
+    interned, feed = Interned(), Feed(lambda: "c")
+    task = model.Task(id="t", node_id="a", version=1)
+    view.rows[model.Task].put(task)
+    feed.step(desired(view, Membership(), interned, "a", bool), model.Fence(index=1))
+    running = model.TaskStatus(state=TaskState.TASK_RUNNING)
+    view.rows[model.Task].put(replace(task, version=2, status=running))
+    assert feed.step(desired(view, Membership(), interned, "a", bool), model.Fence(index=2)) == []
+    feed.resume("")
+    (message,) = feed.step(desired(view, Membership(), interned, "a", bool, feed.fresh), model.Fence(index=2))
+    sent = message.changes[0].assignment
+    assert sent is not None
+    assert sent.task is not None
+    assert sent.task.task.status == running
