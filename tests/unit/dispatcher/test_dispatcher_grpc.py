@@ -1,0 +1,229 @@
+"""Sessions over real gRPC on loopback: beginnings, endings, refusals, and what they leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from common import errors, model, rpc
+from common.clock import SystemClock
+from common.model import NodeState, TaskState
+from common.model.stubs import DispatcherStub
+from common.pb import dispatcher_pb2
+from manager.dispatcher.acks import Acks
+from manager.dispatcher.service import Dispatcher
+from manager.store.store import Store
+
+PERIOD = 200_000_000  # ns between heartbeats
+
+
+@dataclass
+class Bench:
+    store: Store
+    acks: Acks
+    channel: grpc.aio.Channel
+    entries: int = 0
+
+    def node(self, name: str = "n1") -> model.Node:
+        found = self.store.view().nodes.get(name)
+        assert found is not None
+        return found
+
+
+def caller(context: grpc.aio.ServicerContext[Any, Any]) -> rpc.Caller:
+    told = dict(context.invocation_metadata() or ())
+    return rpc.Caller(frozenset({model.Role.ROLE_WORKER}), str(told["node"]), str(told["address"]))
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[Bench]:
+    store, acks = Store(SystemClock()), Acks()
+    made = Bench(store, acks, grpc.aio.insecure_channel("127.0.0.1:1"))
+
+    async def propose(data: bytes) -> int:
+        made.entries += 1
+        store.apply(made.entries, 3, data)
+        return made.entries
+
+    store.attach(propose)
+    spec = model.ClusterSpec(dispatcher=model.DispatcherConfig(heartbeat_period=PERIOD))
+    await store.update(lambda tx: tx.put(model.Cluster(id="c", spec=spec, epoch=2)))
+    described = model.NodeDescription(hostname="worker1", machine="aaaa")
+    await store.update(lambda tx: tx.put(model.Node(id="n1", description=described)))
+    dispatcher = Dispatcher(store, acks, SystemClock(), lambda: 3)
+    server = grpc.aio.server()
+    service = dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"]
+    server.add_generic_rpc_handlers([rpc.handler(service, dispatcher, caller)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    loops = asyncio.create_task(dispatcher.run())
+    await server.start()
+    await made.channel.close()
+    made.channel = rpc.client(f"127.0.0.1:{port}")
+    try:
+        yield made
+    finally:
+        await made.channel.close()
+        await server.stop(None)
+        loops.cancel()
+        with suppress(asyncio.CancelledError):
+            await loops
+        await store.close()
+
+
+class Client:
+    """An agent's end of a stream."""
+
+    def __init__(self, bench: Bench, address: str = "127.0.0.1") -> None:
+        self.call = DispatcherStub(bench.channel).Session(metadata=(("node", "n1"), ("address", address)))
+
+    async def hello(self, machine: str = "aaaa", instance: bytes = b"1", chain: str = "") -> model.Welcome:
+        described = model.NodeDescription(hostname="worker1", machine=machine)
+        await self.say(hello=model.Hello(description=described, instance=instance, chain=chain))
+        message = await self.read()
+        assert message.welcome is not None
+        return message.welcome
+
+    async def say(self, **kind: Any) -> None:
+        await self.call.write(model.AgentMessage(**kind))
+
+    async def read(self) -> model.ManagerMessage:
+        try:
+            async with asyncio.timeout(5):
+                message = await self.call.read()
+        except grpc.aio.AioRpcError as exc:
+            raise rpc.error_from(exc) from exc
+        if message is grpc.aio.EOF:
+            with suppress(asyncio.CancelledError):
+                code, text = await self.call.code(), await self.call.details()
+                raise errors.BY_CODE.get(code.name.title().replace("_", ""), errors.ShoalError)(text)
+        return message  # type: ignore[no-any-return]
+
+    async def assignments(self) -> model.Assignments:
+        while (found := (await self.read()).assignments) is None:
+            pass
+        return found
+
+
+async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - a condition with a deadline
+            await asyncio.sleep(0.005)
+
+
+def task(name: str, state: TaskState = TaskState.TASK_ASSIGNED) -> model.Task:
+    status = model.TaskStatus(state=state)
+    return model.Task(id=name, node_id="n1", status=status, desired_state=TaskState.TASK_RUNNING)
+
+
+async def test_welcome_assignments_statuses() -> None:
+    async with bench() as made:
+        agent = Client(made)
+        welcome = await agent.hello()
+        assert (welcome.node_id, welcome.cluster_id, welcome.heartbeat_period) == ("n1", "c", PERIOD)
+        assert made.node().status == model.NodeStatus(state=NodeState.NODE_READY, addr="127.0.0.1")
+        first = await agent.assignments()
+        assert (first.complete, first.changes) == (True, ())
+        await made.store.update(lambda tx: tx.put(task("t")))
+        second = await agent.assignments()
+        assert [c.key for c in second.changes] == ["task/t"]
+        assert second.applies_to == first.results_in
+        assert second.fence == model.Fence(cluster_id="c", epoch=2, term=3, index=made.entries)
+        running = model.TaskStatus(state=TaskState.TASK_RUNNING)
+        updates = (model.TaskStatusUpdate("t", running), model.TaskStatusUpdate("unknown", running))
+        await agent.say(statuses=model.TaskStatuses(sequence=7, updates=updates))
+        reply = await agent.read()
+        assert reply.taken == model.StatusesTaken(7)
+        found = made.store.view().tasks.get("t")
+        assert found is not None
+        assert found.status.state == TaskState.TASK_RUNNING
+        await agent.say(acknowledge=model.Acknowledge(second.fence.index))
+        await until(lambda: made.acks.index("n1") == second.fence.index)
+
+
+async def test_heartbeats_write_nothing_and_silence_is_down() -> None:
+    async with bench() as made:
+        agent = Client(made)
+        await agent.hello()
+        await agent.assignments()
+        entries = made.entries
+        for _ in range(10):
+            await agent.say(heartbeat=model.Heartbeat())
+            await asyncio.sleep(0.1)
+        assert made.entries == entries
+        await until(lambda: made.node().status.state == NodeState.NODE_DOWN, 2)
+        with pytest.raises(errors.Unavailable, match="no heartbeat"):
+            await agent.read()
+        agent = Client(made)
+        await agent.hello()
+        assert made.node().status.state == NodeState.NODE_READY
+
+
+async def test_a_broken_stream_alone_is_not_down_and_the_agent_goes_on_where_it_was() -> None:
+    async with bench() as made:
+        agent = Client(made)
+        await agent.hello()
+        first = await agent.assignments()
+        agent.call.cancel()
+        await until(lambda: not made.acks.live("n1"))
+        assert made.node().status.state == NodeState.NODE_READY
+        await made.store.update(lambda tx: tx.put(task("t")))
+        agent = Client(made)
+        await agent.hello(chain=first.results_in)
+        resumed = await agent.assignments()
+        assert (resumed.complete, resumed.applies_to) == (False, first.results_in)
+        assert [c.key for c in resumed.changes] == ["task/t"]
+        agent.call.cancel()
+        agent = Client(made)
+        await agent.hello(chain="something else")
+        assert (await agent.assignments()).complete
+
+
+async def test_a_restarted_agent_takes_over_and_a_clone_does_not() -> None:
+    async with bench() as made:
+        first = Client(made)
+        await first.hello()
+        await first.assignments()
+        second = Client(made)
+        await second.hello(instance=b"2")
+        with pytest.raises(errors.Unavailable, match="taken over"):
+            await first.read()
+        copy = Client(made, address="192.0.2.9")
+        with pytest.raises(errors.ShoalError, match=r"connected from 127\.0\.0\.1.*calls from 192\.0\.2\.9"):
+            await copy.hello(instance=b"3")
+        other = Client(made, address="192.0.2.9")
+        with pytest.raises(errors.ShoalError, match="belongs to another machine"):
+            await other.hello(machine="bbbb", instance=b"3")
+        assert made.acks.live("n1")
+        await made.store.update(lambda tx: tx.put(task("t")))
+        while "task/t" not in [c.key for c in (await second.assignments()).changes]:
+            pass
+
+
+async def test_a_removed_node_is_sent_away() -> None:
+    async with bench() as made:
+        agent = Client(made)
+        await agent.hello()
+        await agent.assignments()
+        await made.store.update(lambda tx: tx.remove(made.node()))
+        with pytest.raises(errors.ShoalError, match="removed from the swarm"):
+            await agent.read()
+
+
+async def test_what_a_welcome_says_is_said_again_when_it_changes() -> None:
+    async with bench() as made:
+        agent = Client(made)
+        await agent.hello()
+        await agent.assignments()
+        cluster = made.store.view().cluster
+        keys = (model.EncryptionKey(subsystem="networking:gossip", key=b"k", lamport_time=1),)
+        changed = model.Cluster(id="c", spec=cluster.spec, epoch=2, network_keys=keys)
+        await made.store.update(lambda tx: tx.put(changed))
+        message = await agent.read()
+        assert message.update is not None
+        assert message.update.network_keys == keys
