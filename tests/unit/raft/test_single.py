@@ -46,6 +46,10 @@ class Machine:
         self.applied = [(int(a), int(b), c) for a, b, c in parts]
 
 
+def files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern))
+
+
 @asynccontextmanager
 async def running(folder: Path, machine: Machine, interval: int = 10_000) -> AsyncIterator[SingleNode]:
     node = SingleNode(folder, Sealer(KEY), machine, interval, segment_bytes=4096)
@@ -80,15 +84,17 @@ async def test_snapshots_shorten_the_log(tmp_path: Path) -> None:
     async with running(tmp_path, machine, interval=50) as node:
         for n in range(220):
             await node.propose(b"%d" % n)
-    assert len(list(tmp_path.glob("*.snap"))) == 1
-    assert len(list((tmp_path / "log").glob("*.log"))) < 5
+    assert len(files(tmp_path, "*.snap")) == 1
+    assert len(files(tmp_path, "log/*.log")) < 5
     again = Machine()
     async with running(tmp_path, again) as node:
         assert again.applied == machine.applied
         assert node.term == 2
 
 
-async def test_a_full_disk_refuses_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_refuses_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine = Machine()
     async with running(tmp_path, machine) as node:
         await node.propose(b"one")
@@ -131,7 +137,7 @@ async def test_a_snapshot_without_its_log_is_named(tmp_path: Path) -> None:
     async with running(tmp_path, machine, interval=50) as node:
         for n in range(220):
             await node.propose(b"%d" % n)
-    for path in tmp_path.glob("*.snap"):
+    for path in files(tmp_path, "*.snap"):
         path.unlink()
     node = SingleNode(tmp_path, Sealer(KEY), Machine())
     with pytest.raises(Damaged, match="missing"):
