@@ -65,13 +65,13 @@ def enter(name: str, argv: list[str]) -> NoReturn:
     for key in ("COLUMNS", "LINES"):
         if key in os.environ:
             environment[key] = os.environ[key]
-    namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root"]
+    namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
     nsenter = ["nsenter", "--target", str(pid), *namespaces]
     if name == OUTSIDE:
         # The host's files without its /run: the working directory stays.
         argv = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", os.getcwd(), *argv]
     else:
-        nsenter += ["--cgroup", "--wd"]
+        nsenter.append("--cgroup")
     sys.stdout.flush()
     os.execvpe("nsenter", [*nsenter, "--", *argv], {**environment, "PATH": PATH})
 
