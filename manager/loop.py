@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from common.clock import Clock
-from manager.plan import Plan
-from manager.store.store import Change, ChangeSet, Store, Transaction
+from manager.plan import Change, Plan
+from manager.store.store import ChangeSet, Store, Transaction
 from manager.store.view import ReadView
 
 _SECOND: Final = 1_000_000_000

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from common import model
 from manager import lifecycle
-from manager.store.store import Change
+from manager.plan import Change
 from manager.store.view import ReadView
 
 

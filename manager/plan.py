@@ -8,15 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from common import model
+from manager.store.view import StoreObject
 
 Object = model.Cluster | model.Node | model.Service | model.Task | model.Network
 Key = tuple[str, str]
 
 LIMIT: Final = 200  # changes in one transaction
 _SENTENCES: Final = 6
+
+
+class Change(Protocol):
+    """One object's change, as the store tells it: `old` is None for a new object, `new` for one that is gone."""
+
+    @property
+    def old(self) -> StoreObject | None:
+        """Before."""
+
+    @property
+    def new(self) -> StoreObject | None:
+        """After."""
+
+    @property
+    def subject(self) -> StoreObject:
+        """The object as it is now, or as it was when it went."""
 
 
 def key_of(obj: Object) -> Key:

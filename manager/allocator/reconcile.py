@@ -18,8 +18,7 @@ from manager.allocator import allocate
 from manager.allocator.addresses import REST, Pools, held_by
 from manager.allocator.allocate import ORCHESTRATOR, Pass
 from manager.membership import Membership
-from manager.plan import Plan
-from manager.store.store import Change
+from manager.plan import Change, Plan
 from manager.store.view import ReadView
 
 TOGETHER: Final = 2 * lifecycle.SECOND

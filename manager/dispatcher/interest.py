@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from common import model
 from manager.dispatcher.assignments import bare, legs_changed, node_record, same_order, service_record
 from manager.membership import Membership, networks_of
-from manager.store.store import Change
+from manager.plan import Change
 from manager.store.view import ReadView
 
 

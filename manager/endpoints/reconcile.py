@@ -13,8 +13,7 @@ from manager import lifecycle
 from manager.agenda import Agenda
 from manager.endpoints.plan import Acknowledged, counts, moved, next_step
 from manager.membership import Membership
-from manager.plan import Plan
-from manager.store.store import Change
+from manager.plan import Change, Plan
 from manager.store.view import ReadView
 
 

@@ -14,8 +14,7 @@ from common.model import TaskState
 from manager import lifecycle
 from manager.agenda import Agenda
 from manager.orchestrator.service import ERROR, reconcile_service
-from manager.plan import Plan
-from manager.store.store import Change
+from manager.plan import Change, Plan
 from manager.store.view import ReadView
 
 ORPHAN_AFTER: Final = 24 * 3600 * lifecycle.SECOND

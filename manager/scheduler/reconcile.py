@@ -11,10 +11,9 @@ from dataclasses import replace
 from common import model
 from common.model import TaskState
 from manager import lifecycle
-from manager.plan import Plan
+from manager.plan import Change, Plan
 from manager.scheduler.nodeset import NodeInfo, load
 from manager.scheduler.place import assigned, place
-from manager.store.store import Change
 from manager.store.view import THIS_INDEX, ReadView
 
 _Group = tuple[str, int]
