@@ -310,7 +310,7 @@ class Runtime(Protocol):
     async def pull(
         self, ref: str, auth: RegistryAuth | None = None, progress: PullProgress | None = None
     ) -> ImageInfo:
-        """Fetch an image; pulls of one reference at once are one pull. NotFound: "No such image: NAME"."""
+        """Fetch an image; pulls of one reference at once are one pull. Errors are the registry's."""
         ...
 
     async def image(self, ref: str) -> ImageInfo | None:

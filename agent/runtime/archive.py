@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,10 +54,10 @@ class Archive:
         self._members = _index(file)
         self._blobs: dict[str, Member] = {}  # digests that aren't in the layout's own place
 
-    def read(self, descriptor: Descriptor, offset: int) -> AsyncIterator[bytes]:
+    def read(self, descriptor: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:
         return self._stream(self._blob(descriptor), offset)
 
-    async def _stream(self, member: Member, offset: int) -> AsyncIterator[bytes]:
+    async def _stream(self, member: Member, offset: int) -> AsyncGenerator[bytes, None]:
         while offset < member.size:
             size = min(_BLOCK, member.size - offset)
             data = await asyncio.to_thread(os.pread, self._file.fileno(), size, member.offset + offset)

@@ -48,7 +48,6 @@ NAMESPACE_CREATE = _method("namespaces.v1.Namespaces/Create", pb.NamespaceBox, p
 
 CONTENT_INFO = _method("content.v1.Content/Info", pb.Digest, pb.ContentInfoBox)
 CONTENT_UPDATE = _method("content.v1.Content/Update", pb.ContentInfoUpdate, pb.ContentInfoBox)
-CONTENT_STATUS = _method("content.v1.Content/Status", pb.ContentRef, pb.ContentStatusBox)
 CONTENT_ABORT = _method("content.v1.Content/Abort", pb.ContentRef, Empty)
 CONTENT_WRITE = _method("content.v1.Content/Write", pb.ContentWrite, pb.ContentWritten)
 CONTENT_READ = _method("content.v1.Content/Read", pb.ContentRead, pb.ContentChunk)

@@ -7,8 +7,8 @@ unpacks layer by layer. Two images that share a layer fetch and unpack it once.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,12 +30,19 @@ LAYERS_AT_ONCE = 3  # for the whole node, as Docker's default
 UNPACK_TIMEOUT = 900.0
 MAX_CONFIG = 8 << 20
 _ATTEMPTS = 6  # of one blob, while containerd comes and goes
+_SPOILT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)  # never resume from this
+_FINAL = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 
 
 class Source(Protocol):
     """Where a blob's bytes come from: a registry, or an archive."""
 
-    def read(self, descriptor: Descriptor, offset: int) -> AsyncIterator[bytes]: ...
+    def read(self, descriptor: Descriptor, offset: int) -> AsyncGenerator[bytes, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ class Content:
         """A small blob that is in memory; answers with its digest and size."""
 
         class Memory:
-            async def read(self, _descriptor: Descriptor, offset: int) -> AsyncIterator[bytes]:
+            async def read(self, _descriptor: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:
                 yield data[offset:]
 
         descriptor = Descriptor("", m.digest_of(data), len(data))
@@ -131,9 +138,9 @@ class Content:
             except aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.ALREADY_EXISTS:
                     return
-                if not c.broken(error) or attempt + 1 == _ATTEMPTS:
+                if error.code() in _FINAL or attempt + 1 == _ATTEMPTS:
                     raise rpc.error_from(error) from error
-                await asyncio.sleep(0.05 * 2**attempt)  # its writer may still hold the name
+                await asyncio.sleep(0.05 * 2**attempt)  # its last writer may still be at it
             else:
                 return
 
@@ -146,18 +153,22 @@ class Content:
         progress: Callable[[int], None] | None,
     ) -> None:
         ref = f"shoal-{descriptor.digest}"
-        offset = await self._offset(ref)
         call = self._containerd.duplex(c.CONTENT_WRITE, lease=lease)
         try:
+            # How much an earlier attempt brought, asked under the writer's own lock.
+            offset = (await _exchange(call, pb.ContentWrite(
+                action=pb.STAT, ref=ref, total=descriptor.size, expected=descriptor.digest
+            ))).offset  # fmt: skip
             missing = source.read(descriptor, offset) if offset < descriptor.size else _nothing()
-            async for block in _blocks(missing):
-                await _exchange(call, pb.ContentWrite(
-                    action=pb.WRITE, ref=ref, total=descriptor.size, expected=descriptor.digest,
-                    offset=offset, data=block,
-                ))  # fmt: skip
-                offset += len(block)
-                if progress is not None:
-                    progress(offset)
+            async with aclosing(missing) as chunks, aclosing(_blocks(chunks)) as blocks:
+                async for block in blocks:
+                    await _exchange(call, pb.ContentWrite(
+                        action=pb.WRITE, ref=ref, total=descriptor.size, expected=descriptor.digest,
+                        offset=offset, data=block,
+                    ))  # fmt: skip
+                    offset += len(block)
+                    if progress is not None:
+                        progress(offset)
             await call.write(pb.ContentWrite(
                 action=pb.COMMIT, ref=ref, total=descriptor.size, expected=descriptor.digest,
                 offset=offset, labels=labels,
@@ -167,18 +178,13 @@ class Content:
                 pass
             if await call.code() is not grpc.StatusCode.OK:
                 raise await _ended(call)
-        except aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:  # wrong digest: never resume from this
+        except (aio.AioRpcError, asyncio.InvalidStateError) as error:
+            ended = await _ended(call) if isinstance(error, asyncio.InvalidStateError) else error
+            if ended.code() in _SPOILT:
                 await self._abort(ref)
-            raise
+            raise ended from error
         finally:
             call.cancel()  # nothing if it has ended
-
-    async def _offset(self, ref: str) -> int:
-        """How much of it an earlier attempt brought."""
-        request = pb.ContentRef(ref=ref)
-        found = await c.tolerate(self._containerd.call(c.CONTENT_STATUS, request), errors.NotFound)
-        return found.status.offset if found is not None else 0
 
     async def _abort(self, ref: str) -> None:
         await c.tolerate(self._containerd.call(c.CONTENT_ABORT, pb.ContentRef(ref=ref)), errors.NotFound)
@@ -330,11 +336,13 @@ class Content:
 
 async def _exchange(
     call: "aio.StreamStreamCall[Message, pb.ContentWritten]", request: pb.ContentWrite
-) -> None:
-    """One block and its answer; the stream's error if it ended instead."""
+) -> pb.ContentWritten:
+    """One request and its answer; the stream's error if it ended instead."""
     await call.write(request)
-    if await call.read() is aio.EOF:
-        raise await _ended(call)
+    answer = await call.read()
+    if isinstance(answer, pb.ContentWritten):
+        return answer
+    raise await _ended(call)
 
 
 async def _ended(call: "aio.StreamStreamCall[Message, pb.ContentWritten]") -> aio.AioRpcError:
@@ -342,12 +350,12 @@ async def _ended(call: "aio.StreamStreamCall[Message, pb.ContentWritten]") -> ai
     return aio.AioRpcError(await call.code(), metadata, metadata, await call.details())
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     return
     yield
 
 
-async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The same bytes in blocks of a size that is worth a message."""
     waiting = bytearray()
     async for chunk in chunks:

@@ -5,7 +5,8 @@ when it joined. A reference by digest that is here already asks no registry.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ class _BlobSource:
         self._ref = ref
         self._auth = auth
 
-    def read(self, descriptor: Descriptor, offset: int) -> AsyncIterator[bytes]:
+    def read(self, descriptor: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:
         return self._fetch.blob(self._found.endpoint, self._ref, descriptor, self._auth, offset)
 
 
@@ -117,8 +118,8 @@ class Puller:
         configuration = None
         if found.descriptor.media_type not in m.INDEXES:
             config = m.parse_manifest(m.parse_json(found.data, "image manifest")).config
-            blob = self._fetch.blob(found.endpoint, ref, config, auth)
-            configuration = m.parse_configuration(b"".join([chunk async for chunk in blob]))
+            async with aclosing(self._fetch.blob(found.endpoint, ref, config, auth)) as blob:
+                configuration = m.parse_configuration(b"".join([chunk async for chunk in blob]))
         return registry.distribution(found, configuration)
 
     async def _run(self, ref: Reference, auth: RegistryAuth | None, say: PullProgress) -> ImageInfo:

@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +112,7 @@ class Registry:
 
     async def blob(
         self, endpoint: Endpoint, ref: Reference, item: Descriptor, auth: RegistryAuth | None, offset: int = 0
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """A blob's bytes from `offset`; broken connections are taken up again where they broke."""
         resumes = 0
         while True:

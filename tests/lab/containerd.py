@@ -113,10 +113,22 @@ def _remove_group(group: Path) -> None:
 
 def busybox_layout(name: str = "busybox:test", **config: object) -> bytes:
     """An OCI layout with two layers, as a tar archive; `config` goes into the image's Config."""
-    one = _layer({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in APPLETS})
+    # The name in it makes the layers its own: equal ones aren't fetched twice, not even for another namespace.
+    one = _layer(
+        {"bin/busybox": BUSYBOX.read_bytes(), "etc/name": name.encode()},
+        {f"bin/{name}": "busybox" for name in APPLETS},
+    )
     passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/srv:/bin/sh\n"
     group = "root:x:0:\nweb:x:102:\nextra:x:103:web\n"
-    two = _layer({"etc/passwd": passwd.encode(), "etc/group": group.encode(), "etc/hello": b"hello\n"}, {})
+    two = _layer(
+        {
+            "etc/passwd": passwd.encode(),
+            "etc/group": group.encode(),
+            "etc/hello": b"hello\n",
+            "etc/of": name.encode(),
+        },
+        {},
+    )
     blobs: dict[str, bytes] = {}
 
     def add(data: bytes, kind: str) -> dict[str, object]:
