@@ -9,6 +9,8 @@ from common import model
 from common.model import Availability, NodeState, TaskState
 
 SECOND: Final = 1_000_000_000
+SKEW: Final = 10 * SECOND
+"""Clocks of two machines may differ by so much without being wrong."""
 
 
 def ended(task: model.Task) -> bool:
@@ -47,9 +49,9 @@ def hostname(node: model.Node | None, node_id: str) -> str:
 
 
 def due(deadline: int, now: int, longest: int) -> bool:
-    """Whether `deadline` has passed. One that lies further ahead than it ever can was made by a clock that has
-    jumped since: it counts as passed, so that nothing hangs on a wrong clock."""
-    return now >= deadline or deadline - now > longest
+    """Whether `deadline` has passed. One that lies much further ahead than it ever can was made by a clock that was
+    wrong, or has jumped since: it counts as passed, so that nothing hangs on it."""
+    return now >= deadline or deadline - now > longest + SKEW
 
 
 def with_status(task: model.Task, now: int, state: TaskState, message: str, err: str = "") -> model.Task:
