@@ -19,6 +19,8 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 CLONE_NEWNS = 0x00020000
+PR_CAPBSET_DROP = 24
+CAP_SYS_TIME = 25
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -161,3 +163,8 @@ def command_line(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def forbid_clock() -> None:
+    """Takes CAP_SYS_TIME from this process and all that it becomes: a machine's `date -s` would set the host's clock."""
+    _check(_libc.prctl(PR_CAPBSET_DROP, CAP_SYS_TIME, 0, 0, 0), "dropping CAP_SYS_TIME")
