@@ -27,6 +27,7 @@ log = logging.getLogger("session")
 BACK_OFF: Final = (0.1, 2.0)
 WELCOME_TIMEOUT: Final = 5.0
 HEARTBEAT: Final = 2.0  # seconds, until a manager says otherwise
+DESCRIBE_EVERY: Final = 30.0
 _BATCH: Final = 0.01  # statuses of tasks that change together go together
 
 Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
@@ -40,6 +41,9 @@ class Member(Protocol):
         """host:port of the managers, the best first."""
 
     async def hello(self, chain: str, fence: model.Fence) -> model.Hello: ...
+
+    async def describe(self) -> model.NodeDescription:
+        """The node as it is now."""
 
     async def welcomed(self, welcome: model.Welcome) -> None:
         """A manager has taken the node in, or sends new managers, keys or a new role."""
@@ -137,6 +141,7 @@ class Session:
                     group.create_task(self._write(call)),
                     group.create_task(self._beat()),
                     group.create_task(self._send_statuses()),
+                    group.create_task(self._describe()),
                 ]
                 hello = await self._member.hello(self._chain, self._applier.state.fence)
                 self._outgoing.put_nowait(model.AgentMessage(hello=hello))
@@ -209,10 +214,16 @@ class Session:
         if self.link.connected and self.welcome.is_set():
             self._outgoing.put_nowait(model.AgentMessage(acknowledge=model.Acknowledge(index)))
 
-    def describe(self, description: model.NodeDescription) -> None:
-        """The node's description has changed."""
-        if self.link.connected:
-            self._outgoing.put_nowait(model.AgentMessage(description=description))
+    async def _describe(self) -> None:
+        """Tells the managers when the node has changed: its name, its resources, its routes."""
+        told: model.NodeDescription | None = None
+        await self.welcome.wait()
+        while True:
+            now = await self._member.describe()
+            if told is not None and now != told:
+                self._outgoing.put_nowait(model.AgentMessage(description=now))
+            told = now
+            await asyncio.sleep(DESCRIBE_EVERY)
 
 
 def _first(group: BaseExceptionGroup[Any], kind: type[Any]) -> Any:

@@ -72,7 +72,9 @@ class ManagerDouble:
         if self.refuse:
             raise self.refuse
         managers = (model.ManagerAddress("m1", self.addr),)
-        yield model.ManagerMessage(welcome=model.Welcome("s", 2_000_000_000, managers, node_id=NODE, cluster_id=CLUSTER))
+        yield model.ManagerMessage(
+            welcome=model.Welcome("s", 2_000_000_000, managers, node_id=NODE, cluster_id=CLUSTER)
+        )
         yield model.ManagerMessage(
             assignments=model.Assignments(model.Fence(CLUSTER, 1, 1, 5), True, "", "a", (), False)
         )
@@ -96,7 +98,9 @@ async def manager(folder: Path) -> AsyncIterator[ManagerDouble]:
         local_pb2.DESCRIPTOR.services_by_name["Local"],
     ):
         server.add_generic_rpc_handlers((rpc.handler(service, double, _worker),))
-    credentials = grpc.ssl_server_credentials([(pki.key_pem(key), chain)], double.root.cert, require_client_auth=True)
+    credentials = grpc.ssl_server_credentials(
+        [(pki.key_pem(key), chain)], double.root.cert, require_client_auth=True
+    )
     double.addr = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
     server.add_insecure_port(f"unix://{folder}/manager.sock")
     await server.start()
@@ -198,7 +202,10 @@ async def test_a_bad_init_is_described_and_leaves_nothing(tmp_path: Path) -> Non
     async with manager(tmp_path) as double, node(tmp_path) as n:
         with pytest.raises(errors.InvalidArgument) as caught:
             await n.membership.init(InitOptions("0.0.0.0:2377", double.addr, subnet_size=99))
-        assert caught.value.message == "rpc error: code = InvalidArgument desc = subnet size must be less than 32"
+        assert (
+            caught.value.message
+            == "rpc error: code = InvalidArgument desc = subnet size must be less than 32"
+        )
         assert double.leaves == []
 
 
@@ -219,7 +226,9 @@ async def test_join_and_its_failures(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 raise errors.ShoalError("invalid join token")
             if token == "away":
                 raise joining.unreachable(addr, "connect: connection refused")
-            return model.IssueReply(NODE, CLUSTER, model.NodeRole.WORKER, double.certificate(csr), "10.0.0.9", (double.addr,))
+            return model.IssueReply(
+                NODE, CLUSTER, model.NodeRole.WORKER, double.certificate(csr), "10.0.0.9", (double.addr,)
+            )
 
         monkeypatch.setattr(joining, "join", joined)
         for token, kind, text in (

@@ -69,7 +69,9 @@ class Manager:
         if self.refuse:
             raise self.refuse
         yield model.ManagerMessage(
-            welcome=model.Welcome(session_id=f"s{self.sessions}", heartbeat_period=50_000_000, node_id="n1", cluster_id=CLUSTER)
+            welcome=model.Welcome(
+                session_id=f"s{self.sessions}", heartbeat_period=50_000_000, node_id="n1", cluster_id=CLUSTER
+            )
         )
         reader = asyncio.create_task(self._read(requests))
         try:
@@ -91,12 +93,16 @@ class Manager:
     def assign(self, index: int, applies_to: str, results_in: str, *ids: str, complete: bool = False,
                epoch: int = 1, term: int = 1, more: bool = False) -> None:  # fmt: skip
         changes = tuple(
-            model.AssignmentChange(False, f"task/{i}", model.Assignment(task=model.TaskAssignment(model.Task(id=i))))
+            model.AssignmentChange(
+                False, f"task/{i}", model.Assignment(task=model.TaskAssignment(model.Task(id=i)))
+            )
             for i in ids
         )
         fence = model.Fence(CLUSTER, epoch, term, index)
         self.send.put_nowait(
-            model.ManagerMessage(assignments=model.Assignments(fence, complete, applies_to, results_in, changes, more))
+            model.ManagerMessage(
+                assignments=model.Assignments(fence, complete, applies_to, results_in, changes, more)
+            )
         )
 
 
@@ -107,12 +113,16 @@ class Node:
         self.addr = addr
         self.welcomes: list[model.Welcome] = []
         self.taken: list[dict[str, model.TaskStatus]] = []
+        self.description = model.NodeDescription(hostname="worker1")
 
     def addresses(self) -> list[str]:
         return [self.addr]
 
     async def hello(self, chain: str, fence: model.Fence) -> model.Hello:
         return model.Hello(model.NodeDescription(hostname="worker1"), "", chain, fence, b"i")
+
+    async def describe(self) -> model.NodeDescription:
+        return self.description
 
     async def welcomed(self, welcome: model.Welcome) -> None:
         self.welcomes.append(welcome)
@@ -122,8 +132,16 @@ class Node:
 
 
 class Bench:
-    def __init__(self, manager: Manager, session: Session, applier: Applier, statuses: StatusQueue, node: Node) -> None:
-        self.manager, self.session, self.applier, self.statuses, self.node = manager, session, applier, statuses, node
+    def __init__(
+        self, manager: Manager, session: Session, applier: Applier, statuses: StatusQueue, node: Node
+    ) -> None:
+        self.manager, self.session, self.applier, self.statuses, self.node = (
+            manager,
+            session,
+            applier,
+            statuses,
+            node,
+        )
         self.kernel: Kernel
         self.tasks: Tasks
         self.server: grpc.aio.Server
@@ -271,3 +289,11 @@ async def test_the_kernel_is_tried_again_before_it_is_acknowledged() -> None:
         await until(lambda: b.manager.of("acknowledge"))
         assert len(b.kernel.applied) == 1
         assert b.session.link.connected
+
+
+async def test_a_changed_node_describes_itself_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.session.DESCRIBE_EVERY", 0.02)
+    async with bench() as b:
+        await until(lambda: b.session.link.connected)
+        b.node.description = model.NodeDescription(hostname="worker1", routes=("10.0.0.0/8",))
+        await until(lambda: b.manager.of("description") == [b.node.description])
