@@ -7,7 +7,7 @@ puts them together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -18,7 +18,7 @@ from common import model
 from common.model.stubs import ControlStub
 
 __all__ = [
-    "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "Runtime", "Swarm",
+    "Backend", "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "Runtime", "Swarm",
 ]  # fmt: skip
 
 
@@ -117,7 +117,6 @@ class NodeInfo:
 
     hostname: str
     id: str  # stable for this installation
-    version: str  # Shoal's
     kernel: str
     operating_system: str
     os_version: str
@@ -126,12 +125,14 @@ class NodeInfo:
     cpus: int
     memory: int
     data_root: str
+    cgroup_version: str  # "1" or "2"
     started_at: int  # ns
     labels: Mapping[str, str] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     containerd_version: str = ""
-    runc_version: str = ""
+    oci_runtime: str = "runc"
+    oci_runtime_version: str = ""
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
@@ -145,3 +146,13 @@ class Host(Protocol):
     async def addresses(self) -> Sequence[InterfaceAddress]:
         """All addresses of all interfaces, in the kernel's order; loopback too."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """All that the engine is given."""
+
+    swarm: Swarm
+    runtime: Runtime
+    host: Host
+    now_ns: Callable[[], int]

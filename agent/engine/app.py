@@ -1,0 +1,155 @@
+"""The Engine API's server: finds the handler, checks the API version, turns errors into answers, listens.
+
+Made by agent/daemon.py: `async with serve(Engine(backend), …)`. It is an aiohttp low-level server: the routes are
+Docker's own kind (any path with and without /vX.Y), and hijacked connections need the transport.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import socket
+from asyncio import Task, get_running_loop
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from agent.engine import (
+    containers,
+    distribution,
+    events,
+    images,
+    networks,
+    nodes,
+    services,
+    swarm,
+    system,
+    tasks,
+    unbuilt,
+)
+from agent.engine.backend import Backend
+from agent.engine.cache import EncodedObjects
+from agent.engine.http import Call, Handler, answer, failure
+from agent.engine.router import Router, split_version
+from common import errors, version
+
+log = logging.getLogger("engine")
+
+_MODULES: Final = (
+    system, swarm, nodes, services, tasks, networks, images, distribution, containers, events, unbuilt,
+)  # fmt: skip
+_BODY_LIMIT: Final = 16 << 20
+_SHUTDOWN: Final = 2.0
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """(1, 50) from "1.50"; raises errors.InvalidArgument."""
+    parts = text.split(".")
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise errors.InvalidArgument(f"invalid API version: {text}")
+    return int(parts[0]), int(parts[1])
+
+
+_NEWEST: Final = parse_version(version.API)
+_OLDEST: Final = parse_version(version.API_MINIMUM)
+
+
+def check_version(text: str) -> tuple[int, int]:
+    """The version that a request's path asks for ("" is the newest), refused when this engine can't speak it."""
+    if not text:
+        return _NEWEST
+    asked = parse_version(text)
+    if asked > _NEWEST:
+        raise errors.InvalidArgument(
+            f"client version {text} is too new. Maximum supported API version is {version.API}"
+        )
+    if asked < _OLDEST:
+        raise errors.InvalidArgument(
+            f"client version {text} is too old. Minimum supported API version is {version.API_MINIMUM}, "
+            "please upgrade your client to a newer version"
+        )
+    return asked
+
+
+class Engine:
+    """Answers requests; one per agent."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._encoded = EncodedObjects()
+        self._router: Router[Handler] = Router(route for module in _MODULES for route in module.ROUTES)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request; never raises but for a broken connection."""
+        try:
+            asked, path = split_version(request.path)
+            found = self._router.find(request.method, path)
+            if found is None:
+                return answer({"message": "page not found"}, 404)
+            handler, names = found
+            call = Call(request, self._backend, self._encoded, check_version(asked), names)
+            return await handler(call)
+        except errors.ShoalError as exc:
+            log.info("%s %s: %s", request.method, request.path, exc.message)
+            return failure(exc)
+        except ConnectionResetError:
+            raise
+        except web.HTTPException as exc:
+            return answer({"message": exc.reason}, exc.status)
+        except Exception as exc:  # a handler's mistake must reach the client and the log
+            log.exception("%s %s failed", request.method, request.path)
+            return failure(errors.Internal(f"{type(exc).__name__}: {exc}"))
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: Any,
+    writer: Any,
+    task: Task[None],
+) -> web.BaseRequest:
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, get_running_loop(), client_max_size=_BODY_LIMIT
+    )
+
+
+def server(engine: Engine) -> web.Server:
+    """The engine as an aiohttp server."""
+    return web.Server(engine.handle, request_factory=_request, handler_cancellation=True, access_log=None)
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    engine: Engine, path: str = "", *, group: str = "", listener: socket.socket | None = None
+) -> AsyncIterator[None]:
+    """Listens on `listener` (from systemd, the socket named "docker") or on a new unix socket at `path`."""
+    runner = web.ServerRunner(server(engine), handle_signals=False, shutdown_timeout=_SHUTDOWN)
+    await runner.setup()
+    sock = listener if listener is not None else bind(path, group)
+    try:
+        await web.SockSite(runner, sock, backlog=1024).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def bind(path: str, group: str = "") -> socket.socket:
+    """A unix socket for root and, where it exists, for `group`; one that is left over is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).unlink(missing_ok=True)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(mask)
+    with contextlib.suppress(KeyError, PermissionError):  # no such group, or not root: the owner's alone
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        os.chmod(path, 0o660)
+    return sock

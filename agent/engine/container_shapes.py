@@ -1,0 +1,294 @@
+"""What a task's container looks like in the Engine API. Pure; called by containers.py."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any, Final
+
+from agent.engine.network_shapes import TASK_LABEL, stable_id
+from agent.network.names import mac
+from agent.runtime.api import ContainerConfig, ContainerState, ImageInfo, Mount, Status
+from agent.state import NodeState
+from common import apijson
+
+__all__ = ["TASK_LABEL", "inspection", "same_image", "summary"]
+
+_SECOND: Final = 1_000_000_000
+_UNITS: Final = (
+    (2 * 365 * 24 * 3600, 365 * 24 * 3600, "years"),
+    (2 * 30 * 24 * 3600, 30 * 24 * 3600, "months"),
+    (2 * 7 * 24 * 3600, 7 * 24 * 3600, "weeks"),
+    (48 * 3600, 24 * 3600, "days"),
+    (int(1.5 * 3600), 3600, "hours"),
+    (120, 60, "minutes"),
+)
+
+
+def human_duration(seconds: float) -> str:
+    """A span of time as Docker's tables say it: "About a minute", "3 hours"."""
+    if seconds < 1:
+        return "Less than a second"
+    if seconds < 2:
+        return "1 second"
+    if seconds < 60:
+        return f"{int(seconds)} seconds"
+    if seconds < 120:
+        return "About a minute"
+    if seconds >= 3600 and round(seconds / 3600) == 1:
+        return "About an hour"
+    for least, unit, name in _UNITS:
+        if seconds >= least:
+            return f"{round(seconds / unit) if name == 'hours' else int(seconds // unit)} {name}"
+    return f"{int(seconds // 60)} minutes"
+
+
+def status_text(container: ContainerState, now: int) -> str:
+    """Docker's Status column."""
+    if container.status is Status.CREATED:
+        return "Created"
+    if container.status is Status.STOPPED:
+        if container.exit is None:
+            return "Dead"
+        ago = human_duration((now - container.exit.exited_at) / _SECOND)
+        return f"Exited ({container.exit.code}) {ago} ago"
+    up = f"Up {human_duration((now - container.started_at) / _SECOND)}"
+    return f"{up} (Paused)" if container.status is Status.PAUSED else up
+
+
+def same_image(image: str, wanted: str) -> bool:
+    """Whether a container's image is the one that a filter names, with or without tag and digest."""
+    name = image.partition("@")[0]
+    return wanted in (image, name, name.rpartition(":")[0])
+
+
+def summary(
+    container: ContainerState, state: NodeState, images: Mapping[str, ImageInfo], now: int
+) -> dict[str, Any]:
+    """One line of GET /containers/json."""
+    name, _, digest = container.image.partition("@")
+    image = images.get(name) or images.get(f"{name.rpartition(':')[0]}@{digest}")
+    return {
+        "Id": container.id,
+        "Names": ["/" + container.name.removeprefix("/")],
+        "Image": container.image,
+        "ImageID": image.id if image else "",
+        "Command": " ".join(shlex.quote(part) for part in _command(container.config, image)),
+        "Created": container.created_at // _SECOND,
+        "Ports": [],
+        "Labels": dict(container.labels),
+        "State": str(container.status),
+        "Status": status_text(container, now),
+        "HostConfig": {"NetworkMode": "default"},
+        "NetworkSettings": {"Networks": networks(container, state)},
+        "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ())],
+    }
+
+
+def _command(config: ContainerConfig | None, image: ImageInfo | None) -> list[str]:
+    """Entry point and arguments as they run."""
+    if config is None:
+        return []
+    own = image.config if image else None
+    if config.command:
+        return [*config.command, *config.args]
+    return [*(own.entrypoint if own else ()), *(config.args or (own.cmd if own else ()))]
+
+
+def networks(container: ContainerState, state: NodeState) -> dict[str, Any]:
+    """The overlays that a task's container is in, by name."""
+    task_id = container.labels.get(TASK_LABEL, "")
+    assignment = state.tasks.get(task_id)
+    shown: dict[str, Any] = {}
+    for attachment in assignment.task.networks if assignment else ():
+        network = state.networks.get(attachment.network_id)
+        if network is None or not attachment.addresses:
+            continue
+        address, _, length = attachment.addresses[0].partition("/")
+        shown[network.spec.name] = {
+            "IPAMConfig": {"IPv4Address": address},
+            "Links": None,
+            "Aliases": [*attachment.aliases, container.id[:12]],
+            "NetworkID": network.id,
+            "EndpointID": stable_id(network.id, task_id),
+            "Gateway": "",
+            "IPAddress": address,
+            "IPPrefixLen": int(length or 32),
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "MacAddress": mac(address) if ":" not in address else "",
+            "DriverOpts": None,
+        }
+    return shown
+
+
+def inspection(
+    container: ContainerState, image: ImageInfo | None, state: NodeState, folder: str
+) -> dict[str, Any]:
+    """GET /containers/{id}/json."""
+    config = container.config
+    command = _command(config, image)
+    return {
+        "Id": container.id,
+        "Created": apijson.format_time(container.created_at),
+        "Path": command[0] if command else "",
+        "Args": command[1:],
+        "State": _state(container),
+        "Image": image.id if image else "",
+        "ResolvConfPath": f"{folder}/resolv.conf",
+        "HostnamePath": f"{folder}/hostname",
+        "HostsPath": f"{folder}/hosts",
+        "LogPath": "",
+        "Name": "/" + container.name.removeprefix("/"),
+        "RestartCount": 0,
+        "Driver": "overlayfs",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(config or ContainerConfig(container.id, container.name, container.image)),
+        "GraphDriver": {"Data": None, "Name": "overlayfs"},
+        "Mounts": [_mount(mount) for mount in (config.mounts if config else ())],
+        "Config": _config(container, image),
+        "NetworkSettings": _network_settings(container, config, state),
+    }
+
+
+def _state(container: ContainerState) -> dict[str, Any]:
+    ended = container.exit
+    return {
+        "Status": str(container.status),
+        "Running": container.status in (Status.RUNNING, Status.PAUSED),
+        "Paused": container.status is Status.PAUSED,
+        "Restarting": False,
+        "OOMKilled": bool(ended and ended.oom_killed),
+        "Dead": False,
+        "Pid": container.pid,
+        "ExitCode": ended.code if ended else 0,
+        "Error": "",
+        "StartedAt": apijson.format_time(container.started_at),
+        "FinishedAt": apijson.format_time(ended.exited_at if ended else 0),
+    }
+
+
+def _host_config(config: ContainerConfig) -> dict[str, Any]:
+    return {
+        "Binds": None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        "NetworkMode": "host" if config.host_network else "default",
+        "PortBindings": {},
+        "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
+        "AutoRemove": False,
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "CapAdd": list(config.cap_add) or None,
+        "CapDrop": list(config.cap_drop) or None,
+        "CgroupnsMode": "private",
+        "Dns": list(config.dns_nameservers),
+        "DnsOptions": list(config.dns_options),
+        "DnsSearch": list(config.dns_search),
+        "ExtraHosts": list(config.extra_hosts) or None,
+        "GroupAdd": list(config.groups) or None,
+        "IpcMode": "private",
+        "Links": None,
+        "OomScoreAdj": config.oom_score_adj,
+        "PidMode": "",
+        "Privileged": config.privileged,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": config.read_only,
+        "SecurityOpt": ["no-new-privileges"] if config.no_new_privileges else None,
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": config.shm_bytes,
+        "Sysctls": dict(config.sysctls),
+        "Runtime": "",
+        "Isolation": "",
+        "CpuShares": 0,
+        "Memory": config.memory_bytes,
+        "NanoCpus": config.nano_cpus,
+        "MemorySwap": config.memory_swap_bytes,
+        "MemorySwappiness": config.memory_swappiness,
+        "PidsLimit": config.pids_limit or None,
+        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in config.ulimits],
+        "Init": config.init,
+    }
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {
+        "Type": mount.type,
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": "",
+        "RW": not mount.read_only,
+        "Propagation": next(
+            (o for o in mount.options if o in ("rshared", "rslave", "rprivate", "shared", "slave")), ""
+        ),
+    }
+
+
+def _config(container: ContainerState, image: ImageInfo | None) -> dict[str, Any]:
+    config, own = container.config, image.config if image else None
+    env = [*(own.env if own else ()), *(config.env if config else ())]
+    shown: dict[str, Any] = {
+        "Hostname": config.hostname if config and config.hostname else container.id[:12],
+        "Domainname": config.domainname if config else "",
+        "User": (config.user if config else "") or (own.user if own else ""),
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": bool(config and config.tty),
+        "OpenStdin": bool(config and config.open_stdin),
+        "StdinOnce": False,
+        "Env": _last_of_each(env),
+        "Cmd": list((config.args if config else ()) or (own.cmd if own else ())) or None,
+        "Image": container.image,
+        "Volumes": None,
+        "WorkingDir": (config.workdir if config else "") or (own.workdir if own else ""),
+        "Entrypoint": list((config.command if config else ()) or (own.entrypoint if own else ())) or None,
+        "OnBuild": None,
+        "Labels": dict(container.labels),
+    }
+    if config and config.stop_signal:
+        shown["StopSignal"] = config.stop_signal
+    return shown
+
+
+def _last_of_each(env: list[str]) -> list[str]:
+    """Later settings win; a name without a value removes the image's."""
+    values: dict[str, str] = {}
+    for item in env:
+        name, equals, _ = item.partition("=")
+        if equals:
+            values[name] = item
+        else:
+            values.pop(name, None)
+    return list(values.values())
+
+
+def _network_settings(
+    container: ContainerState, config: ContainerConfig | None, state: NodeState
+) -> dict[str, Any]:
+    return {
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": (config.network_namespace or "") if config else "",
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": {},
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": networks(container, state),
+    }

@@ -1,0 +1,137 @@
+"""/containers: those of this node's tasks, to list, inspect and read. Routes for app.py; shapes in container_shapes.py."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from agent.engine import container_shapes as shapes
+from agent.engine import filters, lookup
+from agent.engine.http import Call, answer, routes, stream
+from agent.runtime.api import ContainerState, LogEntry, Status
+from common import apijson, errors
+
+_FILTERS: Final = (
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
+    "publish", "since", "status", "volume",
+)  # fmt: skip
+_RAW: Final = "application/vnd.docker.raw-stream"
+_MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
+_MULTIPLEXED_SINCE: Final = (1, 42)
+_STREAM_NUMBER: Final = {"stdout": 1, "stderr": 2}
+
+
+async def find(call: Call, ref: str) -> ContainerState:
+    """The container that `ref` means: id, name, or the beginning of an id; raises errors.NotFound."""
+    everything = await call.backend.runtime.containers()
+    found = lookup.matches(
+        everything, ref.removeprefix("/"), lambda c: c.id, lambda c: c.name.removeprefix("/")
+    )
+    if not found:
+        raise errors.NotFound(f"No such container: {ref}")
+    if len(found) > 1:
+        raise errors.InvalidArgument(f"Multiple IDs found with provided prefix: {ref}")
+    return found[0]
+
+
+async def list_containers(call: Call) -> web.StreamResponse:
+    """GET /containers/json?all&limit&filters."""
+    wanted = filters.parse(call.text("filters"), _FILTERS)
+    limit = int(call.text("limit")) if call.text("limit").isdecimal() else 0
+    everything = await call.backend.runtime.containers()
+    chosen = [c for c in everything if _meets(c, wanted)]
+    if not (call.flag("all") or limit or "status" in wanted or "exited" in wanted):
+        chosen = [c for c in chosen if c.status in (Status.RUNNING, Status.PAUSED)]
+    chosen.sort(key=lambda c: (-c.created_at, c.id))
+    images = {
+        tag: image
+        for image in await call.backend.runtime.images()
+        for tag in (image.id, *image.tags, *image.digests)
+    }
+    state, now = call.backend.swarm.state(), call.backend.now_ns()
+    return answer([shapes.summary(c, state, images, now) for c in chosen[: limit or None]])
+
+
+def _meets(container: ContainerState, wanted: filters.Filters) -> bool:
+    tests = {
+        "id": lambda values: any(container.id.startswith(value) for value in values),
+        "name": lambda values: any(value.removeprefix("/") in container.name for value in values),
+        "label": lambda values: filters.labels_match(container.labels, values),
+        "status": lambda values: str(container.status) in values,
+        "ancestor": lambda values: any(shapes.same_image(container.image, value) for value in values),
+        "exited": lambda values: container.exit is not None and str(container.exit.code) in values,
+        "is-task": lambda values: filters.truth(values) is (shapes.TASK_LABEL in container.labels),
+    }
+    for key in wanted:
+        if key not in tests:
+            raise errors.Unimplemented(f"filtering containers by {key} is not supported yet")
+    return all(tests[key](values) for key, values in wanted.items())
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/json."""
+    container = await find(call, call.names["id"])
+    image = await call.backend.runtime.image(container.image)
+    folder = call.backend.runtime.folder(container.id)
+    return answer(shapes.inspection(container, image, call.backend.swarm.state(), folder))
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/logs?stdout&stderr&follow&tail&since&until&timestamps."""
+    container = await find(call, call.names["id"])
+    streams = {name for name in ("stdout", "stderr") if call.flag(name)}
+    if not streams:
+        raise errors.InvalidArgument("Bad parameters: you must choose at least one stream")
+    tail = call.text("tail", "all")
+    entries = call.backend.runtime.logs(
+        container.id,
+        follow=call.flag("follow"),
+        tail=int(tail) if tail.isdecimal() else -1,
+        since=_moment(call.text("since")),
+        until=_moment(call.text("until")),
+    )
+    tty = container.config is not None and container.config.tty
+    framed = not tty
+    kind = _MULTIPLEXED if framed and call.version >= _MULTIPLEXED_SINCE else _RAW
+    response = await stream(call, kind)
+    timestamps = call.flag("timestamps")
+    async for entry in _chosen(entries, streams):
+        text = f"{apijson.format_time(entry.at)} ".encode() if timestamps else b""
+        data = text + entry.data
+        await response.write(frame(entry.stream, data) if framed else data)
+    await response.write_eof()
+    return response
+
+
+async def _chosen(entries: AsyncIterator[LogEntry], streams: set[str]) -> AsyncIterator[LogEntry]:
+    async for entry in entries:
+        if entry.stream in streams:
+            yield entry
+
+
+def frame(name: str, data: bytes) -> bytes:
+    """One piece of output in Docker's multiplexed form."""
+    return struct.pack(">BxxxI", _STREAM_NUMBER[name], len(data)) + data
+
+
+def _moment(text: str) -> int:
+    """Nanoseconds of a Unix time with up to nine decimals, or of an RFC 3339 time; 0 for nothing."""
+    if not text or text == "0":
+        return 0
+    seconds, _, fraction = text.partition(".")
+    if seconds.isdecimal() and (not fraction or fraction.isdecimal()):
+        return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+    try:
+        return apijson.parse_time(text)
+    except ValueError as exc:
+        raise errors.InvalidArgument(f"invalid time: {text}") from exc
+
+
+ROUTES: Final = routes({
+    "GET /containers/json": list_containers,
+    "GET /containers/{id}/json": inspect,
+    "GET /containers/{id}/logs": logs,
+})  # fmt: skip

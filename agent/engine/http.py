@@ -1,0 +1,243 @@
+"""What every handler works with: one request (`Call`), its parameters and body, and the forms of answers.
+
+A handler is `async def handler(call: Call) -> web.StreamResponse`; it raises errors of common/errors.py and app.py
+turns them into Docker's JSON. Handlers are collected in each noun module's ROUTES.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import grpc.aio
+from aiohttp import web
+
+from agent.engine.backend import Backend
+from agent.engine.cache import EncodedObjects
+from agent.engine.router import Route
+from common import apijson, errors, model, rpc, version
+
+Q = TypeVar("Q", bound=model.Message)
+R = TypeVar("R", bound=model.Message)
+V = TypeVar("V")
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Api-Version": version.API,
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Docker/{version.ENGINE} (linux)",
+}
+JSON: Final = "application/json"
+_FALSE: Final = ("", "0", "no", "false", "none")
+# Docker's own limit for a request that the managers have to answer.
+_MANAGER_TIMEOUT: Final = 20.0
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, with what the engine has."""
+
+    request: web.BaseRequest
+    backend: Backend
+    encoded: EncodedObjects
+    version: tuple[int, int] = (1, 50)
+    names: Mapping[str, str] = field(default_factory=dict)  # what the route's template named
+
+    # ---- parameters
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.request.query.get(name, default)
+
+    def flag(self, name: str) -> bool:
+        """A boolean parameter, with Docker's idea of what is false."""
+        return self.text(name).strip().lower() not in _FALSE
+
+    def number(self, name: str) -> int:
+        """A number that is not negative; raises errors.InvalidArgument."""
+        text = self.text(name)
+        if not text.isascii() or not text.isdecimal() or int(text) >= 1 << 64:
+            raise errors.InvalidArgument(
+                f"invalid {name} '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            )
+        return int(text)
+
+    # ---- body
+
+    async def json(self) -> Any:
+        """The request's JSON; raises errors.InvalidArgument with Docker's texts."""
+        raw = await self.request.read()
+        if not raw:
+            raise errors.InvalidArgument("invalid JSON: got EOF while reading request body")
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise errors.InvalidArgument(
+                f"unsupported Content-Type header ({kind}): must be 'application/json'"
+            )
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError) as exc:
+            raise errors.InvalidArgument(f"invalid JSON: {exc}") from exc
+
+    async def fields(self) -> Fields:
+        """The request's JSON object, for bodies that are no store object."""
+        return Fields(await self.json())
+
+    # ---- managers
+
+    async def ask(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
+        """A manager's answer; its errors come with the code in front of the text, as Docker's API has them.
+
+        A manager that restarts is waited for.
+        """
+        try:
+            return await method(request, timeout=_MANAGER_TIMEOUT, wait_for_ready=True)
+        except grpc.aio.AioRpcError as exc:
+            error = rpc.error_from(exc)
+            raise type(error)(error.described()) from exc
+
+
+class Fields:
+    """A JSON object, read with keys in any case and with Go's complaints."""
+
+    def __init__(self, data: object) -> None:
+        if not isinstance(data, dict):
+            raise errors.InvalidArgument("invalid JSON: the request's body must be an object")
+        self._items = {str(key).lower(): value for key, value in data.items()}
+
+    def get(self, name: str) -> Any:
+        return self._items.get(name.lower())
+
+    def _typed(self, name: str, kind: type, word: str, default: Any) -> Any:
+        value = self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise errors.InvalidArgument(f"invalid JSON: {name} must be {word}")
+        return value
+
+    def text(self, name: str) -> str:
+        value: str = self._typed(name, str, "a string", "")
+        return value
+
+    def flag(self, name: str) -> bool:
+        value: bool = self._typed(name, bool, "a boolean", False)
+        return value
+
+    def number(self, name: str, limit: int = 1 << 32) -> int:
+        value: int = self._typed(name, int, "a number", 0)
+        if not 0 <= value < limit:
+            raise errors.InvalidArgument(f"invalid JSON: {name} is out of range: {value}")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self._typed(name, list, "a list", [])
+        if not all(isinstance(value, str) for value in values):
+            raise errors.InvalidArgument(f"invalid JSON: {name} must be a list of strings")
+        return tuple(values)
+
+    def table(self, name: str) -> dict[str, str]:
+        values = self._typed(name, dict, "an object", {})
+        if not all(isinstance(value, str) for value in values.values()):
+            raise errors.InvalidArgument(f"invalid JSON: the values of {name} must be strings")
+        return dict(values)
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Routes = tuple[Route[Handler], ...]
+
+
+def routes(table: Mapping[str, Handler]) -> Routes:
+    """Routes from {"GET /nodes": handler, …}."""
+    keys = [(*key.split(" ", 1), handler) for key, handler in table.items()]
+    return tuple(Route(method, template, handler) for method, template, handler in keys)
+
+
+# ---- answers
+
+
+def raw_json(data: bytes, status: int = 200) -> web.Response:
+    """An answer that is JSON already."""
+    return web.Response(body=data + b"\n", status=status, headers=HEADERS, content_type=JSON)
+
+
+def answer(value: object, status: int = 200) -> web.Response:
+    """Any JSON value."""
+    return raw_json(apijson.dump_json(value), status)
+
+
+def empty(status: int = 200) -> web.Response:
+    """Nothing to say but that it is done."""
+    return web.Response(status=status, headers=HEADERS)
+
+
+def failure(error: errors.ShoalError) -> web.Response:
+    """An error as Docker's clients read it."""
+    return answer({"message": error.message}, error.status)
+
+
+async def finish(work: Coroutine[Any, Any, V]) -> V:
+    """Does `work` to its end even when the client goes away meanwhile: for what must not stop halfway."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if not task.done():
+            await asyncio.wait({task})
+
+
+async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
+    """An answer that goes on; its headers are sent at once."""
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": content_type})
+    response.enable_chunked_encoding()
+    await response.prepare(call.request)
+    return response
+
+
+class Lines:
+    """JSON lines from callbacks to a client: what arrives meanwhile waits in a queue."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._queue: asyncio.Queue[object | None] = asyncio.Queue()
+
+    def put(self, line: object) -> None:
+        self._queue.put_nowait(line)
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> web.StreamResponse:
+        """Does `work` and sends the lines that it puts; an error becomes the last line, as Docker does.
+
+        An error before the first line is raised, so that it gets a status of its own.
+        """
+        async with asyncio.TaskGroup() as group:
+            job = group.create_task(self._guarded(work))
+            line = await self._queue.get()
+            if isinstance(line, errors.ShoalError):
+                await job
+                return failure(line)
+            response = await stream(self._call)
+            try:
+                while line is not None:
+                    await response.write(_line(line))
+                    line = await self._queue.get()
+            except ConnectionResetError:
+                job.cancel()  # the client is gone
+                return response
+        await response.write_eof()
+        return response
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except errors.ShoalError as exc:
+            self.put(exc)
+        finally:
+            self.put(None)
+
+
+def _line(line: object) -> bytes:
+    if isinstance(line, errors.ShoalError):
+        line = {"errorDetail": {"message": line.message}, "error": line.message}
+    return apijson.dump_json(line) + b"\r\n"

@@ -1,0 +1,213 @@
+"""What a network looks like in the Engine API: local ones, overlays as managers know them, overlays on this node. Pure.
+
+Called by networks.py. These shapes are the engine's own and not the store's: Docker joins two kinds of networks in
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from agent.engine.backend import InterfaceAddress
+from agent.network.names import GATEWAY_BRIDGE, mac
+from agent.runtime.api import ContainerState, Status
+from agent.state import NodeState
+from common import apijson, model
+
+Shape = dict[str, Any]
+PREDEFINED: Final = ("bridge", "host", "none")
+TASK_LABEL: Final = "com.docker.swarm.task.id"
+VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
+_BRIDGE_OPTION: Final = "com.docker.network.bridge"
+
+
+def stable_id(*parts: str) -> str:
+    """64 hexadecimal digits that stay the same for the same things."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _shape(
+    name: str,
+    identity: str,
+    created: int,
+    scope: str,
+    driver: str,
+    pools: Sequence[Mapping[str, str]] | None,
+    options: Mapping[str, str] | None,
+) -> Shape:
+    return {
+        "Name": name,
+        "Id": identity,
+        "Created": apijson.format_time(created),
+        "Scope": scope,
+        "Driver": driver,
+        "EnableIPv6": False,
+        "IPAM": {
+            "Driver": "default",
+            "Options": None,
+            "Config": None if pools is None else [dict(pool) for pool in pools],
+        },
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": {},
+        "Options": None if options is None else dict(sorted(options.items())),
+        "Labels": {},
+    }
+
+
+# ---- local
+
+
+def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress]) -> list[Shape]:
+    """docker_gwbridge once it exists, and the three that every engine has."""
+    own = {
+        item.interface: ipaddress.ip_interface(item.address) for item in addresses if ":" not in item.address
+    }
+    found: list[Shape] = []
+    if gateway := own.get(GATEWAY_BRIDGE):
+        pool = {"Subnet": str(gateway.network), "Gateway": str(gateway.ip)}
+        options = {
+            f"{_BRIDGE_OPTION}.enable_icc": "false",
+            f"{_BRIDGE_OPTION}.enable_ip_masquerade": "true",
+            f"{_BRIDGE_OPTION}.name": GATEWAY_BRIDGE,
+        }
+        identity = stable_id(node, GATEWAY_BRIDGE)
+        found.append(_shape(GATEWAY_BRIDGE, identity, created, "local", "bridge", [pool], options))
+    for name, driver in (("none", "null"), ("host", "host"), ("bridge", "bridge")):
+        found.append(_shape(name, stable_id(node, name), created, "local", driver, [], {}))
+    return found
+
+
+def with_containers(network: Shape, containers: Mapping[str, ContainerState]) -> Shape:
+    """A local network with the containers of this node that are in it: all of the swarm's are in docker_gwbridge."""
+    if network["Name"] != GATEWAY_BRIDGE:
+        return network
+    inside = {
+        c.id: {
+            "Name": f"gateway_{c.id[:12]}",
+            "EndpointID": stable_id(network["Id"], c.id),
+            "MacAddress": "",
+            "IPv4Address": "",
+            "IPv6Address": "",
+        }
+        for c in containers.values()
+        if c.status is Status.RUNNING
+    }
+    return {**network, "Containers": inside}
+
+
+# ---- overlays
+
+
+def overlay(network: model.Network) -> Shape:
+    """An overlay as managers know it."""
+    spec = network.spec
+    pools = [_pool(config) for config in network.ipam.configs] if network.ipam else []
+    options = dict(spec.driver.options) if spec.driver else {}
+    if network.vni:
+        options[VNI_OPTION] = str(network.vni)
+    if network.driver_state:
+        options |= network.driver_state.options
+    allocated = network.ipam is not None
+    shape = _shape(
+        spec.name, network.id, network.created_at, "swarm", "overlay", pools or None, options or None
+    )
+    shape["EnableIPv6"] = spec.ipv6_enabled
+    shape["IPAM"]["Driver"] = "default" if allocated else ""
+    shape["Internal"], shape["Attachable"], shape["Ingress"] = spec.internal, spec.attachable, spec.ingress
+    shape["Containers"] = None
+    shape["Labels"] = dict(spec.labels) or None
+    return shape
+
+
+def _pool(config: model.IPAMConfig) -> dict[str, str]:
+    given = {"Subnet": config.subnet, "IPRange": config.range, "Gateway": config.gateway}
+    return {key: value for key, value in given.items() if value}
+
+
+def overlay_here(
+    network: model.Network, state: NodeState, containers: Mapping[str, ContainerState], verbose: bool
+) -> Shape:
+    """An overlay that this node takes part in: with its own containers, the other nodes and, `verbose`, the services."""
+    shape = overlay(network)
+    subnets = [ipaddress.ip_network(pool["Subnet"], strict=False) for pool in shape["IPAM"]["Config"] or ()]
+    legs = sorted(
+        (e for e in state.endpoints.values() if e.network_id == network.id),
+        key=lambda e: (e.task_name, e.task_id),
+    )
+    inside = {
+        containers[leg.task_id].id: _leg(network.id, leg, subnets)
+        for leg in legs
+        if leg.node_id == state.node_id and leg.task_id in containers
+    }
+    own = state.nodes.get(state.node_id)
+    if network.spec.ingress and own is not None and own.ingress_addr:
+        inside["ingress-sbox"] = _member("ingress-endpoint", network.id, own.id, own.ingress_addr, subnets)
+    shape["Containers"] = inside
+    shape["Labels"] = dict(network.spec.labels)
+    shape["Peers"] = _peers(network, state, legs)
+    if verbose:
+        shape["Services"] = _services(network, state, legs)
+    return shape
+
+
+def _leg(network_id: str, leg: model.EndpointRecord, subnets: Sequence[Any]) -> dict[str, str]:
+    return _member(leg.task_name, network_id, leg.task_id, leg.addr, subnets)
+
+
+def _member(name: str, network_id: str, member: str, addr: str, subnets: Sequence[Any]) -> dict[str, str]:
+    address = ipaddress.ip_address(addr)
+    length = next((subnet.prefixlen for subnet in subnets if address in subnet), address.max_prefixlen)
+    return {
+        "Name": name,
+        "EndpointID": stable_id(network_id, member),
+        "MacAddress": mac(addr),
+        "IPv4Address": f"{addr}/{length}",
+        "IPv6Address": "",
+    }
+
+
+def _peers(
+    network: model.Network, state: NodeState, legs: Sequence[model.EndpointRecord]
+) -> list[dict[str, str]]:
+    """The nodes that take part, this one too."""
+    taking_part = {leg.node_id for leg in legs}
+    if network.spec.ingress:
+        taking_part |= {node.id for node in state.nodes.values() if node.ingress_addr}
+    nodes = [node for key, node in sorted(state.nodes.items()) if key in taking_part and node.vtep]
+    return [{"Name": stable_id(node.id)[:12], "IP": node.vtep} for node in nodes]
+
+
+def _services(
+    network: model.Network, state: NodeState, legs: Sequence[model.EndpointRecord]
+) -> dict[str, Any]:
+    vteps = {node.id: node.vtep for node in state.nodes.values()}
+    shown: dict[str, Any] = {}
+    for number, service in enumerate(sorted(state.services.values(), key=lambda s: s.name)):
+        own = [leg for leg in legs if leg.service_id == service.id]
+        vip = next((v.addr for v in service.virtual_ips if v.network_id == network.id), "")
+        if not own and not vip:
+            continue
+        shown[service.name] = {
+            "VIP": vip.partition("/")[0],
+            "Ports": [f"Target: {p.target_port}, Publish: {p.published_port}" for p in service.ports]
+            if network.spec.ingress
+            else [],
+            "LocalLBIndex": 256 + number,
+            "Tasks": [
+                {
+                    "Name": leg.task_name,
+                    "EndpointID": stable_id(network.id, leg.task_id),
+                    "EndpointIP": leg.addr,
+                    "Info": {"Host IP": vteps.get(leg.node_id, "")},
+                }
+                for leg in own
+            ],
+        }
+    return shown

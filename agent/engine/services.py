@@ -1,0 +1,92 @@
+"""/services: what the swarm is to run. Routes for app.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from aiohttp import web
+
+from agent.engine import filters
+from agent.engine.http import Call, answer, empty, raw_json, routes
+from common import apijson, errors, model
+
+AUTH_HEADER: Final = "X-Registry-Auth"
+_FILTERS: Final = ("id", "label", "mode", "name", "runtime")
+_NO_AUTH: Final = ("", "e30=", "e30")  # base64 of {}
+_STATUS_SINCE: Final = (1, 41)
+
+
+async def list_services(call: Call) -> web.StreamResponse:
+    """GET /services?filters&status."""
+    control = call.backend.swarm.control()
+    wanted = filters.parse(call.text("filters"), _FILTERS)
+    status = call.flag("status") and call.version >= _STATUS_SINCE
+    reply = await call.ask(control.ListServices, model.ListRequest(filters.terms(wanted), status))
+    return raw_json(call.encoded.many(reply.services))
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    """GET /services/{id}?insertDefaults."""
+    control = call.backend.swarm.control()
+    defaults = call.flag("insertDefaults")
+    reply = await call.ask(control.GetService, model.GetRequest(call.names["id"], defaults))
+    return raw_json(call.encoded.one(reply.service, variant=defaults))
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """POST /services/create."""
+    control = call.backend.swarm.control()
+    spec = _spec(call, await call.json())
+    reply = await call.ask(control.CreateService, model.CreateServiceRequest(spec))
+    made: dict[str, Any] = {"ID": reply.service.id}
+    if reply.warnings:
+        made["Warnings"] = list(reply.warnings)
+    return answer(made, 201)
+
+
+async def update(call: Call) -> web.StreamResponse:
+    """POST /services/{id}/update?version&rollback&registryAuthFrom."""
+    control = call.backend.swarm.control()
+    spec = _spec(call, await call.json())
+    rollback, source = call.text("rollback"), call.text("registryAuthFrom")
+    if rollback not in ("", "none", "previous"):
+        raise errors.InvalidArgument(f"unrecognized rollback option {rollback}")
+    if source not in ("", "spec", "previous-spec"):
+        raise errors.InvalidArgument(f"unsupported registryAuthFrom {source}")
+    request = model.UpdateServiceRequest(
+        ref=call.names["id"],
+        version=call.number("version"),
+        spec=spec,
+        rollback=rollback == "previous",
+        auth_from_previous=source == "previous-spec",
+    )
+    reply = await call.ask(control.UpdateService, request)
+    return answer({"Warnings": list(reply.warnings) or None})
+
+
+def _spec(call: Call, body: object) -> model.ServiceSpec:
+    """The body's specification, without what the client's version can't mean, with the header's credentials."""
+    if isinstance(body, dict):
+        body = apijson.without_newer(body, call.version)
+    spec = apijson.decode(model.ServiceSpec, body)
+    auth = call.request.headers.get(AUTH_HEADER, "")
+    if auth in _NO_AUTH or spec.task.container is None:
+        return spec
+    return replace(spec, task=replace(spec.task, container=replace(spec.task.container, pull_auth=auth)))
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    """DELETE /services/{id}."""
+    control = call.backend.swarm.control()
+    await call.ask(control.RemoveService, model.RemoveRequest(call.names["id"]))
+    return empty()
+
+
+ROUTES: Final = routes({
+    "GET /services": list_services,
+    "POST /services/create": create,
+    "GET /services/{id}": inspect,
+    "POST /services/{id}/update": update,
+    "DELETE /services/{id}": remove,
+})  # fmt: skip

@@ -1,0 +1,195 @@
+"""/_ping, /version, /info and /plugins: what this engine is and where it stands. Routes for app.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from agent.engine.backend import Backend, LocalState, Membership, NodeInfo
+from agent.engine.http import HEADERS, Call, answer, routes
+from agent.runtime.api import ContainerState, Status
+from common import apijson, errors, model, version
+
+_NO_CACHE: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+_PLUGINS: Final[Mapping[str, Any]] = {
+    "Volume": ["local"],
+    "Network": ["bridge", "host", "null", "overlay"],
+    "Authorization": None,
+    "Log": ["json-file", "local"],
+}
+_INDEX: Final = "https://index.docker.io/v1/"
+# What the kernel and the runtime must have for this engine to start at all.
+_ABILITIES: Final = (
+    "MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "IPv4Forwarding",
+    "BridgeNfIptables", "BridgeNfIp6tables",
+)  # fmt: skip
+
+
+async def ping(call: Call) -> web.StreamResponse:
+    """HEAD or GET /_ping: cheap; clients learn API version and the swarm's state from the headers."""
+    headers = {**HEADERS, **_NO_CACHE, "Swarm": _swarm_header(call.backend.swarm.membership())}
+    return web.Response(text="OK", headers=headers)
+
+
+def _swarm_header(membership: Membership) -> str:
+    if membership.state is not LocalState.ACTIVE:
+        return str(membership.state)
+    return "active/manager" if membership.manager else "active/worker"
+
+
+async def show_version(call: Call) -> web.StreamResponse:
+    """GET /version."""
+    info = call.backend.host.info()
+    started = apijson.format_time(info.started_at)
+    own = {
+        "ApiVersion": version.API,
+        "Arch": info.go_architecture,
+        "BuildTime": started,
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": info.kernel,
+        "MinAPIVersion": version.API_MINIMUM,
+        "Os": "linux",
+    }
+    components = [
+        {"Name": "Engine", "Version": version.ENGINE, "Details": own},
+        {"Name": "shoal", "Version": version.SHOAL, "Details": {"GitCommit": ""}},
+        {"Name": "containerd", "Version": info.containerd_version, "Details": {"GitCommit": ""}},
+        {"Name": info.oci_runtime, "Version": info.oci_runtime_version, "Details": {"GitCommit": ""}},
+    ]
+    return answer({
+        "Platform": {"Name": f"Shoal {version.SHOAL}"},
+        "Components": components,
+        "Version": version.ENGINE,
+        "ApiVersion": version.API,
+        "MinAPIVersion": version.API_MINIMUM,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": info.go_architecture,
+        "KernelVersion": info.kernel,
+        "BuildTime": started,
+    })  # fmt: skip
+
+
+async def show_info(call: Call) -> web.StreamResponse:
+    """GET /info."""
+    backend, info = call.backend, call.backend.host.info()
+    containers = await backend.runtime.containers()
+    images = await backend.runtime.images()
+    return answer({
+        "ID": info.id,
+        **_counts(containers),
+        "Images": len(images),
+        "Driver": "overlayfs",
+        "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+        "Plugins": _PLUGINS,
+        **dict.fromkeys(_ABILITIES, True),
+        "Debug": False,
+        "NFd": 0,
+        "OomKillDisable": False,
+        "NGoroutines": 0,
+        "SystemTime": apijson.format_time(backend.now_ns()),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": info.cgroup_version,
+        "NEventsListener": 0,
+        "KernelVersion": info.kernel,
+        "OperatingSystem": info.operating_system,
+        "OSVersion": info.os_version,
+        "OSType": "linux",
+        "Architecture": info.architecture,
+        "IndexServerAddress": _INDEX,
+        "RegistryConfig": _registry_config(info),
+        "NCPU": info.cpus,
+        "MemTotal": info.memory,
+        "GenericResources": None,
+        "DockerRootDir": info.data_root,
+        "HttpProxy": info.http_proxy,
+        "HttpsProxy": info.https_proxy,
+        "NoProxy": info.no_proxy,
+        "Name": info.hostname,
+        "Labels": [f"{key}={value}" for key, value in info.labels.items()],
+        "ExperimentalBuild": False,
+        "ServerVersion": version.ENGINE,
+        "Runtimes": {info.oci_runtime: {"path": info.oci_runtime}},
+        "DefaultRuntime": info.oci_runtime,
+        "Swarm": await _swarm(call, backend),
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "InitBinary": "",
+        "ContainerdCommit": {"ID": info.containerd_version, "Expected": info.containerd_version},
+        "RuncCommit": {"ID": info.oci_runtime_version, "Expected": info.oci_runtime_version},
+        "InitCommit": {"ID": "", "Expected": ""},
+        "SecurityOptions": ["name=seccomp,profile=default"],
+        "Warnings": None,
+    })  # fmt: skip
+
+
+def _counts(containers: list[ContainerState]) -> dict[str, int]:
+    running = sum(1 for c in containers if c.status is Status.RUNNING)
+    paused = sum(1 for c in containers if c.status is Status.PAUSED)
+    return {
+        "Containers": len(containers),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(containers) - running - paused,
+    }
+
+
+def _registry_config(info: NodeInfo) -> dict[str, Any]:
+    indexes: dict[str, Any] = {
+        name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+        for name in info.insecure_registries
+    }
+    mirrors = [mirror.rstrip("/") + "/" for mirror in info.registry_mirrors]
+    indexes["docker.io"] = {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+    return {
+        "AllowNondistributableArtifactsCIDRs": [],
+        "AllowNondistributableArtifactsHostnames": [],
+        "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+        "IndexConfigs": indexes,
+        "Mirrors": mirrors,
+    }
+
+
+async def _swarm(call: Call, backend: Backend) -> dict[str, Any]:
+    """The Swarm block: what the node knows itself, and on a manager what the swarm is."""
+    mine = backend.swarm.membership()
+    shown: dict[str, Any] = {
+        "NodeID": mine.node_id,
+        "NodeAddr": mine.node_addr,
+        "LocalNodeState": str(mine.state),
+        "ControlAvailable": mine.manager,
+        "Error": mine.error,
+        "RemoteManagers": [{"NodeID": m.node_id, "Addr": m.addr} for m in mine.managers] or None,
+    }
+    if not mine.manager:
+        return shown
+    try:
+        control = backend.swarm.control()
+        cluster = (await call.ask(control.GetCluster, model.Nothing())).cluster
+        nodes = (await call.ask(control.ListNodes, model.ListRequest())).nodes
+    except errors.ShoalError as exc:
+        return {**shown, "ControlAvailable": False, "Error": mine.error or exc.message}
+    managers = sum(1 for node in nodes if node.spec.role is model.NodeRole.MANAGER)
+    return {**shown, "Nodes": len(nodes), "Managers": managers, "Cluster": apijson.encode(cluster)}
+
+
+async def plugins(call: Call) -> web.StreamResponse:
+    """GET /plugins: there are none."""
+    return answer([])
+
+
+ROUTES: Final = routes({
+    "GET /_ping": ping,
+    "GET /version": show_version,
+    "GET /info": show_info,
+    "GET /plugins": plugins,
+})  # fmt: skip

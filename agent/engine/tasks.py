@@ -1,0 +1,35 @@
+"""/tasks: what runs or ran where. Routes for app.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from agent.engine import filters
+from agent.engine.http import Call, raw_json, routes
+from common import model
+
+# `_up-to-date` is the progress bars' own: tasks of the service's newest specification.
+_FILTERS: Final = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
+
+
+async def list_tasks(call: Call) -> web.StreamResponse:
+    """GET /tasks."""
+    control = call.backend.swarm.control()
+    wanted = filters.parse(call.text("filters"), _FILTERS)
+    reply = await call.ask(control.ListTasks, model.ListRequest(filters.terms(wanted)))
+    return raw_json(call.encoded.many(reply.tasks))
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    """GET /tasks/{id}."""
+    control = call.backend.swarm.control()
+    reply = await call.ask(control.GetTask, model.GetRequest(call.names["id"]))
+    return raw_json(call.encoded.one(reply.task))
+
+
+ROUTES: Final = routes({
+    "GET /tasks": list_tasks,
+    "GET /tasks/{id}": inspect,
+})  # fmt: skip

@@ -1,0 +1,101 @@
+"""What this engine doesn't do yet: lists are empty, look-ups find nothing, changes are refused with 501. For app.py.
+
+Last in app.py's list of modules: a route of the same form elsewhere wins. A part that gets built leaves this module.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from agent.engine import filters
+from agent.engine.http import Call, Handler, answer, routes
+from common import errors
+
+_STORE_FILTERS: Final = ("id", "label", "name", "names")
+
+
+async def no_volumes(call: Call) -> web.StreamResponse:
+    """GET /volumes."""
+    return answer({"Volumes": [], "Warnings": None})
+
+
+async def no_volume(call: Call) -> web.StreamResponse:
+    """GET and DELETE /volumes/{name}."""
+    raise errors.NotFound(f"get {call.names['name']}: no such volume")
+
+
+async def list_nothing(call: Call) -> web.StreamResponse:
+    """GET /secrets and /configs: a manager has none."""
+    call.backend.swarm.control()
+    filters.parse(call.text("filters"), _STORE_FILTERS)
+    return answer([])
+
+
+def _nothing_of(kind: str) -> Handler:
+    async def handler(call: Call) -> web.StreamResponse:
+        call.backend.swarm.control()
+        raise errors.NotFound(f"{kind} {call.names['id']} not found")
+
+    return handler
+
+
+def _refused(what: str, manager: bool = False) -> Handler:
+    async def handler(call: Call) -> web.StreamResponse:
+        if manager:
+            call.backend.swarm.control()
+        raise errors.Unimplemented(f"{what} not supported yet")
+
+    return handler
+
+
+_SINGLE: Final = _refused("single containers beside those of services are")
+_ACTION: Final = _refused("this action on containers is")
+_SECRETS: Final = _refused("secrets are", manager=True)
+_CONFIGS: Final = _refused("configs are", manager=True)
+_VOLUMES: Final = _refused("named volumes are")
+_IMAGES: Final = _refused("this action on images is")
+_BUILD: Final = _refused("building images is")
+_LOGS: Final = _refused("logs of services and tasks are", manager=True)
+
+ROUTES: Final = routes({
+    "GET /volumes": no_volumes,
+    "POST /volumes/create": _VOLUMES,
+    "POST /volumes/prune": _VOLUMES,
+    "GET /volumes/{name}": no_volume,
+    "DELETE /volumes/{name}": no_volume,
+    "GET /secrets": list_nothing,
+    "POST /secrets/create": _SECRETS,
+    "GET /secrets/{id}": _nothing_of("secret"),
+    "DELETE /secrets/{id}": _nothing_of("secret"),
+    "POST /secrets/{id}/update": _SECRETS,
+    "GET /configs": list_nothing,
+    "POST /configs/create": _CONFIGS,
+    "GET /configs/{id}": _nothing_of("config"),
+    "DELETE /configs/{id}": _nothing_of("config"),
+    "POST /configs/{id}/update": _CONFIGS,
+    "GET /services/{id}/logs": _LOGS,
+    "GET /tasks/{id}/logs": _LOGS,
+    "POST /containers/create": _SINGLE,
+    "POST /containers/prune": _SINGLE,
+    "POST /containers/{id}/{action}": _ACTION,
+    "GET /containers/{id}/{action}": _ACTION,
+    "PUT /containers/{id}/{action}": _ACTION,
+    "DELETE /containers/{id}": _SINGLE,
+    "GET /exec/{id}/json": _ACTION,
+    "POST /exec/{id}/{action}": _ACTION,
+    "GET /images/search": _IMAGES,
+    "GET /images/get": _IMAGES,
+    "GET /images/{name:path}/get": _IMAGES,
+    "GET /images/{name:path}/history": _IMAGES,
+    "POST /images/{name:path}/push": _IMAGES,
+    "POST /images/prune": _IMAGES,
+    "GET /system/df": _refused("the summary of disk use is"),
+    "POST /auth": _refused("checking registry credentials is"),
+    "POST /build": _BUILD,
+    "POST /build/prune": _BUILD,
+    "POST /commit": _BUILD,
+    "POST /session": _BUILD,
+    "POST /grpc": _BUILD,
+})  # fmt: skip
