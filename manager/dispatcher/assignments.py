@@ -64,7 +64,7 @@ def desired(
     _nodes(view, members, interned, networks, items)
     _services(view, interned, frozenset(networks), items)
     for task in view.tasks.by_node(node_id):
-        if task.status.state != TaskState.TASK_ORPHANED:
+        if given(task):
             peers_ready = ready(task)
             waiting |= not peers_ready
             items[f"task/{task.id}"] = _task(interned, task, peers_ready, fresh)
@@ -189,12 +189,18 @@ def _task(interned: Interned, task: model.Task, peers_ready: bool, fresh: bool) 
     return made
 
 
+def given(task: model.Task) -> bool:
+    """Whether its node still has anything to do with a task."""
+    return task.status.state != TaskState.TASK_ORPHANED
+
+
 def same_order(one: model.Task, other: model.Task) -> bool:
     """Whether two versions of a task ask the same of its agent: all but what the agent itself reports."""
     if one is other:
         return True
     return (
         one.desired_state == other.desired_state
+        and given(one) == given(other)
         and one.endpoint == other.endpoint
         and one.endpoint_index == other.endpoint_index
         and one.start_after == other.start_after
