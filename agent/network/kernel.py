@@ -1,0 +1,318 @@
+"""Moves the kernel to the plan: carries out the difference, keeps a picture of what it has done. Network thread only.
+
+manager.py sends plans. A failure concerns the namespace it happened in: its picture is thrown away, the others go on,
+and the next move reads it afresh and tries again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.network import names
+from agent.network.facts import (
+    Address,
+    Bridge,
+    Change,
+    DefaultRoute,
+    Fact,
+    Facts,
+    Forward,
+    KernelView,
+    Namespace,
+    Neighbour,
+    Port,
+    ReturnRoute,
+    ReturnRule,
+    Sysctl,
+    Table,
+    Veth,
+    Vxlan,
+    after,
+    difference,
+)
+from agent.network.nft import NftError
+from agent.network.reader import PROC, Reader
+from agent.network.thread import Namespaces
+
+KernelError = (OSError, NetlinkError, NftError)
+
+_PERMANENT: Final = 0x80
+_SELF: Final = 2  # "replace" of an FDB entry doesn't set it by itself, and the entry would land on the bridge
+_LOOPBACK_INDEX: Final = 1
+
+
+def describe(error: BaseException) -> str:
+    """A cause in words."""
+    if isinstance(error, NetlinkError):
+        return os.strerror(error.code) if 0 < error.code < 200 else str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    return str(error)
+
+
+class Kernel:
+    """The kernel as far as it is ours."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+        self.reader = Reader(namespaces)
+        self._view: dict[str, Facts] = {}
+        self._indexes: dict[tuple[str, str], int] = {}
+        self.changes = 0  # made since the start; a move that finds nothing to do adds none
+        self._make: Mapping[type, Callable[[str, Any], None]] = {
+            Namespace: self._make_namespace, Sysctl: self._make_sysctl, Bridge: self._make_bridge,
+            Vxlan: self._make_vxlan, Veth: self._make_veth, Port: self._make_port, Address: self._make_address,
+            Neighbour: self._make_neighbour, Forward: self._make_forward, DefaultRoute: self._make_default,
+            ReturnRoute: self._make_return_route, ReturnRule: self._make_rule, Table: self._make_table,
+        }  # fmt: skip
+
+    def forget(self, scope: Iterable[str]) -> None:
+        """The next move reads these namespaces afresh."""
+        for name in scope:
+            self._view.pop(name, None)
+
+    def sandboxes(self) -> frozenset[str]:
+        """Namespaces of networks that exist."""
+        return frozenset(name for name in self._namespaces.existing() if names.is_sandbox(name))
+
+    def tasks(self) -> Mapping[str, frozenset[str]]:
+        """Tasks whose namespaces exist, with their addresses."""
+        existing = self._namespaces.existing()
+        tasks = ((names.task_of(name), name) for name in existing)
+        return {task: self.reader.addresses(name) for task, name in tasks if task is not None}
+
+    def move(self, desired: KernelView, scope: Iterable[str]) -> dict[str, Exception]:
+        """Makes each namespace of `scope` what `desired` says (nothing: it goes); what failed, by namespace."""
+        scope = sorted(set(scope))
+        failed: dict[str, Exception] = {}
+        self._indexes.clear()
+        for _ in range(2):  # once more for a namespace whose tunnel had to be made anew
+            changes = self._plan(desired, [name for name in scope if name not in failed], failed)
+            if not changes:
+                break
+            self._carry_out(changes, failed)
+        return failed
+
+    def flush(self, scope: Iterable[str], marks: frozenset[int]) -> None:
+        """Lets conntrack forget connections to backends that are gone; a namespace that went away has none."""
+        for name in scope:
+            if name == names.HOST or name in self._namespaces.existing():
+                self._namespaces.flush_marks(name, marks)
+
+    def dns_sockets(self, task_id: str) -> tuple[socket.socket, socket.socket]:
+        """(UDP, TCP) on the resolver's address in a task's namespace, non-blocking."""
+        udp, tcp = None, None
+        with self._namespaces.inside(names.task_namespace(task_id)):
+            try:
+                udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                udp.bind((names.DNS_ADDRESS, names.DNS_PORT))
+                tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tcp.bind((names.DNS_ADDRESS, names.DNS_PORT))
+                tcp.listen(128)
+            except OSError:
+                for opened in (udp, tcp):
+                    if opened is not None:
+                        opened.close()
+                raise
+        return udp, tcp
+
+    def _plan(
+        self, desired: KernelView, scope: Iterable[str], failed: dict[str, Exception]
+    ) -> tuple[Change, ...]:
+        actual: dict[str, Facts] = {}
+        wanted: dict[str, Facts] = {}
+        for name in scope:
+            wanted[name] = desired.get(name, frozenset())
+            try:
+                if name not in self._view:
+                    self._view[name] = self.reader.read(name, wanted[name])
+                actual[name] = self._view[name]
+            except KernelError as error:
+                failed[name] = error
+                del wanted[name]
+        return difference(actual, wanted)
+
+    def _carry_out(self, changes: Iterable[Change], failed: dict[str, Exception]) -> None:
+        for change in changes:
+            if change.namespace in failed:
+                continue
+            try:
+                if change.remove:
+                    self._remove(change.namespace, change.fact)
+                else:
+                    self._make[type(change.fact)](change.namespace, change.fact)
+            except KernelError as error:
+                failed[change.namespace] = error
+                self._view.pop(change.namespace, None)
+                continue
+            self.changes += 1
+            if change.namespace in self._view:
+                current = {change.namespace: self._view.pop(change.namespace)}
+                self._view.update(after(current, (change,)))
+
+    # ---- making
+
+    def _index(self, namespace: str, interface: str) -> int:
+        key = (namespace, interface)
+        if key not in self._indexes:
+            found = self._namespaces.route(namespace).link("get", ifname=interface)
+            self._indexes[key] = int(next(iter(found))["index"])
+        return self._indexes[key]
+
+    def _exists(self, namespace: str, interface: str) -> bool:
+        try:
+            self._index(namespace, interface)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return False
+            raise
+        return True
+
+    def _make_namespace(self, namespace: str, _: Namespace) -> None:
+        self._namespaces.create(namespace)
+        self._namespaces.route(namespace).link("set", index=_LOOPBACK_INDEX, state="up")
+
+    def _make_sysctl(self, namespace: str, fact: Sysctl) -> None:
+        with self._namespaces.inside(namespace):
+            (PROC / fact.path).write_text(fact.value)
+
+    def _make_bridge(self, namespace: str, fact: Bridge) -> None:
+        route = self._namespaces.route(namespace)
+        # A MAC of its own: a bridge otherwise takes its lowest port's, and changes it when that port goes.
+        mac = {"address": names.mac(fact.address.partition("/")[0])} if fact.address else {}
+        if not self._exists(namespace, fact.name):
+            route.link("add", ifname=fact.name, kind="bridge", mtu=fact.mtu, **mac)
+        index = self._index(namespace, fact.name)
+        route.link("set", index=index, mtu=fact.mtu, state="up", **mac)
+        if fact.address:
+            address, _, prefix = fact.address.partition("/")
+            route.addr("replace", index=index, address=address, prefixlen=int(prefix))
+
+    def _make_vxlan(self, namespace: str, fact: Vxlan) -> None:
+        """In the sandbox at once, while the tunnel's UDP socket stays in the namespace of this request's netlink."""
+        route = self._namespaces.route(namespace)
+        replaced = self._exists(namespace, fact.name)
+        if replaced:
+            route.link("del", index=self._indexes.pop((namespace, fact.name)))
+        target = self._namespaces.open(namespace)
+        try:
+            self._namespaces.route(names.HOST).link(
+                "add", ifname=fact.name, kind="vxlan", mtu=fact.mtu, net_ns_fd=target,
+                vxlan_id=fact.vni, vxlan_port=names.VXLAN_PORT, vxlan_local=fact.local,
+                vxlan_learning=0, vxlan_proxy=1,
+            )  # fmt: skip
+        finally:
+            os.close(target)
+        bridge = self._index(namespace, fact.bridge)
+        route.link("set", index=self._index(namespace, fact.name), master=bridge, state="up")
+        if replaced:  # its entries went with it
+            lost = {f for f in self._view.get(namespace, ()) if isinstance(f, Forward | Neighbour)}
+            self._view[namespace] = self._view.get(namespace, frozenset()) - lost
+
+    def _make_veth(self, namespace: str, fact: Veth) -> None:
+        """Both ends in their namespaces at once; one that stands but differs is set right in place."""
+        route = self._namespaces.route(namespace)
+        if not self._exists(namespace, fact.name):
+            peer: dict[str, Any] = {"ifname": fact.peer, "mtu": fact.mtu}
+            target = -1
+            if fact.peer_namespace != names.HOST:
+                target = self._namespaces.open(fact.peer_namespace)
+            else:
+                target = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._drop_link(
+                    fact.peer_namespace, fact.peer
+                )  # left over from a namespace that somebody still holds
+                route.link(
+                    "add", ifname=fact.name, kind="veth", address=fact.mac, mtu=fact.mtu,
+                    peer={**peer, "net_ns_fd": target},
+                )  # fmt: skip
+            finally:
+                os.close(target)
+        index = self._index(namespace, fact.name)
+        route.link("set", index=index, address=fact.mac, mtu=fact.mtu, state="up")
+
+    def _make_port(self, namespace: str, fact: Port) -> None:
+        route = self._namespaces.route(namespace)
+        index = self._index(namespace, fact.name)
+        route.link("set", index=index, master=self._index(namespace, fact.bridge), state="up")
+        if fact.isolated:
+            route.brport("set", index=index, isolated=1)
+
+    def _make_address(self, namespace: str, fact: Address) -> None:
+        address, _, prefix = fact.address.partition("/")
+        index = self._index(namespace, fact.interface)
+        self._namespaces.route(namespace).addr("replace", index=index, address=address, prefixlen=int(prefix))
+
+    def _make_neighbour(self, namespace: str, fact: Neighbour) -> None:
+        index = self._index(namespace, names.VXLAN)
+        self._namespaces.route(namespace).neigh(
+            "replace", dst=fact.address, lladdr=fact.mac, ifindex=index, state=_PERMANENT
+        )
+
+    def _make_forward(self, namespace: str, fact: Forward) -> None:
+        index = self._index(namespace, names.VXLAN)
+        self._namespaces.route(namespace).fdb(
+            "replace", ifindex=index, lladdr=fact.mac, dst=fact.vtep, flags=_SELF, state=_PERMANENT
+        )
+
+    def _make_default(self, namespace: str, fact: DefaultRoute) -> None:
+        index = self._index(namespace, fact.interface)
+        self._namespaces.route(namespace).route("replace", dst="default", gateway=fact.gateway, oif=index)
+
+    def _make_return_route(self, namespace: str, fact: ReturnRoute) -> None:
+        index = self._index(namespace, fact.interface)
+        self._namespaces.route(namespace).route(
+            "replace", dst="default", gateway=fact.gateway, oif=index, table=fact.table
+        )
+
+    def _make_rule(self, namespace: str, fact: ReturnRule) -> None:
+        self._namespaces.route(namespace).rule(
+            "add", table=fact.table, fwmark=fact.mark, priority=names.RULE_PRIORITY
+        )
+
+    def _make_table(self, namespace: str, fact: Table) -> None:
+        self._namespaces.table(namespace).run(fact.text)
+
+    # ---- removing; what is gone already is as good as removed
+
+    def _remove(self, namespace: str, fact: Fact) -> None:
+        if isinstance(fact, Namespace):
+            self._namespaces.delete(namespace)
+            return
+        route: Any = self._namespaces.route(namespace)
+        try:
+            match fact:
+                case Bridge(name=name) | Vxlan(name=name) | Veth(name=name) | Port(name=name):
+                    self._drop_link(namespace, name)
+                case Address(interface=interface, address=address):
+                    plain, _, prefix = address.partition("/")
+                    index = self._index(namespace, interface)
+                    route.addr("del", index=index, address=plain, prefixlen=int(prefix))
+                case Neighbour(address=address, mac=mac):
+                    index = self._index(namespace, names.VXLAN)
+                    route.neigh("del", dst=address, lladdr=mac, ifindex=index)
+                case Forward(mac=mac, vtep=vtep):
+                    index = self._index(namespace, names.VXLAN)
+                    route.fdb("del", ifindex=index, lladdr=mac, dst=vtep, flags=_SELF)
+                case ReturnRoute(table=table, gateway=gateway):
+                    route.route("del", dst="default", gateway=gateway, table=table)
+                case ReturnRule(mark=mark, table=table):
+                    route.rule("del", table=table, fwmark=mark, priority=names.RULE_PRIORITY)
+                case Table():
+                    self._namespaces.table(namespace).run(f"delete table ip {names.TABLE}")
+        except NetlinkError as error:
+            if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
+                raise
+
+    def _drop_link(self, namespace: str, interface: str) -> None:
+        if self._exists(namespace, interface):
+            index = self._indexes.pop((namespace, interface))
+            self._namespaces.route(namespace).link("del", index=index)

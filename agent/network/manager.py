@@ -1,0 +1,408 @@
+"""The agent's network as the worker and the session see it (agent/network/api.py): asyncio in front of the one thread.
+
+Assignments come in by apply(), containers by attach() and detach(). Each computes the plan of the newest state and
+sends the namespaces concerned to the thread; a burst of changes becomes one pass, and long passes go in slices, so
+that a container that is being attached never waits long. Every minute everything is read afresh and repaired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from agent.network import gateway, names, plan
+from agent.network.api import Sandbox
+from agent.network.facts import KernelView
+from agent.network.kernel import Kernel, KernelError, describe
+from agent.network.plan import Underlay
+from agent.network.thread import NetThread
+from agent.state import NodeState
+from common import errors, model
+
+_log: Final = logging.getLogger(__name__)
+
+COALESCE: Final = 0.05  # seconds that changes are collected for
+RECONCILE: Final = 60.0
+RETRY: Final = 2.0  # after a pass that failed somewhere
+_SLICE: Final = 16  # namespaces in one piece of work
+
+DnsOpened = Callable[[str, socket.socket, socket.socket], None]
+DnsClosed = Callable[[str], None]
+
+
+class KernelNetwork:
+    """Implements api.Network. `folder` lies on a file system that a reboot empties, /run/shoal by default."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dns_opened: DnsOpened,
+        dns_closed: DnsClosed,
+        have_dns: Collection[str] = (),
+        reconcile_every: float = RECONCILE,
+    ) -> None:
+        self._folder = folder
+        self._dns_opened, self._dns_closed = dns_opened, dns_closed
+        self._dns: set[str] = set(have_dns)
+        self._reconcile_every = reconcile_every
+        self._thread: NetThread | None = None
+        self._state = NodeState()
+        self._remembered: dict[str, model.TaskAssignment] = {}  # of tasks that are attached
+        self._attached: dict[str, str] = {}  # with the address on docker_gwbridge
+        self._last_gateway = ""
+        self._gateway_subnet = ""
+        self._underlay: Underlay | None = None
+        self._endpoints: frozenset[tuple[str, str]] = frozenset()
+        self._waiting: asyncio.Future[None] | None = None
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._failing: dict[str, str] = {}
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Opens what it needs and adopts what an earlier process left in the kernel."""
+        folder = self._folder / "netns"
+        self._thread = await asyncio.to_thread(NetThread, folder)
+        self._kernel = Kernel(self._thread.namespaces)
+        await self._thread.run(self._thread.namespaces.clean)
+        reader = self._kernel.reader
+        standing = await self._thread.run(reader.gateway_subnet)
+        routes = await self._thread.run(reader.host_routes)
+        chosen = standing or gateway.choose_subnet(routes)
+        if chosen is None:
+            raise errors.FailedPrecondition(
+                "no free subnet for docker_gwbridge: all pools overlap routes of this machine"
+            )
+        self._gateway_subnet = chosen
+        subnet = ipaddress.IPv4Network(chosen)
+        for task, addresses in (await self._thread.run(self._kernel.tasks)).items():
+            self._attached[task] = next((a for a in addresses if ipaddress.IPv4Address(a) in subnet), "")
+        self._last_gateway = max(
+            (a for a in self._attached.values() if a), key=ipaddress.IPv4Address, default=""
+        )
+        self._endpoints = await self._thread.run(self._load_endpoints)
+        if self._attached:
+            _log.info("adopted the namespaces of %d tasks", len(self._attached))
+        for task in sorted(self._attached):
+            await self._open_dns(task)
+        self._worker = asyncio.create_task(self._work(), name="network")
+
+    async def close(self) -> None:
+        """Lets go of sockets and threads; the kernel's state stays as it is."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+            self._worker = None
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            await asyncio.to_thread(thread.close)
+
+    # ---- questions
+
+    @property
+    def attached(self) -> frozenset[str]:
+        """Tasks that have a namespace; a worker compares them with its containers."""
+        return frozenset(self._attached)
+
+    @property
+    def changes(self) -> int:
+        """How often the kernel was changed since start()."""
+        return self._kernel.changes
+
+    async def routes(self) -> tuple[str, ...]:
+        """What no overlay may overlap: destinations of this machine's routes, without those that are ours."""
+        return await self._running().run(self._kernel.reader.host_routes)
+
+    # ---- commands
+
+    async def apply(self, state: NodeState) -> None:
+        """Returns when the kernel stands as `state` says; raises errors.Internal naming what couldn't be done."""
+        self._running()
+        for task in self._attached:
+            if task in state.tasks:
+                self._remembered[task] = state.tasks[task]
+        self._state = state
+        if not state.node_id:
+            return
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+        waiting = self._waiting
+        self._wake.set()
+        await asyncio.shield(waiting)
+
+    async def attach(self, task_id: str) -> Sandbox:
+        """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError with the cause."""
+        thread = self._running()
+        assignment = self._state.tasks.get(task_id)
+        if assignment is None:
+            raise errors.NotFound(f"task {task_id} not found")
+        self._refuse_impossible(assignment.task)
+        task_legs = plan.legs(self._state, assignment.task)
+        if plan.needs_gateway(task_legs) and not self._attached.get(task_id):
+            self._attached[task_id] = self._gateway_address()
+        self._attached.setdefault(task_id, "")
+        self._remembered[task_id] = assignment
+        view = await self._plan()
+        sandboxes = [names.network_namespace(leg.network.id) for leg in task_legs]
+        own = names.task_namespace(task_id)
+        failed = await thread.run(self._kernel.move, view, [names.HOST, *sandboxes, own])
+        try:
+            self._refuse_failed(failed, own, task_legs)
+            await self._open_dns(task_id)
+        except errors.ShoalError:
+            await self.detach(task_id)
+            raise
+        return Sandbox(
+            task_id, str(thread.namespaces.path(own)),
+            tuple(leg.address for leg in task_legs), self._attached[task_id],
+        )  # fmt: skip
+
+    async def detach(self, task_id: str) -> None:
+        """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
+        thread = self._running()
+        address = self._attached.pop(task_id, "")
+        self._remembered.pop(task_id, None)
+        if task_id in self._dns:
+            self._dns.discard(task_id)
+            self._dns_closed(task_id)
+        view = await self._plan()
+        sandboxes = await thread.run(self._kernel.sandboxes)
+        failed = await thread.run(
+            self._kernel.move, view, [names.HOST, *sandboxes, names.task_namespace(task_id)]
+        )
+        if address:
+            await self._flush([names.HOST], frozenset({names.backend_mark(address)}))
+        if failed:
+            raise errors.Internal(f"could not remove the network of task {task_id}: {_first(failed)}")
+
+    async def teardown(self) -> None:
+        """Removes everything of Shoal's from the kernel: the node has left its swarm."""
+        thread = self._running()
+        self._state = NodeState()
+        for task in sorted(self._dns):
+            self._dns_closed(task)
+        self._dns.clear()
+        everything = [names.HOST, *await thread.run(thread.namespaces.existing)]
+        await thread.run(self._kernel.forget, everything)
+        failed = await thread.run(self._kernel.move, {}, everything)
+        self._attached.clear()
+        self._remembered.clear()
+        self._endpoints = frozenset()
+        await thread.run(self._save_endpoints)
+        if failed:
+            raise errors.Internal(f"could not remove all networks: {_first(failed)}")
+
+    # ---- the plan
+
+    def _known(self) -> NodeState:
+        """The state, with tasks that the managers have dropped but whose containers are still here."""
+        gone = {task: a for task, a in self._remembered.items() if task not in self._state.tasks}
+        return replace(self._state, tasks={**self._state.tasks, **gone}) if gone else self._state
+
+    async def _plan(self) -> KernelView:
+        """What the kernel should be; nothing at all where the node isn't in a swarm."""
+        if not self._state.node_id:
+            return {}
+        underlay = await self._find_underlay()
+        return plan.desired(self._known(), dict(self._attached), underlay)
+
+    async def _find_underlay(self) -> Underlay:
+        """The machine's side of the tunnels: the address that managers know this node's VTEP by."""
+        me = self._state.nodes.get(self._state.node_id)
+        address = me.vtep if me is not None else ""
+        if self._underlay is None or self._underlay.address != address:
+            found = await self._running().run(self._kernel.reader.interface_of, address) if address else None
+            if found is None and address:
+                _log.warning("no interface has the data path's address %s; assuming an MTU of 1500", address)
+            interface, mtu = found or ("", 1500)
+            self._underlay = Underlay(address, mtu, interface, self._gateway_subnet)
+        return self._underlay
+
+    def _gateway_address(self) -> str:
+        found = gateway.next_address(self._gateway_subnet, set(self._attached.values()), self._last_gateway)
+        if found is None:
+            raise errors.Internal(f"no address left in docker_gwbridge's subnet {self._gateway_subnet}")
+        self._last_gateway = found
+        return found
+
+    def _refuse_impossible(self, task: model.Task) -> None:
+        """What can be told before the kernel is asked."""
+        me = self._state.nodes.get(self._state.node_id)
+        for attachment in task.networks:
+            network = self._state.networks.get(attachment.network_id)
+            if network is None:
+                raise errors.NotFound(f"network {attachment.network_id} not found")
+            name = network.spec.name
+            if not attachment.addresses:
+                raise errors.Internal(f"could not attach to network {name}: no address was allocated")
+            if me is None or not me.vtep:
+                raise errors.Internal(
+                    f"could not create the sandbox of network {name}: this node has no data path address"
+                )
+            if plan.is_encrypted(network):
+                raise errors.FailedPrecondition(
+                    f"could not create the sandbox of network {name}: encrypted overlays need ESP in the kernel"
+                    " (CONFIG_INET_ESP, module esp4), which is not available"
+                )
+
+    def _refuse_failed(
+        self, failed: Mapping[str, Exception], own: str, task_legs: Iterable[plan.Leg]
+    ) -> None:
+        for leg in task_legs:
+            cause = failed.get(names.network_namespace(leg.network.id))
+            if cause is not None:
+                raise errors.Internal(
+                    f"could not create the sandbox of network {leg.network.spec.name}: {describe(cause)}"
+                )
+        if own in failed:
+            networks = ", ".join(leg.network.spec.name for leg in task_legs) or names.GATEWAY_BRIDGE
+            raise errors.Internal(f"could not attach to network {networks}: {describe(failed[own])}")
+        if names.HOST in failed:
+            raise errors.Internal(f"could not set up {names.GATEWAY_BRIDGE}: {describe(failed[names.HOST])}")
+
+    # ---- the loop
+
+    async def _work(self) -> None:
+        """Carries out what apply() asks for, and reconciles when nobody has asked for long."""
+        loop = asyncio.get_running_loop()
+        last = 0.0
+        while True:
+            timeout = RETRY if self._failing else self._reconcile_every
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+                asked = True
+            except TimeoutError:
+                asked = False
+            if loop.time() - last < COALESCE:
+                await asyncio.sleep(COALESCE - (loop.time() - last))
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, None
+            problem = await self._pass(afresh=not asked)
+            last = loop.time()
+            if waiting is not None and not waiting.cancelled():
+                if problem:
+                    waiting.set_exception(errors.Internal(problem))
+                    waiting.exception()  # whoever asked may have gone
+                else:
+                    waiting.set_result(None)
+
+    async def _pass(self, afresh: bool) -> str:
+        """One move of everything to the newest plan; returns what went wrong, in words."""
+        if not self._state.node_id:
+            return ""
+        thread = self._running()
+        if afresh:
+            self._underlay = None
+        before = self._kernel.changes
+        failed: dict[str, Exception] = {}
+        sandboxes = await thread.run(self._kernel.sandboxes)
+        view = await self._plan()
+        first = [names.HOST, *sorted(sandboxes | {n for n in view if names.is_sandbox(n)})]
+        rest = [names.task_namespace(task) for task in sorted(self._attached)]
+        slices = [first, *(rest[n : n + _SLICE] for n in range(0, len(rest), _SLICE))]
+        for scope in slices:
+            view = await self._plan()  # anew each time: an attach may have come between
+            here = [n for n in scope if n in view or names.is_sandbox(n)]
+            if afresh:
+                await thread.run(self._kernel.forget, here)
+            failed |= await thread.run(self._kernel.move, view, here)
+        await self._forget_endpoints()
+        self._report(failed, self._kernel.changes - before if afresh else 0)
+        return f"could not set up networks: {_first(failed)}" if failed else ""
+
+    def _report(self, failed: Mapping[str, Exception], repaired: int) -> None:
+        """Each failure once, and what a reconciliation had to repair."""
+        now = {name: describe(error) for name, error in failed.items()}
+        for name, cause in now.items():
+            if self._failing.get(name) != cause:
+                _log.error("network namespace %s: %s", name or "of the host", cause)
+        if repaired and not now and not self._failing:
+            _log.warning("the kernel had drifted from the plan: %d changes made", repaired)
+        self._failing = now
+
+    async def _forget_endpoints(self) -> None:
+        """Connections to endpoints whose record is gone: their tasks are no more."""
+        current = plan.endpoint_addresses(self._state)
+        gone = self._endpoints - current
+        if current == self._endpoints:
+            return
+        self._endpoints = current
+        state, held = self._known(), {address for _, address in current}
+        ingress = plan.ingress_network(state)
+        for network in sorted({network for network, _ in gone}):
+            marks = frozenset(names.backend_mark(a) for n, a in gone if n == network and a not in held)
+            scope = [
+                names.task_namespace(task) for task in self._attached
+                if task in state.tasks and any(n.network_id == network for n in state.tasks[task].task.networks)
+            ]  # fmt: skip
+            if ingress is not None and ingress.id == network:
+                scope.append(names.HOST)
+            for start in range(0, len(scope), _SLICE):
+                await self._flush(scope[start : start + _SLICE], marks)
+        await self._running().run(self._save_endpoints)
+
+    async def _flush(self, scope: Iterable[str], marks: frozenset[int]) -> None:
+        if not marks:
+            return
+        try:
+            await self._running().run(self._kernel.flush, scope, marks)
+        except KernelError as error:
+            _log.warning("conntrack keeps connections to tasks that are gone: %s", describe(error))
+
+    # ---- small things
+
+    def _running(self) -> NetThread:
+        if self._thread is None:
+            raise errors.Unavailable("the network is not started")
+        return self._thread
+
+    async def _open_dns(self, task_id: str) -> None:
+        if task_id in self._dns:
+            return
+        try:
+            udp, tcp = await self._running().run(self._kernel.dns_sockets, task_id)
+        except OSError as error:
+            raise errors.Internal(
+                f"could not open the resolver of task {task_id}: {describe(error)}"
+            ) from error
+        self._dns.add(task_id)
+        self._dns_opened(task_id, udp, tcp)
+
+    def _endpoints_file(self) -> Path:
+        return self._folder / "endpoints.json"
+
+    def _load_endpoints(self) -> frozenset[tuple[str, str]]:
+        """Who was there when the last process ended; without it nothing is flushed that went in between."""
+        try:
+            rows = json.loads(self._endpoints_file().read_text())
+            return frozenset((str(network), str(address)) for network, address in rows)
+        except FileNotFoundError:
+            return frozenset()
+        except ValueError as error:
+            _log.warning("%s is unreadable: %s", self._endpoints_file().name, error)
+            return frozenset()
+
+    def _save_endpoints(self) -> None:
+        if not self._endpoints:
+            self._endpoints_file().unlink(missing_ok=True)
+            return
+        new = self._endpoints_file().with_suffix(".new")
+        new.write_text(json.dumps(sorted(self._endpoints)))
+        os.replace(new, self._endpoints_file())
+
+
+def _first(failed: Mapping[str, Exception]) -> str:
+    """The first cause by name, and how many more there are."""
+    name, error = sorted(failed.items())[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return f"{name or 'host'}: {describe(error)}{more}"

@@ -1,0 +1,315 @@
+"""The kernel's state that a node's assignments ask for. Pure; manager.py calls desired() for every change.
+
+Two kinds of namespace belong to us: a sandbox per overlay network (bridge and tunnel) and one per attached task. The
+host's own namespace gets docker_gwbridge, the node's leg in the ingress network and one nftables table.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from agent.network import names, rules
+from agent.network.facts import (
+    Address,
+    Bridge,
+    DefaultRoute,
+    Fact,
+    Facts,
+    Forward,
+    KernelView,
+    Namespace,
+    Neighbour,
+    Port,
+    ReturnRoute,
+    ReturnRule,
+    Sysctl,
+    Veth,
+    Vxlan,
+)
+from agent.network.rules import Balancer, Published, WayBack
+from agent.state import NodeState
+from common import model
+
+_MTU_OPTION: Final = "com.docker.network.driver.mtu"
+_PROTOCOLS: Final = {
+    model.PortProtocol.PROTOCOL_UNSET: "tcp",
+    model.PortProtocol.TCP: "tcp",
+    model.PortProtocol.UDP: "udp",
+}
+
+_NO_BRIDGE_FILTER: Final = frozenset(
+    Sysctl(f"net/bridge/bridge-nf-call-{what}", "0") for what in ("iptables", "ip6tables", "arptables")
+)
+_NO_IPV6: Final = frozenset(
+    Sysctl(f"net/ipv6/conf/{where}/disable_ipv6", "1") for where in ("all", "default")
+)
+_SANDBOX: Final[Facts] = frozenset((Namespace(), *_NO_BRIDGE_FILTER, *_NO_IPV6))
+_TASK: Final[Facts] = frozenset((
+    Namespace(),
+    *_NO_IPV6,
+    Sysctl("net/ipv4/conf/all/rp_filter", "0"),  # clients of the mesh come in by another leg than the way out
+    Sysctl("net/ipv4/conf/default/rp_filter", "0"),
+    Sysctl("net/ipv4/tcp_fwmark_accept", "1"),  # so that a SYN-ACK tells the MSS of the way it takes
+    Sysctl("net/ipv4/ip_unprivileged_port_start", "0"),  # these two as Docker gives them to every container
+    Sysctl("net/ipv4/ping_group_range", "0 2147483647"),
+))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """What the machine has below the overlays."""
+
+    address: str  # of the data path: where VXLAN leaves and arrives
+    mtu: int = 1500
+    interface: str = ""
+    gateway_subnet: str = "172.18.0.0/16"  # docker_gwbridge's
+
+    @property
+    def gateway(self) -> str:
+        """docker_gwbridge's own address."""
+        return str(ipaddress.IPv4Network(self.gateway_subnet)[1])
+
+    @property
+    def gateway_prefix(self) -> int:
+        """Its prefix length."""
+        return ipaddress.IPv4Network(self.gateway_subnet).prefixlen
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One interface of a task in an overlay network."""
+
+    interface: str
+    network: model.Network
+    address: str  # without prefix length
+    prefix: int
+
+
+def is_encrypted(network: model.Network) -> bool:
+    """Whether the network was made with --opt encrypted."""
+    driver = network.spec.driver
+    return driver is not None and driver.options.get("encrypted", "false").lower() != "false"
+
+
+def overlay_mtu(network: model.Network, underlay: Underlay) -> int:
+    """What fits into the underlay, unless the network says less."""
+    largest = underlay.mtu - names.VXLAN_OVERHEAD
+    driver = network.spec.driver
+    asked = driver.options.get(_MTU_OPTION, "") if driver is not None else ""
+    return min(int(asked), largest) if asked.isdigit() and int(asked) >= 68 else largest
+
+
+def legs(state: NodeState, task: model.Task) -> tuple[Leg, ...]:
+    """A task's overlay legs in the order of their interfaces: eth0 is in the ingress network, if any is."""
+    found = []
+    for attachment in task.networks:
+        network = state.networks.get(attachment.network_id)
+        address = next((a for a in attachment.addresses if ":" not in a), "")
+        if network is not None and network.vni and address:
+            parsed = ipaddress.IPv4Interface(address)
+            found.append((not network.spec.ingress, network, str(parsed.ip), parsed.network.prefixlen))
+    found.sort(key=lambda item: item[0])  # stable: the others stay in their order
+    return tuple(Leg(f"eth{n}", *rest) for n, (_, *rest) in enumerate(found))  # type: ignore[arg-type]
+
+
+def needs_gateway(task_legs: Iterable[Leg]) -> bool:
+    """A task has a way out unless all its networks are internal ones."""
+    task_legs = tuple(task_legs)
+    return not task_legs or any(not leg.network.spec.internal for leg in task_legs)
+
+
+def ingress_network(state: NodeState) -> model.Network | None:
+    """The ingress network, when this node has a leg in it."""
+    me = state.nodes.get(state.node_id)
+    if me is None or not me.ingress_addr:
+        return None
+    return next((n for n in state.networks.values() if n.spec.ingress and n.vni), None)
+
+
+def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -> KernelView:
+    """All facts by namespace. `attached` has the tasks with a namespace and their addresses on docker_gwbridge."""
+    tasks = {tid: state.tasks[tid].task for tid in sorted(attached) if tid in state.tasks}
+    task_legs = {tid: legs(state, task) for tid, task in tasks.items()}
+    ingress = ingress_network(state)
+    networks = {leg.network.id: leg.network for found in task_legs.values() for leg in found}
+    if ingress is not None:
+        networks[ingress.id] = ingress
+    serving = _serving(state)
+    balancers = {network_id: _balancers(state, network_id, serving) for network_id in networks}
+
+    view: dict[str, Facts] = {}
+    for network in networks.values():
+        ports = [
+            tid for tid, found in task_legs.items() if any(leg.network.id == network.id for leg in found)
+        ]
+        view[names.network_namespace(network.id)] = _sandbox(state, network, ports, underlay)
+    for tid, found in task_legs.items():
+        view[names.task_namespace(tid)] = _task(state, tid, found, attached[tid], balancers, underlay)
+    gateways = {tid: attached[tid] for tid in tasks if attached[tid] and needs_gateway(task_legs[tid])}
+    view[names.HOST] = _host(state, ingress, tasks, gateways, serving, underlay)
+    return view
+
+
+def endpoint_addresses(state: NodeState) -> frozenset[tuple[str, str]]:
+    """(network id, address) of all who could be behind a balancer here: conntrack forgets those that leave this."""
+    return frozenset((e.network_id, e.addr) for e in state.endpoints.values() if e.addr)
+
+
+def _serving(state: NodeState) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """Addresses that are offered, by service and network."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for endpoint in state.endpoints.values():
+        if endpoint.state is model.EndpointState.ENDPOINT_SERVING and endpoint.service_id and endpoint.addr:
+            found.setdefault((endpoint.service_id, endpoint.network_id), set()).add(endpoint.addr)
+    return {key: tuple(sorted(addrs, key=ipaddress.IPv4Address)) for key, addrs in found.items()}
+
+
+def _balancers(
+    state: NodeState, network_id: str, serving: Mapping[tuple[str, str], tuple[str, ...]]
+) -> tuple[Balancer, ...]:
+    return tuple(
+        Balancer(service.id, vip.addr.partition("/")[0], serving.get((service.id, network_id), ()))
+        for service in state.services.values()
+        for vip in service.virtual_ips
+        if vip.network_id == network_id and vip.addr
+    )
+
+
+def _sandbox(state: NodeState, network: model.Network, ports: Iterable[str], underlay: Underlay) -> Facts:
+    mtu = overlay_mtu(network, underlay)
+    facts: set[Fact] = {
+        *_SANDBOX,
+        Bridge(names.BRIDGE, mtu),
+        Vxlan(names.VXLAN, network.vni, underlay.address, mtu, names.BRIDGE),
+        *(Port(names.sandbox_port(tid), names.BRIDGE) for tid in ports),
+    }
+    if network.spec.ingress and ingress_network(state) is network:
+        facts.add(Port(names.INGRESS_PORT, names.BRIDGE))
+    for address, vtep in _peers(state, network):
+        facts |= {Neighbour(address, names.mac(address)), Forward(names.mac(address), vtep)}
+    return frozenset(facts)
+
+
+def _peers(state: NodeState, network: model.Network) -> Iterator[tuple[str, str]]:
+    """(address, VTEP) of every endpoint, offered or not, and every ingress leg on other nodes."""
+    vteps = {node.id: node.vtep for node in state.nodes.values() if node.vtep and node.id != state.node_id}
+    for endpoint in state.endpoints.values():
+        if endpoint.network_id == network.id and endpoint.addr and endpoint.node_id in vteps:
+            yield endpoint.addr, vteps[endpoint.node_id]
+    if network.spec.ingress:
+        for node in state.nodes.values():
+            if node.ingress_addr and node.id in vteps:
+                yield node.ingress_addr, vteps[node.id]
+
+
+def _overlay_leg(tid: str, leg: Leg, underlay: Underlay) -> Iterator[Fact]:
+    yield Veth(
+        leg.interface, names.mac(leg.address), overlay_mtu(leg.network, underlay),
+        names.sandbox_port(tid), names.network_namespace(leg.network.id), names.BRIDGE,
+    )  # fmt: skip
+    yield Address(leg.interface, f"{leg.address}/{leg.prefix}")
+
+
+def _task(
+    state: NodeState, tid: str, task_legs: tuple[Leg, ...], gateway_address: str,
+    balancers: Mapping[str, tuple[Balancer, ...]], underlay: Underlay,
+) -> Facts:  # fmt: skip
+    facts: set[Fact] = set(_TASK)
+    for leg in task_legs:
+        facts |= set(_overlay_leg(tid, leg, underlay))
+    if gateway_address and needs_gateway(task_legs):
+        name = f"eth{len(task_legs)}"
+        facts |= {
+            Veth(
+                name, names.mac(gateway_address), underlay.mtu,
+                names.gateway_port(tid), names.HOST, names.GATEWAY_BRIDGE, isolated=True,
+            ),
+            Address(name, f"{gateway_address}/{underlay.gateway_prefix}"),
+            DefaultRoute(underlay.gateway, name),
+        }  # fmt: skip
+    way_back = _way_back(state, task_legs)
+    if way_back is not None:
+        for number, address in way_back.nodes:
+            table = names.route_table(number)
+            facts |= {ReturnRoute(table, address, way_back.interface), ReturnRule(number, table)}
+    found = tuple(b for leg in task_legs if not leg.network.spec.ingress for b in balancers[leg.network.id])
+    facts.add(_task_table(tid, found, way_back))
+    return frozenset(facts)
+
+
+_task_table = lru_cache(maxsize=1024)(rules.task_table)
+
+
+def _way_back(state: NodeState, task_legs: tuple[Leg, ...]) -> WayBack | None:
+    leg = next((leg for leg in task_legs if leg.network.spec.ingress), None)
+    if leg is None:
+        return None
+    nodes = sorted(
+        (node.number, node.ingress_addr)
+        for node in state.nodes.values()
+        if node.ingress_addr and 0 < node.number <= 0xFFFF
+    )
+    return WayBack(leg.interface, leg.address, tuple(nodes))
+
+
+def _host(
+    state: NodeState, ingress: model.Network | None, tasks: Mapping[str, model.Task],
+    gateways: Mapping[str, str], serving: Mapping[tuple[str, str], tuple[str, ...]], underlay: Underlay,
+) -> Facts:  # fmt: skip
+    facts: set[Fact] = {
+        *_NO_BRIDGE_FILTER,
+        Sysctl("net/ipv4/ip_forward", "1"),
+        Bridge(names.GATEWAY_BRIDGE, underlay.mtu, f"{underlay.gateway}/{underlay.gateway_prefix}"),
+        Sysctl(f"net/ipv4/conf/{names.GATEWAY_BRIDGE}/route_localnet", "1"),
+        *(Port(names.gateway_port(tid), names.GATEWAY_BRIDGE, isolated=True) for tid in gateways),
+    }
+    published = list(_host_mode(tasks, gateways))
+    if ingress is not None:
+        address = state.nodes[state.node_id].ingress_addr
+        subnet = _subnet(ingress)
+        facts |= {
+            Veth(
+                names.INGRESS_LEG, names.mac(address), overlay_mtu(ingress, underlay),
+                names.INGRESS_PORT, names.network_namespace(ingress.id), names.BRIDGE,
+            ),
+            Address(names.INGRESS_LEG, f"{address}/{subnet.prefixlen}"),
+            Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/route_localnet", "1"),
+            Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/rp_filter", "0"),
+        }  # fmt: skip
+        published += _meshed(state, ingress.id, serving)
+    facts.add(rules.host_table(state.node_id, _once(published), underlay.gateway_subnet))
+    return frozenset(facts)
+
+
+def _subnet(network: model.Network) -> ipaddress.IPv4Network:
+    configs = network.ipam.configs if network.ipam is not None else ()
+    found = next((c.subnet for c in configs if c.subnet and ":" not in c.subnet), "10.0.0.0/24")
+    return ipaddress.IPv4Network(found)
+
+
+def _meshed(
+    state: NodeState, ingress_id: str, serving: Mapping[tuple[str, str], tuple[str, ...]]
+) -> Iterator[Published]:
+    for service in state.services.values():
+        for port in service.ports:
+            protocol = _PROTOCOLS.get(port.protocol)
+            if port.published_port and protocol and port.publish_mode is not model.PublishMode.HOST:
+                backends = serving.get((service.id, ingress_id), ())
+                yield Published(protocol, port.published_port, port.target_port, backends)
+
+
+def _host_mode(tasks: Mapping[str, model.Task], gateways: Mapping[str, str]) -> Iterator[Published]:
+    for tid, address in gateways.items():
+        for port in tasks[tid].ports:
+            protocol = _PROTOCOLS.get(port.protocol)
+            if port.published_port and protocol and port.publish_mode is model.PublishMode.HOST:
+                yield Published(protocol, port.published_port, port.target_port, (address,))
+
+
+def _once(published: Iterable[Published]) -> tuple[Published, ...]:
+    """One entry per port; a task that stops and its successor may hold one host-mode port for a moment."""
+    return tuple({(item.protocol, item.port): item for item in published}.values())

@@ -1,0 +1,233 @@
+"""Reads what stands in a namespace as facts (facts.py); only what is ours by its name. Runs in the network thread.
+
+kernel.py calls it for each namespace it has no trustworthy picture of: at start, after a failure, when reconciling.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.network import names
+from agent.network.facts import (
+    Address,
+    Bridge,
+    DefaultRoute,
+    Fact,
+    Facts,
+    Forward,
+    Namespace,
+    Neighbour,
+    Port,
+    ReturnRoute,
+    ReturnRule,
+    Sysctl,
+    Table,
+    Veth,
+    Vxlan,
+)
+from agent.network.nft import NftError
+from agent.network.rules import marker
+from agent.network.thread import Namespaces
+
+PROC: Final = Path("/proc/sys")
+_UP: Final = 0x1
+_PERMANENT: Final = 0x80
+_SELF: Final = 0x2
+_MAIN: Final = 254
+_TASK_LEG: Final = re.compile(r"eth\d+")
+# Without the module (bridge filter) or the protocol (IPv6) there is nothing to switch off.
+_MAY_BE_MISSING: Final = ("net/bridge/", "net/ipv6/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    index: int
+    name: str
+    kind: str
+    up: bool
+    mtu: int
+    mac: str
+    master: int
+    isolated: bool
+    vni: int
+    local: str
+
+
+def _link(message: Any) -> _Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    data: Any = info.get_attr("IFLA_INFO_DATA") if info is not None else None
+    kind = (info.get_attr("IFLA_INFO_KIND") if info is not None else None) or ""
+    slave: Any = info.get_attr("IFLA_INFO_SLAVE_DATA") if info is not None else None
+    tunnel = data if kind == "vxlan" and data is not None else None
+    return _Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=kind,
+        up=bool(message["flags"] & _UP),
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
+        isolated=hasattr(slave, "get_attr") and bool(slave.get_attr("IFLA_BRPORT_ISOLATED")),
+        vni=(tunnel.get_attr("IFLA_VXLAN_ID") or 0) if tunnel is not None else 0,
+        local=(tunnel.get_attr("IFLA_VXLAN_LOCAL") or "") if tunnel is not None else "",
+    )
+
+
+class Reader:
+    """Reads one namespace at a time."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+
+    def read(self, name: str, wanted: Facts) -> Facts:
+        """What stands in a namespace. Of sysctls and the table only what is wanted is looked at."""
+        if name != names.HOST and name not in self._namespaces.existing():
+            return frozenset()
+        links = {link.index: link for link in map(_link, self._namespaces.route(name).get_links())}
+        addresses = self._addresses(name, links)
+        facts: set[Fact] = set() if name == names.HOST else {Namespace()}
+        for link in links.values():
+            facts |= self._of_link(name, link, links, addresses.get(link.name, ()), wanted)
+        if names.is_sandbox(name):
+            facts |= self._peers(name, links)
+        if names.task_of(name) is not None:
+            facts |= self._routes(name, links)
+        facts |= self._sysctls(name, wanted)
+        return frozenset(facts | self._table(name, wanted))
+
+    def addresses(self, name: str) -> frozenset[str]:
+        """All IPv4 addresses in a namespace, without prefix length."""
+        found = self._namespaces.route(name).get_addr(family=socket.AF_INET)
+        return frozenset(message.get_attr("IFA_ADDRESS") for message in found)
+
+    def interface_of(self, address: str) -> tuple[str, int] | None:
+        """(name, MTU) of the host's interface with an address."""
+        route = self._namespaces.route(names.HOST)
+        for message in route.get_addr(family=socket.AF_INET):
+            if address in (message.get_attr("IFA_LOCAL"), message.get_attr("IFA_ADDRESS")):
+                link = _link(next(iter(route.link("get", index=message["index"]))))
+                return link.name, link.mtu
+        return None
+
+    def gateway_subnet(self) -> str | None:
+        """The subnet of a docker_gwbridge that stands."""
+        route = self._namespaces.route(names.HOST)
+        links = {m["index"]: _link(m) for m in route.get_links()}
+        found = self._addresses(names.HOST, links).get(names.GATEWAY_BRIDGE)
+        return str(ipaddress.IPv4Interface(found[0]).network) if found else None
+
+    def host_routes(self) -> tuple[str, ...]:
+        """Destinations of the host's main routing table, without the default and without ours."""
+        route = self._namespaces.route(names.HOST)
+        links = {m["index"]: _link(m).name for m in route.get_links()}
+        found = set()
+        for message in route.get_routes(family=socket.AF_INET, table=_MAIN):
+            name = links.get(message.get_attr("RTA_OIF") or 0, "")
+            destination = message.get_attr("RTA_DST")
+            if destination and name not in (names.GATEWAY_BRIDGE, names.INGRESS_LEG, "lo"):
+                found.add(f"{destination}/{message['dst_len']}")
+        return tuple(sorted(found))
+
+    def _addresses(self, name: str, links: Mapping[int, _Link]) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for message in self._namespaces.route(name).get_addr(family=socket.AF_INET):
+            link = links.get(message["index"])
+            if link is not None:
+                address = f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
+                found[link.name] = (*found.get(link.name, ()), address)
+        return found
+
+    def _of_link(
+        self, name: str, link: _Link, links: Mapping[int, _Link], addresses: Iterable[str], wanted: Facts
+    ) -> set[Fact]:
+        """A link that isn't up doesn't count: making it again brings it up."""
+        host, sandbox = name == names.HOST, names.is_sandbox(name)
+        own_bridge = names.GATEWAY_BRIDGE if host else names.BRIDGE
+        if not link.up:
+            return set()
+        if link.name == own_bridge and link.kind == "bridge" and (host or sandbox):
+            return {_bridge(link, tuple(addresses), wanted)}
+        if sandbox and link.name == names.VXLAN and link.kind == "vxlan":
+            if link.master not in links:
+                return set()
+            return {Vxlan(link.name, link.vni, link.local, link.mtu, links[link.master].name)}
+        if link.kind != "veth":
+            return set()
+        if sandbox or (host and names.is_gateway_port(link.name)):
+            master = links[link.master].name if link.master in links else ""
+            return {Port(link.name, master, link.isolated)}
+        if (host and link.name == names.INGRESS_LEG) or (not host and _TASK_LEG.fullmatch(link.name)):
+            leg = Veth(link.name, link.mac, link.mtu, "", "", "")
+            return {leg, *(Address(link.name, address) for address in addresses)}
+        return set()
+
+    def _peers(self, name: str, links: Mapping[int, _Link]) -> set[Fact]:
+        route = self._namespaces.route(name)
+        tunnels = {link.index for link in links.values() if link.name == names.VXLAN}
+        facts: set[Fact] = set()
+        for message in route.get_neighbours(family=socket.AF_INET):
+            if message["ifindex"] in tunnels and message["state"] & _PERMANENT:
+                facts.add(Neighbour(message.get_attr("NDA_DST"), message.get_attr("NDA_LLADDR")))
+        for message in route.fdb("dump"):
+            vtep = message.get_attr("NDA_DST")
+            if message["ifindex"] in tunnels and message["flags"] & _SELF and vtep:
+                facts.add(Forward(message.get_attr("NDA_LLADDR"), vtep))
+        return facts
+
+    def _routes(self, name: str, links: Mapping[int, _Link]) -> set[Fact]:
+        route = self._namespaces.route(name)
+        facts: set[Fact] = set()
+        for message in route.get_routes(family=socket.AF_INET):
+            table, index = message.get_attr("RTA_TABLE") or 0, message.get_attr("RTA_OIF") or 0
+            gateway = message.get_attr("RTA_GATEWAY") or ""
+            if message["dst_len"] == 0 and table == _MAIN:
+                facts.add(DefaultRoute(gateway, links[index].name if index in links else ""))
+            elif message["dst_len"] == 0 and table > names.ROUTE_TABLE_BASE and index in links:
+                facts.add(ReturnRoute(table, gateway, links[index].name))
+        for message in route.get_rules(family=socket.AF_INET):
+            table, mark = message.get_attr("FRA_TABLE") or 0, message.get_attr("FRA_FWMARK") or 0
+            ours = message.get_attr("FRA_PRIORITY") == names.RULE_PRIORITY
+            if ours and table > names.ROUTE_TABLE_BASE and mark:
+                facts.add(ReturnRule(mark, table))
+        return facts
+
+    def _sysctls(self, name: str, wanted: Facts) -> set[Fact]:
+        facts: set[Fact] = set()
+        with self._namespaces.inside(name):
+            for fact in wanted:
+                if isinstance(fact, Sysctl) and read_sysctl(fact.path) in (fact.value, None):
+                    facts.add(fact)
+        return facts
+
+    def _table(self, name: str, wanted: Facts) -> set[Fact]:
+        table = next((fact for fact in wanted if isinstance(fact, Table)), None)
+        context = self._namespaces.table(name)
+        if table is None:
+            present = f"table ip {names.TABLE}" in context.run("list tables ip").splitlines()
+            return {Table("", "")} if present else set()
+        try:
+            context.run(f"list chain ip {names.TABLE} {marker(table.digest)}")
+        except NftError:
+            return set()  # no such chain: made from another text, or not there
+        return {table}
+
+
+def _bridge(link: _Link, addresses: tuple[str, ...], wanted: Facts) -> Bridge:
+    """A bridge with the wanted address, if it has that among others."""
+    asked = next((f.address for f in wanted if isinstance(f, Bridge) and f.name == link.name), "")
+    shown = asked if asked in addresses else next(iter(addresses), "")
+    return Bridge(link.name, link.mtu, shown)
+
+
+def read_sysctl(path: str) -> str | None:
+    """A sysctl of the thread's namespace; None where the kernel has nothing that would have to be switched off."""
+    try:
+        return " ".join((PROC / path).read_text().split())
+    except FileNotFoundError:
+        return None if path.startswith(_MAY_BE_MISSING) else ""
