@@ -166,5 +166,8 @@ def command_line(pid: int) -> list[str]:
 
 
 def forbid_clock() -> None:
-    """Takes CAP_SYS_TIME from this process and all that it becomes: a machine's `date -s` would set the host's clock."""
+    """No program that this process becomes or starts can set the clock: a machine's `date -s` would set the host's.
+
+    The supervisor does it for all that it starts, ``lab exec`` for what it becomes: nsenter keeps capabilities.
+    """
     _check(_libc.prctl(PR_CAPBSET_DROP, CAP_SYS_TIME, 0, 0, 0), "dropping CAP_SYS_TIME")

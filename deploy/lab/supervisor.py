@@ -328,6 +328,7 @@ class Supervisor:
 
 
 def main() -> None:
+    kernel.forbid_clock()
     kernel.enter_cgroups("supervisor")
     socket.sethostname(LAB_NAME)
     private_run_folder()
