@@ -17,7 +17,9 @@ from typing import Final
 
 import grpc
 import grpc.aio
-from OpenSSL import SSL, crypto
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL
 
 from common import errors, model, pki, rpc, tokens
 
@@ -113,10 +115,10 @@ def handshake(target: tuple[str, int], key: bytes, certificate: bytes) -> tuple[
                     _wait(sock, addr, deadline)
         except SSL.Error as exc:
             raise unreachable(addr, "the other side is no manager of a swarm (TLS handshake failed)") from exc
-        chain = connection.get_peer_cert_chain()
+        chain = connection.get_peer_cert_chain(as_cryptography=True)
         if not chain:
             raise unreachable(addr, "the other side shows no certificate")
-        root = crypto.dump_certificate(crypto.FILETYPE_PEM, chain[-1])
+        root = chain[-1].public_bytes(serialization.Encoding.PEM)
         return root, _accepted(connection, sock, addr, deadline)
 
 
@@ -138,8 +140,8 @@ def _context(key: bytes, certificate: bytes) -> SSL.Context:
     context.set_verify(SSL.VERIFY_NONE)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_alpn_protos([b"h2"])
-    context.use_certificate(crypto.load_certificate(crypto.FILETYPE_PEM, certificate))
-    context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key))
+    context.use_certificate(x509.load_pem_x509_certificate(certificate))
+    context.use_privatekey(pki.load_key(key))
     return context
 
 

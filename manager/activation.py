@@ -26,12 +26,13 @@ class Relay:
         listener.setblocking(False)
 
     async def run(self) -> None:
-        """Until it is cancelled; every connection ends then."""
+        """Until it is cancelled; every connection ends then. systemd keeps its own hold on the socket."""
         loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as connections:
-            while True:
-                client, _ = await loop.sock_accept(self._listener)
-                connections.create_task(self._serve(client))
+        with self._listener:
+            async with asyncio.TaskGroup() as connections:
+                while True:
+                    client, _ = await loop.sock_accept(self._listener)
+                    connections.create_task(self._serve(client))
 
     async def _serve(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as server:

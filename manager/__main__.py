@@ -1,0 +1,5 @@
+"""`python -m manager` is shoal-manager."""
+
+from manager.daemon import main
+
+main()
