@@ -151,8 +151,11 @@ Routes = tuple[Route[Handler], ...]
 
 def routes(table: Mapping[str, Handler]) -> Routes:
     """Routes from {"GET /nodes": handler, …}."""
-    keys = [(*key.split(" ", 1), handler) for key, handler in table.items()]
-    return tuple(Route(method, template, handler) for method, template, handler in keys)
+    found = []
+    for key, handler in table.items():
+        method, template = key.split(" ", 1)
+        found.append(Route(method, template, handler))
+    return tuple(found)
 
 
 # ---- answers
