@@ -52,7 +52,7 @@ class Context:
         output = self._lib.nft_ctx_get_output_buffer(self._ctx).decode(errors="replace")
         error = self._lib.nft_ctx_get_error_buffer(self._ctx).decode(errors="replace")
         if status:
-            raise NftError(error.strip().replace("\n", " ") or f"nftables: status {status}")
+            raise NftError(error.strip().partition("\n")[0] or f"nftables: status {status}")
         return str(output)
 
     def free(self) -> None:

@@ -2,7 +2,7 @@
 
 Pure; used by plan.py. One table per namespace, replaced whole in one transaction: a NAT chain sees only the first
 packet of a connection, so established ones are not touched. The version of libnftables matters: 1.0.6 wants a
-newline before the brace that closes a chain or a map.
+newline before the brace that closes a chain or a map, and takes plain words like mark or zone for no names.
 """
 
 from __future__ import annotations
@@ -115,14 +115,14 @@ def task_table(task_id: str, balancers: Iterable[Balancer], way_back: WayBack | 
         lines += _chain(chain, _round_robin(rotated(balancer.backends, task_id, balancer.service_id)))
     lines += _map("vips", "type ipv4_addr : verdict", entries)
     lines += _hook(
-        "outgoing", "nat", "output", -100,
+        "from_inside", "nat", "output", -100,
         [
             f"ip daddr {names.DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53"
             f" dnat to {names.DNS_ADDRESS}:{names.DNS_PORT}",
             "ip daddr vmap @vips",
         ],
     )  # fmt: skip
-    lines += _hook("forwarded", "nat", "prerouting", -100, ["ip daddr vmap @vips"])
+    lines += _hook("from_others", "nat", "prerouting", -100, ["ip daddr vmap @vips"])
     if way_back is not None and way_back.nodes:
         lines += _way_back(way_back)
     return _table(lines)
@@ -133,43 +133,45 @@ def _way_back(way: WayBack) -> list[str]:
 
     One zone per node, so that equal 5-tuples from two nodes don't clash; the empty nat chain at input lets conntrack
     change the port where they do. UDP servers bound to 0.0.0.0 choose a source address before the mark can reroute
-    their answer: `flows` remembers where a datagram came from, `sources` puts the right address in.
+    their answer: `mesh_flows` remembers where a datagram came from, `mesh_source` puts the right address in.
     """
     inside = f'iifname "{way.interface}"'
-    lines = _map("nodes", "type ether_addr : mark", (f"{names.mac(a)} : {n}" for n, a in way.nodes))
-    lines += _map("zones", "typeof ether saddr : ct zone", (f"{names.mac(a)} : {n}" for n, a in way.nodes))
+    lines = _map("mesh_nodes", "type ether_addr : mark", (f"{names.mac(a)} : {n}" for n, a in way.nodes))
     lines += _map(
-        "flows", "type ipv4_addr . inet_service . inet_service : mark", (),
+        "mesh_zones", "typeof ether saddr : ct zone", (f"{names.mac(a)} : {n}" for n, a in way.nodes)
+    )
+    lines += _map(
+        "mesh_flows", "type ipv4_addr . inet_service . inet_service : mark", (),
         "flags dynamic,timeout; timeout 3m; size 65536;",
     )  # fmt: skip
     lines += _hook(
-        "zone", "filter", "prerouting", -300,
-        [f"{inside} ct original zone set ether saddr map @zones"],
+        "mesh_zone", "filter", "prerouting", -300,
+        [f"{inside} ct original zone set ether saddr map @mesh_zones"],
     )  # fmt: skip
     lines += _hook(
-        "mark", "filter", "prerouting", -150,
+        "mesh_mark", "filter", "prerouting", -150,
         [
-            f"{inside} ct state new ct mark set ether saddr map @nodes",
+            f"{inside} ct state new ct mark set ether saddr map @mesh_nodes",
             f"{inside} {_FROM_MESH} meta mark set ct mark",
         ],
     )  # fmt: skip
     lines += _hook(
-        "remember", "filter", "input", 200,
+        "mesh_remember", "filter", "input", 200,
         [
             f"{inside} {_FROM_MESH} meta l4proto udp"
-            " update @flows { ip saddr . udp sport . udp dport : ct mark }",
+            " update @mesh_flows { ip saddr . udp sport . udp dport : ct mark }",
         ],
     )  # fmt: skip
-    lines += _hook("clash", "nat", "input", 100, ())
+    lines += _hook("mesh_clash", "nat", "input", 100, ())
     lines += _hook(
-        "source", "route", "output", -300,
+        "mesh_source", "route", "output", -300,
         [
             f"ip saddr != {way.address} meta l4proto udp"
-            f" meta mark set ip daddr . udp dport . udp sport map @flows ip saddr set {way.address}",
+            f" meta mark set ip daddr . udp dport . udp sport map @mesh_flows ip saddr set {way.address}",
         ],
     )  # fmt: skip
     lines += _hook(
-        "reply", "route", "output", -150,
+        "mesh_reply", "route", "output", -150,
         [f"ct direction reply {_FROM_MESH} meta mark set ct mark"],
     )  # fmt: skip
     return lines
@@ -189,12 +191,14 @@ def host_table(node_id: str, published: Iterable[Published], gateway_subnet: str
         lines += _map(f"{protocol}_ports", "type inet_service : verdict", ports)
         lookups.append(f"fib daddr type local {protocol} dport vmap @{protocol}_ports")
     legs, out = f'{{ "{names.INGRESS_LEG}", "{names.GATEWAY_BRIDGE}" }}', f'oifname "{names.GATEWAY_BRIDGE}"'
-    lines += _hook("incoming", "nat", "prerouting", -100, [f'iifname "{names.INGRESS_LEG}" return', *lookups])
-    lines += _hook("outgoing", "nat", "output", -100, lookups)
-    # 127.0.0.1:port works by route_localnet on our legs; nobody behind them may use that in the other direction.
-    lines += _hook("loopback", "filter", "prerouting", -150, [f"iifname {legs} ip daddr {_LOCAL} drop"])
     lines += _hook(
-        "source", "nat", "postrouting", 100,
+        "from_outside", "nat", "prerouting", -100, [f'iifname "{names.INGRESS_LEG}" return', *lookups]
+    )
+    lines += _hook("from_inside", "nat", "output", -100, lookups)
+    # 127.0.0.1:port works by route_localnet on our legs; nobody behind them may use that in the other direction.
+    lines += _hook("guard_loopback", "filter", "prerouting", -150, [f"iifname {legs} ip daddr {_LOCAL} drop"])
+    lines += _hook(
+        "way_out", "nat", "postrouting", 100,
         [
             f"ip saddr {_LOCAL} oifname {legs} masquerade",
             f'ip saddr {gateway_subnet} oifname != "{names.GATEWAY_BRIDGE}" masquerade',
@@ -203,7 +207,7 @@ def host_table(node_id: str, published: Iterable[Published], gateway_subnet: str
     )  # fmt: skip
     # Only what was published may be reached from outside or from another container.
     lines += _hook(
-        "inside", "filter", "forward", 0,
+        "guard_inside", "filter", "forward", 0,
         [f"oifname {legs} ct state new ct status & dnat == 0 drop"],
     )  # fmt: skip
     return _table(lines)

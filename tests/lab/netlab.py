@@ -1,0 +1,361 @@
+"""Three machines made of network namespaces, a client outside, and a swarm's assignments for them. Needs root.
+
+Each machine's network runs in a process of its own (nethost.py). Servers and clients are sockets of this process that
+were opened inside a namespace: they stay there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common import model
+
+T = TypeVar("T")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+NEWNET = 0x40000000
+CLIENT = "10.79.0.50"
+INGRESS, APP = "ingress0000000000000000id", "appnet00000000000000000id"
+SERVICE = "servicesvc0000000000000id"
+VIP, PUBLISHED, PORT = "10.20.1.2", 8080, 7000
+
+
+def in_namespace(path: Path, function: Callable[[], T]) -> T:
+    """Runs `function` in a namespace, in a thread that ends with it."""
+    result: list[T] = []
+    problem: list[BaseException] = []
+
+    def run() -> None:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            if _LIBC.setns(fd, NEWNET):
+                raise OSError(ctypes.get_errno(), f"setns {path}")
+            result.append(function())
+        except OSError as error:
+            problem.append(error)
+        finally:
+            os.close(fd)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if problem:
+        raise problem[0]
+    return result[0]
+
+
+@contextmanager
+def namespace(path: Path) -> Iterator[Path]:
+    """A namespace bound to a file, with its loopback up."""
+    path.touch()
+    subprocess.run(["unshare", f"--net={path}", "ip", "link", "set", "lo", "up"], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+        path.unlink()
+
+
+def inside(path: Path, *command: str, check: bool = True) -> str:
+    """Output of a command in a namespace."""
+    done = subprocess.run(["nsenter", f"--net={path}", *command], check=check, capture_output=True, text=True)
+    return done.stdout
+
+
+@dataclass
+class Machine:
+    """One namespace with an address on the underlay and a network process in it."""
+
+    number: int
+    path: Path
+    folder: Path
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def id(self) -> str:
+        return f"node{self.number}node000000000000000id"
+
+    @property
+    def address(self) -> str:
+        return f"10.79.0.1{self.number}"
+
+    @property
+    def ingress(self) -> str:
+        return f"10.20.0.{self.number + 1}"
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            "nsenter", f"--net={self.path}", sys.executable, "-m", "tests.lab.nethost",
+            str(self.folder), self.id,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**24,
+        )  # fmt: skip
+        await self.ask(do="start")
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    async def ask(self, **command: Any) -> Any:
+        """The answer to a command; raises RuntimeError with the machine's error."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        line = await asyncio.wait_for(self.process.stdout.readline(), 30)
+        if not line:
+            raise RuntimeError(f"machine {self.number} ended")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["ok"]
+
+
+@dataclass
+class Swarm:
+    """What managers would know; `send` gives it to all machines."""
+
+    machines: list[Machine]
+    endpoints: dict[str, model.EndpointState] = field(default_factory=dict)
+    placed: dict[str, Machine] = field(default_factory=dict)
+    clients: dict[str, Machine] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    servers: list[asyncio.Server] = field(default_factory=list)
+    seen: dict[str, Counter[str]] = field(default_factory=dict)  # client addresses, by task
+    held: dict[str, set[asyncio.StreamWriter]] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    published: tuple[model.PortConfig, ...] = (
+        model.PortConfig(
+            protocol=model.PortProtocol.TCP, target_port=PORT, published_port=PUBLISHED,
+            publish_mode=model.PublishMode.INGRESS,
+        ),
+        model.PortConfig(
+            protocol=model.PortProtocol.UDP, target_port=PORT, published_port=PUBLISHED,
+            publish_mode=model.PublishMode.INGRESS,
+        ),
+    )  # fmt: skip
+
+    def addresses(self, task: str) -> tuple[str, str]:
+        """(application network, ingress) of a task."""
+        n = int(task[4:6])
+        return f"10.20.1.{n + 10}", f"10.20.0.{n + 10}"
+
+    def assignments(self, machine: Machine) -> bytes:
+        changes = [*self._networks(), *self._nodes()]
+        service = model.ServiceRecord(
+            id=SERVICE, name="web", mode=model.EndpointMode.VIP, ports=self.published,
+            virtual_ips=(model.VirtualIP(APP, f"{VIP}/24"), model.VirtualIP(INGRESS, "10.20.0.200/24")),
+        )  # fmt: skip
+        changes.append(("service/" + SERVICE, model.Assignment(service=service)))
+        for task, where in {**self.placed, **self.clients}.items():
+            app, ingress = self.addresses(task)
+            legs = [(APP, app)] + ([(INGRESS, ingress)] if task in self.placed else [])
+            for network, address in legs:
+                record = model.EndpointRecord(
+                    task_id=task, network_id=network, addr=address, node_id=where.id,
+                    service_id=SERVICE if task in self.placed else "",
+                    task_name=task, state=self.endpoints.get(task, model.EndpointState.ENDPOINT_NONE),
+                )  # fmt: skip
+                changes.append((f"endpoint/{task}/{network}", model.Assignment(endpoint=record)))
+            if where is machine:
+                attachments = tuple(
+                    model.NetworkAttachment(network_id=n, addresses=(f"{a}/24",)) for n, a in legs
+                )
+                changes.append((
+                    "task/" + task,
+                    model.Assignment(task=model.TaskAssignment(task=model.Task(id=task, networks=attachments))),
+                ))  # fmt: skip
+        return model.Assignments(
+            complete=True,
+            changes=tuple(model.AssignmentChange(key=key, assignment=item) for key, item in changes),
+        ).to_bytes()
+
+    def _networks(self) -> Iterator[tuple[str, model.Assignment]]:
+        for n, (network, name) in enumerate(((INGRESS, "ingress"), (APP, "app"))):
+            made = model.Network(
+                id=network,
+                spec=model.NetworkSpec(
+                    name=name, ingress=n == 0,
+                    driver=model.Driver(name="overlay", options=self.options if n else {}),
+                ),
+                ipam=model.IPAMOptions(configs=(model.IPAMConfig(subnet=f"10.20.{n}.0/24", gateway=f"10.20.{n}.1"),)),
+                vni=4096 + n,
+            )  # fmt: skip
+            yield "network/" + network, model.Assignment(network=model.NetworkRecord(network=made))
+
+    def _nodes(self) -> Iterator[tuple[str, model.Assignment]]:
+        for m in self.machines:
+            record = model.NodeRecord(
+                id=m.id, hostname=f"h{m.number}", vtep=m.address, ingress_addr=m.ingress, number=m.number
+            )
+            yield "node/" + m.id, model.Assignment(node=record)
+
+    async def send(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for machine in self.machines:
+                data = base64.b64encode(self.assignments(machine)).decode()
+                group.create_task(machine.ask(do="apply", assignments=data))
+
+    async def attach(self, task: str) -> None:
+        machine = {**self.placed, **self.clients}[task]
+        path, _, _ = await machine.ask(do="attach", task=task)
+        self.paths[task] = Path(path)
+
+    async def serve(self, task: str) -> None:
+        """Answers "TASK CLIENT" to each connection and datagram, then keeps echoing lines."""
+        self.seen[task] = Counter()
+        self.held[task] = set()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.held[task].add(writer)
+            peer = writer.get_extra_info("peername")[0]
+            self.seen[task][peer] += 1
+            writer.write(f"{task} {peer}\n".encode())
+            try:
+                while line := await reader.readline():
+                    writer.write(line)
+                    await writer.drain()
+            except ConnectionError:
+                return
+            finally:
+                self.held[task].discard(writer)
+                writer.close()
+
+        listening = in_namespace(self.paths[task], lambda: socket.create_server(("", PORT), backlog=1024))
+        self.servers.append(await asyncio.start_server(answer, sock=listening))
+        datagrams = in_namespace(self.paths[task], lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagrams.bind(("", PORT))
+        datagrams.setblocking(False)
+
+        def reply() -> None:
+            data, sender = datagrams.recvfrom(2048)
+            datagrams.sendto(f"{task} {sender[0]} {data.decode()}".encode(), sender)
+
+        asyncio.get_running_loop().add_reader(datagrams, reply)
+        self._datagrams.append(datagrams)
+
+    _datagrams: list[socket.socket] = field(default_factory=list)
+
+    def stop_serving(self) -> None:
+        for server in self.servers:
+            server.close()
+        for opened in self._datagrams:
+            asyncio.get_running_loop().remove_reader(opened)
+            opened.close()
+        self._datagrams.clear()
+        for writers in self.held.values():
+            for writer in list(writers):
+                writer.close()
+
+    async def run(self, machine: Machine, count: int, first: int) -> None:
+        """`count` tasks of the service on a machine, serving."""
+        for n in range(first, first + count):
+            task = f"task{n:02}task00000000000000id"
+            self.placed[task] = machine
+        await self.send()
+        for n in range(first, first + count):
+            task = f"task{n:02}task00000000000000id"
+            await self.attach(task)
+            await self.serve(task)
+            self.endpoints[task] = model.EndpointState.ENDPOINT_SERVING
+
+
+async def ask(path: Path, target: tuple[str, int], source: tuple[str, int] = ("", 0)) -> list[str]:
+    """One connection from a namespace: the server's first line, as words."""
+    reader, writer = await dial(path, target, source)
+    try:
+        return (await asyncio.wait_for(reader.readline(), 5)).decode().split()
+    finally:
+        writer.close()
+
+
+async def dial(
+    path: Path, target: tuple[str, int], source: tuple[str, int] = ("", 0)
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection from a namespace."""
+    made = in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setblocking(False)
+    try:
+        made.bind(source)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(made, target), 5)
+    except (OSError, TimeoutError):
+        made.close()
+        raise
+    return await asyncio.open_connection(sock=made)
+
+
+async def datagram(path: Path, target: tuple[str, int], source: tuple[str, int] = ("", 0)) -> list[str]:
+    """One datagram and its answer."""
+    made = in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    made.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        made.bind(source)
+        made.connect(target)
+        await loop.sock_sendall(made, b"hello")
+        return (await asyncio.wait_for(loop.sock_recv(made, 2048), 5)).decode().split()
+    finally:
+        made.close()
+
+
+async def spread(answers: Iterable[list[str]]) -> Counter[str]:
+    return Counter(words[0] for words in answers)
+
+
+@asynccontextmanager
+async def three_machines(folder: Path) -> AsyncIterator[tuple[Swarm, Path]]:
+    """Machines 1 to 3 and the client's namespace, joined by a switch."""
+    with _namespaces(folder) as (paths, switch):
+        names = [*(f"h{n}" for n in (1, 2, 3)), "client"]
+        inside(switch, "ip", "link", "add", "br0", "type", "bridge")
+        inside(switch, "ip", "link", "set", "br0", "up")
+        for name, address in zip(names, ["10.79.0.11", "10.79.0.12", "10.79.0.13", CLIENT], strict=True):
+            target = paths[name]
+            inside(switch, "ip", "link", "add", f"p{name}", "type", "veth", "peer", "name", "eth0")
+            subprocess.run(
+                ["nsenter", f"--net={switch}", "ip", "link", "set", "eth0", "netns", str(target)], check=True
+            )
+            inside(switch, "ip", "link", "set", f"p{name}", "master", "br0", "up")
+            inside(target, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
+            inside(target, "ip", "link", "set", "eth0", "up")
+        machines = [Machine(n, paths[f"h{n}"], folder / f"run{n}") for n in (1, 2, 3)]
+        swarm = Swarm(machines)
+        try:
+            for machine in machines:
+                await machine.start()
+            yield swarm, paths["client"]
+        finally:
+            swarm.stop_serving()
+            for machine in machines:
+                if machine.process is not None and machine.process.returncode is None:
+                    await machine.ask(do="teardown")
+                    await machine.ask(do="close")
+                    assert machine.process.stdin is not None
+                    machine.process.stdin.close()
+                    await asyncio.wait_for(machine.process.wait(), 20)
+
+
+@contextmanager
+def _namespaces(folder: Path) -> Iterator[tuple[dict[str, Path], Path]]:
+    with (
+        namespace(folder / "h1") as h1,
+        namespace(folder / "h2") as h2,
+        namespace(folder / "h3") as h3,
+        namespace(folder / "client") as client,
+        namespace(folder / "switch") as switch,
+    ):
+        yield {"h1": h1, "h2": h2, "h3": h3, "client": client}, switch
