@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 # gRPC reads it when it is first imported: a refused TLS handshake is no news for the journal.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -36,6 +36,7 @@ from manager.raft.seal import Damaged
 from manager.settings import DEFAULT_FILE, Settings, load
 
 log = logging.getLogger("manager")
+RETRY: Final = 1.0
 
 
 class _Gate:
@@ -63,6 +64,7 @@ class Daemon:
         self._root = Path(settings.state)
         self._member: Member | None = None
         self._running: asyncio.Task[None] | None = None
+        self._retrying: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self.failure = ""
 
@@ -82,12 +84,14 @@ class Daemon:
         sdnotify.status(f"node {member.membership.node_id}")
 
     async def end(self) -> None:
-        """Stops the member."""
-        self._member, running, self._running = None, self._running, None
+        """Stops the member, or the attempts to start it."""
+        going = [task for task in (self._running, self._retrying) if task is not None]
+        self._member = self._running = self._retrying = None
         self.failure = ""
-        if running is not None:
-            running.cancel()
-            await asyncio.wait([running])
+        for task in going:
+            task.cancel()
+        if going:
+            await asyncio.wait(going)
         sdnotify.status("not part of a swarm")
 
     # ---- life
@@ -110,15 +114,36 @@ class Daemon:
                 await self.end()
 
     async def _resume(self) -> None:
-        """Goes on with the state on the disk. State that cannot be read is reported, not dropped."""
+        """Goes on with the state on the disk, if there is any."""
         folder = identity.current(self._root)
-        if folder is None:
-            return
+        if folder is not None and not await self._started(folder):
+            assert self._tasks is not None
+            self._retrying = self._tasks.create_task(self._retry(folder), name="retry")
+
+    async def _started(self, folder: Folder) -> bool:
+        """Whether the member runs, or never will: state that cannot be read is reported, not dropped."""
         try:
             await self.begin(folder)
-        except (Damaged, errors.ShoalError) as exc:
-            self.failure = str(exc)
-            log.error("this manager cannot start: %s", exc)
+        except Damaged as exc:
+            self._failed(str(exc))
+        except (errors.ShoalError, OSError) as exc:
+            self._failed(str(exc))
+            return False
+        else:
+            self.failure = ""
+        return True
+
+    def _failed(self, reason: str) -> None:
+        if reason != self.failure:
+            self.failure = reason
+            log.error("this manager cannot start: %s", reason)
+
+    async def _retry(self, folder: Folder) -> None:
+        """What may pass is tried again: a port that is still taken, an address that is not there yet."""
+        while True:
+            await asyncio.sleep(RETRY)
+            if await self._started(folder):
+                return
 
     def _private_socket(self) -> str:
         folder = Path(self._settings.socket).with_suffix(".d")

@@ -152,6 +152,39 @@ async def test_damaged_state_is_reported_and_kept(tmp_path: Path) -> None:
         await m.init()
 
 
+async def test_a_port_that_is_taken_at_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manager.daemon.RETRY", 0.05)
+    async with manager(tmp_path) as m:
+        await m.init()
+        port = m.port
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        async with manager(tmp_path, port) as m:
+            status = await ask(m.local.Status, model.StatusRequest())
+            assert status.state is State.ERROR
+            assert "could not listen" in status.error
+            taken.close()
+            assert m.daemon._retrying is not None
+            await asyncio.wait([m.daemon._retrying], timeout=10)
+            assert (await ask(m.local.Status, model.StatusRequest())).state is State.ACTIVE
+
+
+async def test_leaving_ends_the_attempts(tmp_path: Path) -> None:
+    async with manager(tmp_path) as m:
+        await m.init()
+        port = m.port
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        async with manager(tmp_path, port) as m:
+            await ask(m.local.Leave, model.LeaveRequest(force=True))
+            assert (await ask(m.local.Status, model.StatusRequest())).state is State.INACTIVE
+            await m.init(listen_addr=f"127.0.0.1:{free_port()}")
+
+
 async def test_the_socket_is_roots_alone(tmp_path: Path) -> None:
     async with manager(tmp_path) as m:
         await m.init()
