@@ -86,17 +86,14 @@ class Engine:
         self._router: Router[Handler] = Router(route for module in _MODULES for route in module.ROUTES)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One request; never raises but for a broken connection."""
+        """One request. Raises only when nothing can be answered any more: the connection ends then."""
+        call = Call(request, self._backend, self._encoded)
         try:
-            asked, path = split_version(request.path)
-            found = self._router.find(request.method, path)
-            if found is None:
-                return answer({"message": "page not found"}, 404)
-            handler, names = found
-            call = Call(request, self._backend, self._encoded, check_version(asked), names)
-            return await handler(call)
+            return await self._answer(call)
         except errors.ShoalError as exc:
             log.info("%s %s: %s", request.method, request.path, exc.message)
+            if call.started:
+                raise
             return failure(exc)
         except ConnectionResetError:
             raise
@@ -104,7 +101,18 @@ class Engine:
             return answer({"message": exc.reason}, exc.status)
         except Exception as exc:  # a handler's mistake must reach the client and the log
             log.exception("%s %s failed", request.method, request.path)
+            if call.started:
+                raise
             return failure(errors.Internal(f"{type(exc).__name__}: {exc}"))
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        asked, path = split_version(call.request.path)
+        found = self._router.find(call.request.method, path)
+        if found is None:
+            return answer({"message": "page not found"}, 404)
+        handler, call.names = found
+        call.version = check_version(asked)
+        return await handler(call)
 
 
 def _request(

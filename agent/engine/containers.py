@@ -40,7 +40,7 @@ async def find(call: Call, ref: str) -> ContainerState:
 async def list_containers(call: Call) -> web.StreamResponse:
     """GET /containers/json?all&limit&filters."""
     wanted = filters.parse(call.text("filters"), _FILTERS)
-    limit = int(call.text("limit")) if call.text("limit").isdecimal() else 0
+    limit = _count(call.text("limit"), 0)
     everything = await call.backend.runtime.containers()
     chosen = [c for c in everything if _meets(c, wanted)]
     if not (call.flag("all") or limit or "status" in wanted or "exited" in wanted):
@@ -89,7 +89,7 @@ async def logs(call: Call) -> web.StreamResponse:
     entries = call.backend.runtime.logs(
         container.id,
         follow=call.flag("follow"),
-        tail=int(tail) if tail.isdecimal() else -1,
+        tail=_count(tail, -1),
         since=_moment(call.text("since")),
         until=_moment(call.text("until")),
     )
@@ -110,6 +110,11 @@ async def _chosen(entries: AsyncIterator[LogEntry], streams: set[str]) -> AsyncI
     async for entry in entries:
         if entry.stream in streams:
             yield entry
+
+
+def _count(text: str, otherwise: int) -> int:
+    """A small number, or what it means to say none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else otherwise
 
 
 def frame(name: str, data: bytes) -> bytes:

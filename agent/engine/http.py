@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import grpc
 import grpc.aio
 from aiohttp import web
 
@@ -45,6 +46,7 @@ class Call:
     encoded: EncodedObjects
     version: tuple[int, int] = (1, 50)
     names: Mapping[str, str] = field(default_factory=dict)  # what the route's template named
+    started: bool = False  # an answer is on its way: an error can only end the connection
 
     # ---- parameters
 
@@ -55,12 +57,12 @@ class Call:
         """A boolean parameter, with Docker's idea of what is false."""
         return self.text(name).strip().lower() not in _FALSE
 
-    def number(self, name: str) -> int:
-        """A number that is not negative; raises errors.InvalidArgument."""
-        text = self.text(name)
-        if not text.isascii() or not text.isdecimal() or int(text) >= 1 << 64:
+    def object_version(self, kind: str) -> int:
+        """`version`: which version of a service, node or swarm a change was made from."""
+        text = self.text("version")
+        if not text.isascii() or not text.isdecimal() or len(text) > 20 or int(text) >= 1 << 64:
             raise errors.InvalidArgument(
-                f"invalid {name} '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
+                f"invalid {kind} version '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
             )
         return int(text)
 
@@ -87,15 +89,22 @@ class Call:
 
     # ---- managers
 
-    async def ask(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
+    async def ask(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Q, R],
+        request: Q,
+        timeout: float = _MANAGER_TIMEOUT,
+    ) -> R:
         """A manager's answer; its errors come with the code in front of the text, as Docker's API has them.
 
         A manager that restarts is waited for.
         """
         try:
-            return await method(request, timeout=_MANAGER_TIMEOUT, wait_for_ready=True)
+            return await method(request, timeout=timeout, wait_for_ready=True)
         except grpc.aio.AioRpcError as exc:
             error = rpc.error_from(exc)
+            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                error = errors.DeadlineExceeded("context deadline exceeded")
             raise type(error)(error.described()) from exc
 
 
@@ -195,6 +204,7 @@ async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
     """An answer that goes on; its headers are sent at once."""
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": content_type})
     response.enable_chunked_encoding()
+    call.started = True
     await response.prepare(call.request)
     return response
 

@@ -120,6 +120,8 @@ async def create(call: Call) -> web.StreamResponse:
         driver = _OVERLAY
     if driver in _NOT_OURS:
         raise errors.Unimplemented(f"networks of driver {driver} are not supported yet: use driver overlay")
+    if fields.flag("ConfigOnly"):
+        raise errors.Unimplemented("networks that hold only a configuration are not supported yet")
     if driver != _OVERLAY:
         raise errors.NotFound(f'plugin "{driver}" not found')
     if fields.text("Scope") == "local":
@@ -156,6 +158,8 @@ def _spec(fields: Fields, name: str, driver: str) -> model.NetworkSpec:
 
 def _pool(fields: Fields) -> model.IPAMConfig:
     subnet = fields.text("Subnet")
+    if fields.table("AuxiliaryAddresses"):
+        raise errors.Unimplemented("auxiliary addresses of networks are not supported yet")
     try:
         ipaddress.ip_interface(subnet or "192.0.2.0/24")
         if subnet and "/" not in subnet:

@@ -32,7 +32,7 @@ async def update(call: Call) -> web.StreamResponse:
     """POST /nodes/{id}/update?version."""
     control = call.backend.swarm.control()
     body = await call.json()
-    version = call.number("version")
+    version = call.object_version("node")
     spec = apijson.decode(model.NodeSpec, body)
     said = {str(key).lower() for key, value in body.items() if value is not None}
     for key in ("Role", "Availability"):

@@ -56,7 +56,7 @@ async def update(call: Call) -> web.StreamResponse:
         raise errors.InvalidArgument(f"unsupported registryAuthFrom {source}")
     request = model.UpdateServiceRequest(
         ref=call.names["id"],
-        version=call.number("version"),
+        version=call.object_version("service"),
         spec=spec,
         rollback=rollback == "previous",
         auth_from_previous=source == "previous-spec",

@@ -114,7 +114,7 @@ async def update(call: Call) -> web.StreamResponse:
     """POST /swarm/update?version&rotateWorkerToken&rotateManagerToken&rotateManagerUnlockKey."""
     control = call.backend.swarm.control()
     request = model.UpdateClusterRequest(
-        version=call.number("version"),
+        version=call.object_version("swarm"),
         spec=apijson.decode(model.ClusterSpec, await call.json()),
         rotate_worker_token=call.flag("rotateWorkerToken"),
         rotate_manager_token=call.flag("rotateManagerToken"),

@@ -22,6 +22,7 @@ _PLUGINS: Final[Mapping[str, Any]] = {
     "Authorization": None,
     "Log": ["json-file", "local"],
 }
+_INFO_TIMEOUT: Final = 3.0  # without a quorum `info` tells so soon
 _INDEX: Final = "https://index.docker.io/v1/"
 # What the kernel and the runtime must have for this engine to start at all.
 _ABILITIES: Final = (
@@ -174,8 +175,8 @@ async def _swarm(call: Call, backend: Backend) -> dict[str, Any]:
         return shown
     try:
         control = backend.swarm.control()
-        cluster = (await call.ask(control.GetCluster, model.Nothing())).cluster
-        nodes = (await call.ask(control.ListNodes, model.ListRequest())).nodes
+        cluster = (await call.ask(control.GetCluster, model.Nothing(), _INFO_TIMEOUT)).cluster
+        nodes = (await call.ask(control.ListNodes, model.ListRequest(), _INFO_TIMEOUT)).nodes
     except errors.ShoalError as exc:
         return {**shown, "ControlAvailable": False, "Error": mine.error or exc.message}
     managers = sum(1 for node in nodes if node.spec.role is model.NodeRole.MANAGER)

@@ -1,0 +1,194 @@
+"""The engine's manner: versions, headers, errors, unknown paths, filters and parameters."""
+
+import asyncio
+import io
+import json
+import socket
+
+import aiohttp
+import pytest
+from engine_fakes import NO_SWARM, World
+
+from agent.engine import app, filters
+from agent.engine.router import Route, Router, split_version
+from common import errors, version
+
+PREFIXES = ["", "/v1.24", "/v1.41", f"/v{version.API}"]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_every_path_is_there_with_and_without_a_version(world, prefix):
+    status, body = await world.ask("GET", f"{prefix}/version")
+    assert (status, body["ApiVersion"], body["MinAPIVersion"]) == (200, "1.50", "1.24")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        ("1.51", "client version 1.51 is too new. Maximum supported API version is 1.50"),
+        ("2.0", "client version 2.0 is too new. Maximum supported API version is 1.50"),
+        (
+            "1.23",
+            "client version 1.23 is too old. Minimum supported API version is 1.24, "
+            "please upgrade your client to a newer version",
+        ),
+        ("1", "invalid API version: 1"),
+        ("1.2.3", "invalid API version: 1.2.3"),
+    ],
+)
+async def test_versions_that_cannot_be_spoken_are_refused(world, asked, text):
+    assert await world.ask("GET", f"/v{asked}/info") == (400, {"message": text})
+
+
+async def test_headers_of_every_answer(world):
+    for path in ("/version", "/nosuch", "/nodes"):
+        async with world.client.get(path) as response:
+            assert response.headers["Api-Version"] == "1.50"
+            assert response.headers["Server"] == f"Docker/{version.ENGINE} (linux)"
+            assert (response.headers["Ostype"], response.headers["Docker-Experimental"]) == ("linux", "false")
+            assert response.content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/nosuch"),
+        ("GET", "/nodes/"),
+        ("POST", "/nodes"),
+        ("GET", "/v1.50"),
+        ("PUT", "/swarm"),
+        ("GET", "/vx/info"),
+    ],
+)
+async def test_unknown_paths_and_methods(world, method, path):
+    assert await world.ask(method, path) == (404, {"message": "page not found"})
+
+
+async def test_ping_tells_where_the_node_stands(world):
+    async with world.client.head("/_ping") as response:
+        assert (response.status, response.headers["Swarm"]) == (200, "inactive")
+        assert response.headers["Cache-Control"] == "no-cache, no-store, must-revalidate"
+        assert response.headers["Pragma"] == "no-cache"
+    world.swarm.become(manager=False)
+    async with world.client.get("/_ping") as response:
+        assert (await response.text(), response.headers["Swarm"]) == ("OK", "active/worker")
+    world.swarm.become()
+    async with world.client.get("/_ping") as response:
+        assert response.headers["Swarm"] == "active/manager"
+
+
+async def test_a_mistake_in_a_handler_is_logged_and_told(world, caplog):
+    def broken():
+        raise KeyError("oops")
+
+    world.swarm.membership = broken
+    assert await world.ask("GET", "/_ping") == (500, {"message": "KeyError: 'oops'"})
+    assert "GET /_ping failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "text"),
+    [
+        (b"", "application/json", "invalid JSON: got EOF while reading request body"),
+        (b"{", "application/json", "invalid JSON: "),
+        (b"{}", "text/plain", "unsupported Content-Type header (text/plain): must be 'application/json'"),
+        (b"[]", "application/json", "invalid JSON: the request's body must be an object"),
+        (b'{"ListenAddr": 3}', "application/json", "invalid JSON: ListenAddr must be a string"),
+    ],
+)
+async def test_bodies_that_are_none(world, data, kind, text):
+    async with world.client.post("/swarm/init", data=data, headers={"Content-Type": kind}) as response:
+        assert response.status == 400
+        assert (await response.json())["message"].startswith(text)
+
+
+async def test_a_body_that_is_too_large_is_refused(world):
+    async with world.client.post(
+        "/swarm/init", data=io.BytesIO(b" " * (17 << 20)), headers={"Content-Type": "application/json"}
+    ) as response:
+        assert response.status == 413
+
+
+async def test_events_send_headers_at_once_and_end_with_the_client(world):
+    async with world.client.get("/events") as response:
+        assert (response.status, response.headers["Transfer-Encoding"]) == (200, "chunked")
+    async with world.client.get("/events", params={"until": "1"}) as response:
+        assert await response.text() == ""
+    assert (await world.ask("GET", "/events?until=x"))[0] == 400
+
+
+async def test_listens_on_its_own_socket_and_on_one_that_it_is_given(tmp_path):
+    engine = World().engine
+    path = str(tmp_path / "run" / "docker.sock")
+    given = socket.socket(socket.AF_UNIX)
+    given.bind(str(tmp_path / "given.sock"))
+    for address, options in ((path, {"group": "no such group"}), (given.getsockname(), {"listener": given})):
+        async with (
+            app.serve(engine, path, **options),
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(address)) as client,
+            client.get("http://docker/v1.50/nodes") as response,
+        ):
+            assert (response.status, await response.json()) == (503, {"message": NO_SWARM})
+        await asyncio.sleep(0)
+
+
+# ---- pure parts
+
+
+def test_router():
+    router = Router([
+        Route("GET", "/images/json", "list"),
+        Route("GET", "/images/{name:path}/json", "inspect"),
+        Route("DELETE", "/images/{name:path}", "remove"),
+        Route("GET", "/nodes/{id}", "node"),
+    ])  # fmt: skip
+    assert router.find("GET", "/images/json") == ("list", {})
+    assert router.find("HEAD", "/images/json") == ("list", {})
+    assert router.find("GET", "/images/example.org:5000/a/b:1/json") == (
+        "inspect",
+        {"name": "example.org:5000/a/b:1"},
+    )
+    assert router.find("DELETE", "/images/a/json") == ("remove", {"name": "a/json"})
+    assert router.find("GET", "/nodes/a/b") is None
+    assert router.find("PUT", "/images/json") is None
+    assert router.find("GET", "nodes") is None
+
+
+def test_split_version():
+    assert split_version("/v1.41/nodes") == ("1.41", "/nodes")
+    assert split_version("/nodes") == ("", "/nodes")
+    assert split_version("/volumes") == ("", "/volumes")
+
+
+def test_filters_in_both_forms():
+    for value in ({"name": {"a": True, "b": True, "c": False}}, {"name": ["a", "b"]}):
+        assert filters.parse(json.dumps(value), ("name",)) == {"name": ("a", "b")}
+    assert filters.parse("", ("name",)) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"foo":{"bar":true}}', "Invalid filter 'foo'"),
+        ("{", "invalid filter: "),
+        ("[]", "invalid filter: it must be a JSON object"),
+        ('{"name":1}', "invalid filter 'name': its values must be strings"),
+        ('{"name":[1]}', "invalid filter 'name': its values must be strings"),
+    ],
+)
+def test_filters_that_are_none(text, message):
+    with pytest.raises(errors.InvalidArgument) as caught:
+        filters.parse(text, ("name",))
+    assert caught.value.message.startswith(message)
+
+
+def test_filters_by_label_and_truth():
+    labels = {"a": "1", "b": ""}
+    assert filters.labels_match(labels, ("a", "b="))
+    assert not filters.labels_match(labels, ("a=2",))
+    assert filters.truth(()) is None
+    assert filters.truth(("true",)) is True
+    assert filters.truth(("0",)) is False
+    with pytest.raises(errors.InvalidArgument):
+        filters.truth(("maybe",))

@@ -1,0 +1,219 @@
+"""/networks of the engine: overlays and local ones in one list, in Docker's shape."""
+
+import dataclasses
+import json
+
+import pytest
+from engine_fakes import NO_SWARM, NOW
+
+from agent.engine.backend import InterfaceAddress
+from agent.runtime.api import ContainerState, Status
+from agent.state import NodeState
+from common import model
+
+WEB = model.Network(
+    id="la5i6y4ct6mere8zry8m5me1n", version=9, created_at=NOW, vni=4097,
+    spec=model.NetworkSpec(name="my-net", driver=model.Driver("overlay")),
+    ipam=model.IPAMOptions(configs=(model.IPAMConfig("10.0.1.0/24", "", "10.0.1.1"),)),
+)  # fmt: skip
+INGRESS = model.Network(
+    id="s1mo1oara02noss80dxbgzfy7", version=3, created_at=NOW, vni=4096,
+    spec=model.NetworkSpec(name="ingress", ingress=True, driver=model.Driver("overlay")),
+    ipam=model.IPAMOptions(configs=(model.IPAMConfig("10.0.0.0/16", "", "10.0.0.1"),)),
+)  # fmt: skip
+CREATE = {
+    "Driver": "overlay", "Scope": "", "IPAM": {"Driver": "default", "Options": {}, "Config": []}, "Internal": False,
+    "Attachable": False, "Ingress": False, "ConfigOnly": False, "ConfigFrom": None, "Options": {}, "Labels": {},
+    "Name": "my-net", "CheckDuplicate": True,
+}  # fmt: skip
+SEEN_BY_A_MANAGER = {
+    "Name": "my-net",
+    "Id": "la5i6y4ct6mere8zry8m5me1n",
+    "Created": "2026-11-21T02:20:20Z",
+    "Scope": "swarm",
+    "Driver": "overlay",
+    "EnableIPv6": False,
+    "IPAM": {
+        "Driver": "default",
+        "Options": None,
+        "Config": [{"Subnet": "10.0.1.0/24", "Gateway": "10.0.1.1"}],
+    },
+    "Internal": False,
+    "Attachable": False,
+    "Ingress": False,
+    "ConfigFrom": {"Network": ""},
+    "ConfigOnly": False,
+    "Containers": None,
+    "Options": {"com.docker.network.driver.overlay.vxlanid_list": "4097"},
+    "Labels": None,
+}
+
+
+@pytest.fixture
+def managing(manager):
+    manager.manager.add(INGRESS, WEB)
+    manager.host.found.append(InterfaceAddress("docker_gwbridge", "172.18.0.1/16"))
+    return manager
+
+
+def on_a_worker(world):
+    """worker1 runs one of two tasks of a service in my-net."""
+    world.swarm.become(manager=False, node_id="w1")
+    endpoints = [
+        model.EndpointRecord("t1", WEB.id, "10.0.1.3", "w1", "s1", "web.1.t1", (), model.EndpointState.ENDPOINT_SERVING),
+        model.EndpointRecord("t2", WEB.id, "10.0.1.4", "w2", "s1", "web.2.t2", (), model.EndpointState.ENDPOINT_SERVING),
+    ]  # fmt: skip
+    world.swarm.assigned = NodeState(
+        node_id="w1",
+        networks={WEB.id: WEB, INGRESS.id: INGRESS},
+        endpoints={(e.task_id, e.network_id): e for e in endpoints},
+        nodes={
+            "w1": model.NodeRecord("w1", "worker1", "192.0.2.2", "10.0.0.3", 2),
+            "w2": model.NodeRecord("w2", "worker2", "192.0.2.3", "10.0.0.4", 3),
+        },
+        services={
+            "s1": model.ServiceRecord(
+                "s1", "web", model.EndpointMode.VIP, (model.VirtualIP(WEB.id, "10.0.1.2/24"),)
+            )
+        },
+    )
+    world.runtime.running = [
+        ContainerState(
+            "c" * 64, "web.1.t1", "nginx:latest", {"com.docker.swarm.task.id": "t1"}, Status.RUNNING
+        )
+    ]
+
+
+async def test_list_of_a_manager(managing):
+    status, body = await managing.ask("GET", "/networks")
+    assert status == 200
+    assert [(n["Name"], n["Driver"], n["Scope"]) for n in body] == [
+        ("ingress", "overlay", "swarm"), ("my-net", "overlay", "swarm"), ("docker_gwbridge", "bridge", "local"),
+        ("none", "null", "local"), ("host", "host", "local"), ("bridge", "bridge", "local"),
+    ]  # fmt: skip
+    assert body[1] == SEEN_BY_A_MANAGER
+    assert list(body[1]) == list(SEEN_BY_A_MANAGER)
+    assert body[2]["IPAM"]["Config"] == [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}]
+    assert body[2]["Options"]["com.docker.network.bridge.name"] == "docker_gwbridge"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ({"driver": ["overlay"]}, ["ingress", "my-net"]),
+        ({"scope": ["local"], "type": ["custom"]}, ["docker_gwbridge"]),
+        ({"type": ["builtin"]}, ["none", "host", "bridge"]),
+        ({"name": ["my-"]}, ["my-net"]),
+        ({"id": ["la5i6"]}, ["my-net"]),
+        ({"label": ["a=b"]}, []),
+    ],
+)
+async def test_list_with_filters(managing, wanted, names):
+    _, body = await managing.ask("GET", "/networks", params={"filters": json.dumps(wanted)})
+    assert [n["Name"] for n in body] == names
+
+
+async def test_inspect_on_a_manager_that_takes_no_part(managing):
+    for ref in ("my-net", WEB.id, WEB.id[:6]):
+        assert await managing.ask("GET", f"/networks/{ref}") == (200, SEEN_BY_A_MANAGER)
+    assert (await managing.ask("GET", "/networks/my-net?scope=swarm"))[0] == 200
+    assert (await managing.ask("GET", "/networks/my-net?scope=local"))[0] == 404
+    assert (await managing.ask("GET", "/networks/bridge?scope=swarm"))[0] == 404
+    assert await managing.ask("GET", "/networks/nosuch") == (404, {"message": "network nosuch not found"})
+    assert (await managing.ask("GET", "/networks/docker_gwbridge"))[1]["Scope"] == "local"
+
+
+async def test_inspect_on_a_worker(world):
+    world.swarm.become(manager=False, node_id="w1")
+    assert await world.ask("GET", "/networks/my-net") == (404, {"message": "network my-net not found"})
+    on_a_worker(world)
+    _, body = await world.ask("GET", "/networks/my-net")
+    inside = body["Containers"]["c" * 64]
+    assert len(inside.pop("EndpointID")) == 64
+    assert inside == {
+        "Name": "web.1.t1", "MacAddress": "02:42:0a:00:01:03", "IPv4Address": "10.0.1.3/24", "IPv6Address": "",
+    }  # fmt: skip
+    assert [peer["IP"] for peer in body["Peers"]] == ["192.0.2.2", "192.0.2.3"]
+    assert all(len(peer["Name"]) == 12 for peer in body["Peers"])
+    assert (body["Labels"], list(body)[-1]) == ({}, "Peers")
+    _, body = await world.ask("GET", "/networks/ingress")
+    assert body["Containers"]["ingress-sbox"]["IPv4Address"] == "10.0.0.3/16"
+    _, body = await world.ask("GET", "/networks/my-net?verbose=true")
+    assert body["Services"]["web"]["VIP"] == "10.0.1.2"
+    assert [task["EndpointIP"] for task in body["Services"]["web"]["Tasks"]] == ["10.0.1.3", "10.0.1.4"]
+
+
+async def test_list_of_a_worker_has_only_what_it_uses(world):
+    on_a_worker(world)
+    _, body = await world.ask("GET", "/networks", params={"filters": '{"scope":["swarm"]}'})
+    assert [n["Name"] for n in body] == ["my-net", "ingress"]
+
+
+async def test_create(manager):
+    pool = {"Subnet": "10.9.0.0/24", "IPRange": "10.9.0.0/25", "Gateway": "10.9.0.1"}
+    body = {
+        **CREATE,
+        "IPAM": {"Config": [pool]},
+        "Options": {"encrypted": ""},
+        "Labels": {"a": "b"},
+        "Attachable": True,
+    }
+    status, made = await manager.ask("POST", "/networks/create", body)
+    assert (status, list(made), made["Warning"]) == (201, ["Id", "Warning"], "")
+    assert manager.manager.requests[-1].spec == model.NetworkSpec(
+        name="my-net", labels={"a": "b"}, driver=model.Driver("overlay", {"encrypted": ""}), attachable=True,
+        ipam=model.IPAMOptions(
+            model.Driver("default"), (model.IPAMConfig("10.9.0.0/24", "10.9.0.0/25", "10.9.0.1"),)
+        ),
+    )  # fmt: skip
+    answer = await manager.ask("POST", "/networks/create", CREATE)
+    assert answer == (409, {"message": "network with name my-net already exists"})
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "text"),
+    [
+        ({"Driver": "nosuchdriver"}, 404, 'plugin "nosuchdriver" not found'),
+        ({"Scope": "local"}, 403, "cannot downgrade network scope for overlay networks"),
+        ({"IPAM": {"Config": [{"Subnet": "foo"}]}}, 500, "Invalid subnet foo : invalid CIDR address: foo"),
+        ({"Name": "bad name!"}, 400, "rpc error: code = InvalidArgument desc = name must be valid as a DNS name component"),
+        ({"Name": "host"}, 403, "operation is not permitted on predefined host network "),
+        ({"Driver": "bridge"}, 501, "networks of driver bridge are not supported yet: use driver overlay"),
+        ({"Driver": ""}, 501, "networks of driver bridge are not supported yet: use driver overlay"),
+    ],
+)  # fmt: skip
+async def test_create_that_cannot_be(manager, change, status, text):
+    assert await manager.ask("POST", "/networks/create", {**CREATE, **change}) == (status, {"message": text})
+
+
+async def test_create_needs_a_manager(world):
+    assert await world.ask("POST", "/networks/create", CREATE) == (500, {"message": NO_SWARM})
+    world.swarm.become(manager=False)
+    text = "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
+    assert await world.ask("POST", "/networks/create", CREATE) == (403, {"message": text})
+
+
+async def test_remove(managing):
+    answer = await managing.ask("DELETE", "/networks/bridge")
+    assert answer == (403, {"message": "bridge is a pre-defined network and cannot be removed"})
+    status, body = await managing.ask("DELETE", "/networks/docker_gwbridge")
+    assert (status, body["message"][-20:]) == (403, "has active endpoints")
+    task = model.TaskSpec(networks=(model.NetworkAttachmentConfig(WEB.id),))
+    managing.manager.add(model.Service(id="s1", version=1, spec=model.ServiceSpec(name="web", task=task)))
+    text = f"rpc error: code = FailedPrecondition desc = network {WEB.id} is in use by service s1"
+    assert await managing.ask("DELETE", "/networks/my-net") == (400, {"message": text})
+    assert await managing.ask("POST", "/networks/prune") == (200, {"NetworksDeleted": None})
+    managing.manager.services.clear()
+    assert (await managing.ask("DELETE", "/networks/my-net"))[0] == 204
+    assert await managing.ask("DELETE", "/networks/my-net") == (404, {"message": "network my-net not found"})
+
+
+async def test_prune(managing):
+    labelled = dataclasses.replace(
+        WEB, id="other", spec=dataclasses.replace(WEB.spec, name="kept", labels={"a": "b"})
+    )
+    managing.manager.add(labelled)
+    path = "/networks/prune"
+    answer = await managing.ask("POST", path, params={"filters": '{"label!":{"a":true}}'})
+    assert answer == (200, {"NetworksDeleted": ["my-net"]})
+    assert await managing.ask("POST", path) == (200, {"NetworksDeleted": ["kept"]})

@@ -1,0 +1,137 @@
+"""/services and /tasks of the engine, and what isn't built yet."""
+
+import dataclasses
+import json
+
+import pytest
+
+from common import model
+
+SPEC = {
+    "Name": "web",
+    "Labels": {},
+    "TaskTemplate": {
+        "ContainerSpec": {"Image": "nginx:latest", "Init": False, "Sysctls": {"a": "b"}, "CapabilityAdd": ["CAP_NET_ADMIN"]},
+        "ForceUpdate": 0,
+    },
+    "Mode": {"Replicated": {"Replicas": 2}},
+    "EndpointSpec": {"Mode": "vip", "Ports": [{"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 80, "PublishMode": "ingress"}]},
+}  # fmt: skip
+
+
+async def create(manager, **options):
+    status, body = await manager.ask("POST", "/services/create", SPEC, **options)
+    assert status == 201, body
+    assert list(body) == ["ID"]
+    return body["ID"]
+
+
+async def test_a_service_comes_back_as_it_was_sent(manager):
+    key = await create(manager)
+    for ref in (key, "web", key[:5]):
+        status, body = await manager.ask("GET", f"/services/{ref}?insertDefaults=false")
+        assert (status, body["ID"], body["Spec"]) == (200, key, SPEC)
+    assert manager.manager.requests[-1] == model.GetRequest(key[:5], False)
+    await manager.ask("GET", "/services/web?insertDefaults=true")
+    assert manager.manager.requests[-1].insert_defaults
+
+
+async def test_credentials_go_with_the_service_and_never_come_back(manager):
+    await create(manager, headers={"X-Registry-Auth": "c2VjcmV0"})
+    assert manager.manager.requests[-1].spec.task.container.pull_auth == "c2VjcmV0"
+    assert "c2VjcmV0" not in json.dumps((await manager.ask("GET", "/services/web"))[1])
+    await manager.ask("DELETE", "/services/web")
+    await create(manager, headers={"X-Registry-Auth": "e30="})
+    assert manager.manager.requests[-1].spec.task.container.pull_auth == ""
+
+
+async def test_older_clients_cannot_mean_newer_fields(manager):
+    await manager.ask("POST", "/v1.40/services/create", SPEC)
+    container = manager.manager.requests[-1].spec.task.container
+    assert (dict(container.sysctls), container.capability_add) == ({"a": "b"}, ())
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/services?status=true", True), ("/services", False), ("/v1.40/services?status=true", False)],
+)
+async def test_list(manager, path, status):
+    key = await create(manager)
+    manager.manager.run_tasks(manager.manager.services[key])
+    code, body = await manager.ask("GET", path)
+    assert (code, len(body)) == (200, 1)
+    assert body[0].get("ServiceStatus") == (
+        {"RunningTasks": 2, "DesiredTasks": 2, "CompletedTasks": 0} if status else None
+    )
+
+
+async def test_duplicates_bad_words_and_unknown_services(manager):
+    await create(manager)
+    text = "rpc error: code = AlreadyExists desc = name conflicts with an existing object: service web already exists"
+    assert await manager.ask("POST", "/services/create", SPEC) == (409, {"message": text})
+    restart = {"RestartPolicy": {"Condition": "sometimes"}}
+    bad = {**SPEC, "TaskTemplate": {**SPEC["TaskTemplate"], **restart}}
+    answer = await manager.ask("POST", "/services/create", bad)
+    assert answer == (400, {"message": 'invalid RestartCondition: "sometimes"'})
+    bad = {**SPEC, "UpdateConfig": {"Order": "sideways"}}
+    answer = await manager.ask("POST", "/services/create", bad)
+    assert answer == (400, {"message": "unrecognized update order sideways"})
+    assert await manager.ask("GET", "/services/nosuch") == (404, {"message": "service nosuch not found"})
+    assert await manager.ask("DELETE", "/services/nosuch") == (404, {"message": "service nosuch not found"})
+
+
+async def test_update_and_rollback(manager):
+    await create(manager)
+    scaled = {**SPEC, "Mode": {"Replicated": {"Replicas": 5}}}
+    path = "/services/web/update"
+    assert await manager.ask("POST", f"{path}?version=100&registryAuthFrom=spec", scaled) == (
+        200,
+        {"Warnings": None},
+    )
+    assert (await manager.ask("GET", "/services/web"))[1]["PreviousSpec"] == SPEC
+    text = "rpc error: code = Unknown desc = update out of sequence"
+    assert await manager.ask("POST", f"{path}?version=100", scaled) == (500, {"message": text})
+    assert await manager.ask("POST", f"{path}?version=101&rollback=previous", scaled) == (
+        200,
+        {"Warnings": None},
+    )
+    assert (await manager.ask("GET", "/services/web"))[1]["Spec"] == SPEC
+    for query in ("version=", "version=x", "version=1&rollback=other", "version=1&registryAuthFrom=other"):
+        assert (await manager.ask("POST", f"{path}?{query}", SPEC))[0] == 400
+
+
+async def test_tasks(manager):
+    key = await create(manager)
+    manager.manager.run_tasks(manager.manager.services[key])
+    filters = json.dumps({"service": {"web": True}, "_up-to-date": {"true": True}})
+    status, body = await manager.ask("GET", "/tasks", params={"filters": filters})
+    assert (status, [t["Slot"] for t in body]) == (200, [1, 2])
+    assert {t["Status"]["State"] for t in body} == {"running"}
+    assert "service_name" not in json.dumps(body)
+    assert {(f.key, f.value) for f in manager.manager.requests[-1].filters} == {
+        ("service", "web"),
+        ("_up-to-date", "true"),
+    }
+    assert (await manager.ask("GET", f"/tasks/{body[0]['ID']}"))[1] == body[0]
+    assert await manager.ask("GET", "/tasks/nosuch") == (404, {"message": "task nosuch not found"})
+
+
+async def test_a_tasks_networks_are_encoded_anew_when_they_change(manager):
+    network = model.Network(id="net", version=5, spec=model.NetworkSpec(name="one"))
+    task = model.Task(id="t", version=7, networks=(model.NetworkAttachment(network, ("10.0.0.2/24",)),))
+    for version, name in ((5, "one"), (6, "two")):
+        network = dataclasses.replace(network, version=version, spec=model.NetworkSpec(name=name))
+        manager.manager.add(dataclasses.replace(task, networks=(model.NetworkAttachment(network),)))
+        body = (await manager.ask("GET", "/tasks/t"))[1]
+        assert body["NetworksAttachments"][0]["Network"]["Spec"]["Name"] == name
+
+
+async def test_what_is_not_built_says_so(manager):
+    for path in ("/secrets", "/configs", "/plugins"):
+        assert await manager.ask("GET", path) == (200, [])
+    assert await manager.ask("GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
+    assert await manager.ask("GET", "/volumes/web") == (404, {"message": "get web: no such volume"})
+    assert await manager.ask("GET", "/secrets/nosuch") == (404, {"message": "secret nosuch not found"})
+    for path in ("/secrets/create", "/configs/create", "/containers/create", "/build", "/networks/x/connect"):
+        status, body = await manager.ask("POST", path, {})
+        assert (status, "supported yet" in body["message"]) == (501, True)
