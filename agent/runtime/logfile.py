@@ -52,6 +52,7 @@ class _Line:
     at: int
     stream: int
     data: bytes
+    start: int  # how far its spool had been taken before it, and after it
     taken: int
 
 
@@ -132,8 +133,8 @@ class LogWriter:
                 if len(text) - at < LINE and not (flush and start + len(data) >= info.st_size):
                     break
                 end = min(at + LINE, len(text))
-            spool.taken += end - at
-            lines.append(_Line(info.st_mtime_ns, number, text[at:end], spool.taken))
+            start_of_line, spool.taken = spool.taken, spool.taken + end - at
+            lines.append(_Line(info.st_mtime_ns, number, text[at:end], start_of_line, spool.taken))
             at = end
         spool.ahead = text[at:]
         return info.st_size > start + len(data)
@@ -146,7 +147,8 @@ class LogWriter:
         spool.punched = _punch(spool.file, spool.punched, target)
         self.lost += gone
         text = f"[shoal: {gone} bytes of output were lost: written faster than they can be kept]\n"
-        return _Line(info.st_mtime_ns, 1, text.encode(), self.spools[1].taken)
+        place = self.spools[1].taken
+        return _Line(info.st_mtime_ns, 1, text.encode(), place, place)
 
     def _store(self, lines: list[_Line]) -> None:
         packed = bytearray()
@@ -175,8 +177,8 @@ class LogWriter:
             self.out = None
         self.segment += 1
         before = [spool.taken for spool in self.spools]
-        for line in reversed(lines):
-            before[line.stream] = line.taken - len(line.data)
+        for line in lines:
+            before[line.stream] = min(before[line.stream], line.start)
         self.out = (self.folder / f"log.{self.segment}").open("wb", buffering=0)
         self.size = self.out.write(_HEAD.pack(_MAGIC, *before)) or 0
         for number in segments(self.folder)[:-SEGMENTS]:

@@ -5,6 +5,7 @@ Called by the puller and by `GET /distribution/{name}/json`. Errors have the wor
 """
 
 import asyncio
+import base64
 import ipaddress
 import json
 import re
@@ -196,14 +197,14 @@ class Registry:
         if scheme.lower() == "basic":
             if auth is None or not auth.username:
                 raise errors.Unauthenticated(f'Get "{endpoint.url}/v2/": no basic auth credentials')
-            return aiohttp.BasicAuth(auth.username, auth.password, "utf-8").encode()
+            return _basic(auth)
         if scheme.lower() != "bearer":
             raise errors.Unauthenticated("unauthorized: authentication required")
         asked = dict(_CHALLENGE.findall(rest))
         scope = asked.get("scope") or f"repository:{ref.path}:pull"
         query = {"service": asked.get("service", ""), "scope": scope}
         realm = asked.get("realm", "")
-        if endpoint.verify and not realm.startswith("https://"):
+        if endpoint.verify and endpoint.url.startswith("https://") and not realm.startswith("https://"):
             raise errors.Unauthenticated(f"the registry's token service {realm!r} isn't protected by TLS")
         return f"Bearer {await self._token(realm, query, auth, endpoint)}"
 
@@ -215,9 +216,8 @@ class Registry:
             form = {**query, "grant_type": "refresh_token", "refresh_token": auth.identity_token}
             request = http.post(realm, data={**form, "client_id": "shoal"}, ssl=endpoint.verify)
         else:
-            user = auth is not None and auth.username
-            basic = aiohttp.BasicAuth(auth.username, auth.password, "utf-8") if auth and user else None
-            request = http.get(realm, params=query, auth=basic, ssl=endpoint.verify)
+            headers = {"Authorization": _basic(auth)} if auth is not None and auth.username else {}
+            request = http.get(realm, params=query, headers=headers, ssl=endpoint.verify)
         async with request as answer:
             body = await answer.content.read(1 << 20)
             if answer.status != 200:
@@ -248,6 +248,10 @@ def distribution(found: FoundManifest, configuration: m.Configuration | None) ->
     else:
         platforms = (configuration.platform,) if configuration is not None else ()
     return Distribution(found.descriptor, platforms)
+
+
+def _basic(auth: RegistryAuth) -> str:
+    return "Basic " + base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()
 
 
 def _refusal(status: int, body: bytes, ref: Reference) -> errors.ShoalError:
