@@ -45,6 +45,8 @@ _MODULES: Final = (
     system, swarm, nodes, services, tasks, networks, images, distribution, containers, events, unbuilt,
 )  # fmt: skip
 _BODY_LIMIT: Final = 16 << 20
+_HEADER_LIMIT: Final = 64 << 10  # credentials of registries are tokens of several kilobytes
+_SERIOUS: Final = (500, 503)  # what goes to the log; the other errors are the client's own
 _SHUTDOWN: Final = 2.0
 
 
@@ -89,9 +91,13 @@ class Engine:
         """One request. Raises only when nothing can be answered any more: the connection ends then."""
         call = Call(request, self._backend, self._encoded)
         try:
+            if request.headers.get("Expect", "").lower() == "100-continue":
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0
             return await self._answer(call)
         except errors.ShoalError as exc:
-            log.info("%s %s: %s", request.method, request.path, exc.message)
+            level = logging.INFO if exc.status in _SERIOUS else logging.DEBUG
+            log.log(level, "%s %s: %s", request.method, request.path, exc.message)
             if call.started:
                 raise
             return failure(exc)
@@ -129,7 +135,14 @@ def _request(
 
 def server(engine: Engine) -> web.Server:
     """The engine as an aiohttp server."""
-    return web.Server(engine.handle, request_factory=_request, handler_cancellation=True, access_log=None)
+    return web.Server(
+        engine.handle,
+        request_factory=_request,
+        handler_cancellation=True,
+        access_log=None,
+        max_line_size=_HEADER_LIMIT,
+        max_field_size=_HEADER_LIMIT,
+    )
 
 
 @contextlib.asynccontextmanager

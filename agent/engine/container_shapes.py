@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -73,7 +72,9 @@ def summary(
         "Names": ["/" + container.name.removeprefix("/")],
         "Image": container.image,
         "ImageID": image.id if image else "",
-        "Command": " ".join(shlex.quote(part) for part in _command(container.config, image)),
+        "Command": " ".join(
+            f"'{part}'" if " " in part else part for part in _command(container.config, image)
+        ),
         "Created": container.created_at // _SECOND,
         "Ports": [],
         "Labels": dict(container.labels),

@@ -188,9 +188,15 @@ async def plugins(call: Call) -> web.StreamResponse:
     return answer([])
 
 
+async def plugin(call: Call) -> web.StreamResponse:
+    """GET /plugins/{name}/json."""
+    raise errors.NotFound(f'plugin "{call.names["name"]}" not found')
+
+
 ROUTES: Final = routes({
     "GET /_ping": ping,
     "GET /version": show_version,
     "GET /info": show_info,
     "GET /plugins": plugins,
+    "GET /plugins/{name:path}/json": plugin,
 })  # fmt: skip

@@ -110,6 +110,20 @@ async def test_a_body_that_is_too_large_is_refused(world):
         assert response.status == 413
 
 
+async def test_a_client_that_waits_to_be_told_to_go_on(world):
+    async with world.client.post("/images/load", data=b"an archive", expect100=True) as response:
+        assert response.status == 200
+
+
+async def test_large_headers_are_taken(world):
+    async with world.client.get("/version", headers={"X-Registry-Auth": "x" * 30_000}) as response:
+        assert response.status == 200
+    async with world.client.get(
+        "/networks", params={"filters": '{"name":["%s"]}' % ("x" * 30_000)}
+    ) as response:
+        assert response.status == 200
+
+
 async def test_events_send_headers_at_once_and_end_with_the_client(world):
     async with world.client.get("/events") as response:
         assert (response.status, response.headers["Transfer-Encoding"]) == (200, "chunked")
