@@ -139,6 +139,12 @@ class KernelNetwork:
         self._wake.set()
         await asyncio.shield(waiting)
 
+    async def reconcile(self) -> None:
+        """Reads everything afresh and repairs it now, as the loop does by itself every minute."""
+        everything = [names.HOST, *await self._running().run(self._running().namespaces.existing)]
+        await self._running().run(self._kernel.forget, everything)
+        await self.apply(self._state)
+
     async def attach(self, task_id: str) -> Sandbox:
         """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError with the cause."""
         thread = self._running()

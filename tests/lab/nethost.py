@@ -49,6 +49,8 @@ class Host:
                 await network.detach(command["task"])
             case "teardown":
                 await network.teardown()
+            case "reconcile":
+                await network.reconcile()
             case "changes":
                 return network.changes
             case "routes":

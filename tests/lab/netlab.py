@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,7 @@ class Machine:
     path: Path
     folder: Path
     process: asyncio.subprocess.Process | None = None
+    moved: str = ""  # to another address
 
     @property
     def id(self) -> str:
@@ -90,7 +91,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        return f"10.79.0.1{self.number}"
+        return self.moved or f"10.79.0.1{self.number}"
 
     @property
     def ingress(self) -> str:
@@ -137,6 +138,7 @@ class Swarm:
     seen: dict[str, Counter[str]] = field(default_factory=dict)  # client addresses, by task
     held: dict[str, set[asyncio.StreamWriter]] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    host_port: model.PortConfig | None = None
     published: tuple[model.PortConfig, ...] = (
         model.PortConfig(
             protocol=model.PortProtocol.TCP, target_port=PORT, published_port=PUBLISHED,
@@ -174,10 +176,9 @@ class Swarm:
                 attachments = tuple(
                     model.NetworkAttachment(network_id=n, addresses=(f"{a}/24",)) for n, a in legs
                 )
-                changes.append((
-                    "task/" + task,
-                    model.Assignment(task=model.TaskAssignment(task=model.Task(id=task, networks=attachments))),
-                ))  # fmt: skip
+                ports = (self.host_port,) if self.host_port is not None and task in self.placed else ()
+                made = model.Task(id=task, networks=attachments, ports=ports)
+                changes.append((f"task/{task}", model.Assignment(task=model.TaskAssignment(task=made))))
         return model.Assignments(
             complete=True,
             changes=tuple(model.AssignmentChange(key=key, assignment=item) for key, item in changes),
@@ -260,17 +261,59 @@ class Swarm:
             for writer in list(writers):
                 writer.close()
 
+    def name(self, n: int) -> str:
+        """Id of the n-th task."""
+        return f"task{n:02}task00000000000000id"
+
+    async def client(self, machine: Machine, n: int = 90) -> Path:
+        """A task in the application network only, that isn't of the service: its namespace."""
+        task = self.name(n)
+        self.clients[task] = machine
+        await self.send()
+        await self.attach(task)
+        return self.paths[task]
+
+    async def spread_five(self) -> None:
+        """Five serving tasks over the three machines."""
+        for machine, count, first in zip(self.machines, (2, 2, 1), (1, 3, 5), strict=True):
+            await self.run(machine, count, first)
+        await self.send()
+
+    async def set_state(self, task: str, state: model.EndpointState) -> None:
+        """Says an endpoint's new state to everybody."""
+        self.endpoints[task] = state
+        await self.send()
+
+    async def remove(self, task: str) -> None:
+        """The task is gone: its record, and its namespace."""
+        machine = self.placed.pop(task)
+        self.endpoints.pop(task)
+        await self.send()
+        await machine.ask(do="detach", task=task)
+
     async def run(self, machine: Machine, count: int, first: int) -> None:
         """`count` tasks of the service on a machine, serving."""
         for n in range(first, first + count):
-            task = f"task{n:02}task00000000000000id"
+            task = self.name(n)
             self.placed[task] = machine
         await self.send()
         for n in range(first, first + count):
-            task = f"task{n:02}task00000000000000id"
+            task = self.name(n)
             await self.attach(task)
             await self.serve(task)
             self.endpoints[task] = model.EndpointState.ENDPOINT_SERVING
+
+
+def ping(path: Path, address: str) -> None:
+    """One echo request, answered; raises TimeoutError otherwise. A task's namespace lets everybody ping."""
+
+    def once() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as made:
+            made.settimeout(2)
+            made.sendto(b"\x08\0\0\0\0\0\0\x01hello", (address, 0))
+            made.recv(100)
+
+    in_namespace(path, once)
 
 
 async def ask(path: Path, target: tuple[str, int], source: tuple[str, int] = ("", 0)) -> list[str]:
@@ -292,7 +335,7 @@ async def dial(
     try:
         made.bind(source)
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(made, target), 5)
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, asyncio.CancelledError):
         made.close()
         raise
     return await asyncio.open_connection(sock=made)
@@ -312,10 +355,6 @@ async def datagram(path: Path, target: tuple[str, int], source: tuple[str, int] 
         made.close()
 
 
-async def spread(answers: Iterable[list[str]]) -> Counter[str]:
-    return Counter(words[0] for words in answers)
-
-
 @asynccontextmanager
 async def three_machines(folder: Path) -> AsyncIterator[tuple[Swarm, Path]]:
     """Machines 1 to 3 and the client's namespace, joined by a switch."""
@@ -326,9 +365,7 @@ async def three_machines(folder: Path) -> AsyncIterator[tuple[Swarm, Path]]:
         for name, address in zip(names, ["10.79.0.11", "10.79.0.12", "10.79.0.13", CLIENT], strict=True):
             target = paths[name]
             inside(switch, "ip", "link", "add", f"p{name}", "type", "veth", "peer", "name", "eth0")
-            subprocess.run(
-                ["nsenter", f"--net={switch}", "ip", "link", "set", "eth0", "netns", str(target)], check=True
-            )
+            inside(switch, "ip", "link", "set", "eth0", "netns", str(target))
             inside(switch, "ip", "link", "set", f"p{name}", "master", "br0", "up")
             inside(target, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
             inside(target, "ip", "link", "set", "eth0", "up")
