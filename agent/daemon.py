@@ -8,15 +8,14 @@ which systemd starts again. The session and the applying of assignments are rest
 
 from __future__ import annotations
 
-import os
+import agent.lean  # noqa: F401 - first: it decides what the others load
 
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # before grpc is imported anywhere
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
+# isort: split
 import asyncio
 import fcntl
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -100,6 +99,7 @@ class Agent:
         applier = Applier(remembered.state, database, parts.network, worker)
         tools.network_stands = applier.stands
         applier.changed = parts.names.update
+        parts.names.short_ids = worker.short_ids
         membership = Membership(
             Parts(
                 self.folder, database, applier, statuses, worker, parts.network, parts.routes,
@@ -134,7 +134,6 @@ class Agent:
         remembered: Remembered,
     ) -> None:
         member = membership.identity is not None
-        await parts.names.start()
         await parts.network.start()
         if member:
             await self._put_into_kernel(applier)

@@ -113,6 +113,7 @@ class Session:
         except errors.ShoalError as exc:
             self._ended(addr, exc)
         except Exception as exc:
+            _stop_if_cancelled()
             log.exception("the session with %s failed", addr)
             self.link.error = f"{type(exc).__name__}: {exc}"
         taken, self.link.connected = self.link.connected, False
@@ -135,6 +136,7 @@ class Session:
         call: Call = DispatcherStub(channel).Session()
         self._outgoing = asyncio.Queue()
         self._applier.begin()
+        failure: errors.ShoalError | None = None  # an error raised inside except* would come out as a group
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
@@ -149,11 +151,14 @@ class Session:
                 for helper in helpers:
                     helper.cancel()
         except* grpc.aio.AioRpcError as group_error:
-            raise rpc.error_from(_first(group_error, grpc.aio.AioRpcError)) from group_error
+            failure = rpc.error_from(_first(group_error, grpc.aio.AioRpcError))
         except* errors.ShoalError as group_error:
-            raise _first(group_error, errors.ShoalError) from group_error
+            failure = _first(group_error, errors.ShoalError)
         finally:
             call.cancel()
+        _stop_if_cancelled()
+        if failure is not None:
+            raise failure
 
     async def _read(self, call: Call, addr: str) -> None:
         """Takes in what the manager sends, until it hangs up."""
@@ -224,6 +229,13 @@ class Session:
                 self._outgoing.put_nowait(model.AgentMessage(description=now))
             told = now
             await asyncio.sleep(DESCRIBE_EVERY)
+
+
+def _stop_if_cancelled() -> None:
+    """A task group that fails while its task is being cancelled raises its failure and drops the cancellation."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _first(group: BaseExceptionGroup[Any], kind: type[Any]) -> Any:

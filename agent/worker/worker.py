@@ -49,6 +49,10 @@ class Worker:
         supervisor = self._supervisors.get(task_id)
         return supervisor.record.container_id if supervisor else ""
 
+    def short_ids(self) -> dict[str, str]:
+        """The short container ids of tasks that have a container: names that DNS knows."""
+        return {t: s.record.container_id[:12] for t, s in self._supervisors.items() if s.record.container_id}
+
     async def adopt(self, records: Mapping[str, TaskRecord]) -> None:
         """Finds what runs here already. A task that was started before the machine's last boot is started again."""
         self._records = dict(records)
