@@ -26,6 +26,7 @@ from agent import description, identity
 from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
+from agent.cancellation import still_wanted
 from agent.database import Database, Remembered, open_database
 from agent.membership import Membership, Parts
 from agent.state import NodeState
@@ -197,6 +198,7 @@ async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
             log.warning("%s: %s; again in %.1f s", name, exc.message, delay)
         except Exception:
             log.exception("%s failed; again in %.1f s", name, delay)
+        still_wanted()
         await asyncio.sleep(delay)
         delay = min(delay * 2, _RESTART[1])
 

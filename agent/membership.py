@@ -398,7 +398,11 @@ class Membership:
         """Renews the node's certificate at a random moment between half and four fifths of its life."""
         share = random.uniform(*_RENEW_BETWEEN)
         while mine := self._identity:
-            start, end = pki.validity(mine.certificate.encode())
+            try:
+                start, end = pki.validity(mine.certificate.encode())
+            except ValueError as exc:
+                log.error("this node's certificate cannot be read: %s", exc)
+                return
             left = (start + (end - start) * share - dt.datetime.now(dt.UTC)).total_seconds()
             if left > 0:
                 await asyncio.sleep(min(left, _RENEW_CHECK))

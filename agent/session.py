@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import grpc.aio
 
 from agent.applier import Applier, OutOfChain
+from agent.cancellation import still_wanted
 from agent.statuses import StatusQueue
 from common import errors, model, rpc
 from common.model.stubs import DispatcherStub
@@ -99,6 +100,7 @@ class Session:
             addr = addresses[turn % len(addresses)]
             if await self._one(addr):
                 delay = self._back_off[0]
+            still_wanted()
             turn += 0 if self._chain_broke else 1
             await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
             delay = min(delay * 2, self._back_off[1])

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agent.cancellation import still_wanted
 from agent.database import TaskRecord
 from agent.network.api import Sandbox
 from agent.runtime.api import ContainerConfig, ExitStatus, Status
@@ -107,6 +108,7 @@ class Supervisor:
             await self._wrong(action, exc.message)
             return False
         except Exception as exc:
+            still_wanted()
             log.exception("task %s: %s", self.task.name, action.name)
             await self._wrong(action, f"{type(exc).__name__}: {exc}")
             return False
