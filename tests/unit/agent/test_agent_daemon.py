@@ -64,7 +64,7 @@ class Recorder:
 async def running(folder: Path) -> AsyncIterator[Recorder]:
     recorder = Recorder()
     agent = daemon.Agent(Settings(state=State(str(folder))), recorder)
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(agent.run())
         await until(lambda: "listening" in recorder.events and "runtime" in recorder.events)
         yield recorder
