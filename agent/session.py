@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc.aio
 
@@ -31,6 +31,7 @@ HEARTBEAT: Final = 2.0  # seconds, until a manager says otherwise
 DESCRIBE_EVERY: Final = 30.0
 _BATCH: Final = 0.01  # statuses of tasks that change together go together
 
+E = TypeVar("E", bound=Exception)
 Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
 Call = grpc.aio.StreamStreamCall[model.AgentMessage, model.ManagerMessage]
 
@@ -152,10 +153,8 @@ class Session:
                 await self._read(call, addr)
                 for helper in helpers:
                     helper.cancel()
-        except* grpc.aio.AioRpcError as group_error:
-            failure = rpc.error_from(_first(group_error, grpc.aio.AioRpcError))
-        except* errors.ShoalError as group_error:
-            failure = _first(group_error, errors.ShoalError)
+        except ExceptionGroup as group_error:
+            raise _cause(group_error) from group_error
         finally:
             call.cancel()
         _stop_if_cancelled()
@@ -240,14 +239,23 @@ def _stop_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-def _first(group: BaseExceptionGroup[Any], kind: type[Any]) -> Any:
+def _cause(group: ExceptionGroup[Exception]) -> Exception:
+    """What ended a session: the manager's word or the broken connection, rather than what followed from it."""
+    if found := _first(group, errors.ShoalError):
+        return found
+    if found := _first(group, grpc.aio.AioRpcError):
+        return rpc.error_from(found)
+    return group
+
+
+def _first(group: BaseExceptionGroup[Any], kind: type[E]) -> E | None:
     """One exception of `kind` in a group, however deep."""
     for exc in group.exceptions:
-        if isinstance(exc, BaseExceptionGroup):
-            return _first(exc, kind)
         if isinstance(exc, kind):
             return exc
-    raise TypeError(f"no {kind.__name__} in the group")
+        if isinstance(exc, BaseExceptionGroup) and (found := _first(exc, kind)):
+            return found
+    return None
 
 
 async def _iterate(call: Call) -> AsyncIterator[model.ManagerMessage]:

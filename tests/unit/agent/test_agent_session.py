@@ -297,3 +297,13 @@ async def test_a_changed_node_describes_itself_anew(monkeypatch: pytest.MonkeyPa
         await until(lambda: b.session.link.connected)
         b.node.description = model.NodeDescription(hostname="worker1", routes=("10.0.0.0/8",))
         await until(lambda: b.manager.of("description") == [b.node.description])
+
+
+async def test_an_unreachable_manager_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench() as b:
+        await until(lambda: b.session.link.connected)
+        await b.server.stop(None)
+        await until(lambda: not b.session.link.connected)
+        await asyncio.sleep(0.3)
+        assert b.session.link.error == ""
+    assert not [r for r in caplog.records if r.exc_info and r.name == "session"]
