@@ -243,8 +243,8 @@ def _cause(group: ExceptionGroup[Exception]) -> Exception:
     """What ended a session: the manager's word or the broken connection, rather than what followed from it."""
     if found := _first(group, errors.ShoalError):
         return found
-    if found := _first(group, grpc.aio.AioRpcError):
-        return rpc.error_from(found)
+    if broken := _first(group, grpc.aio.AioRpcError):
+        return rpc.error_from(broken)
     return group
 
 
