@@ -1,0 +1,224 @@
+"""From assignments to facts."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.network import names, plan
+from agent.network.facts import (
+    Address,
+    Bridge,
+    DefaultRoute,
+    Facts,
+    Forward,
+    Neighbour,
+    Port,
+    ReturnRoute,
+    ReturnRule,
+    Table,
+    Veth,
+    Vxlan,
+    difference,
+)
+from agent.network.plan import Underlay
+from agent.state import NodeState
+from common import model
+
+UNDERLAY = Underlay("192.0.2.1", 1500)
+STATES = list(model.EndpointState)
+SERVING = model.EndpointState.ENDPOINT_SERVING
+
+
+def network(identifier: str, third: int, **spec: object) -> model.Network:
+    return model.Network(
+        id=identifier,
+        spec=model.NetworkSpec(name=identifier, **spec),  # type: ignore[arg-type]
+        ipam=model.IPAMOptions(configs=(model.IPAMConfig(subnet=f"10.0.{third}.0/24"),)),
+        vni=4096 + third,
+    )
+
+
+def task(
+    identifier: str, *legs: tuple[str, str], ports: tuple[model.PortConfig, ...] = ()
+) -> model.TaskAssignment:
+    attachments = tuple(model.NetworkAttachment(network_id=n, addresses=(f"{a}/24",)) for n, a in legs)
+    return model.TaskAssignment(task=model.Task(id=identifier, networks=attachments, ports=ports))
+
+
+def endpoint(
+    tid: str, net: str, addr: str, node: str, state: model.EndpointState = SERVING
+) -> model.EndpointRecord:
+    return model.EndpointRecord(
+        task_id=tid, network_id=net, addr=addr, node_id=node, service_id="svc", state=state
+    )
+
+
+def state(endpoints: tuple[model.EndpointRecord, ...] = (), *tasks: model.TaskAssignment) -> NodeState:
+    """Three nodes, an ingress and an application network, one published service; this is node n1."""
+    service = model.ServiceRecord(
+        id="svc", name="web", mode=model.EndpointMode.VIP,
+        virtual_ips=(model.VirtualIP("app", "10.0.1.2/24"), model.VirtualIP("ing", "10.0.0.9/24")),
+        ports=(model.PortConfig(protocol=model.PortProtocol.TCP, target_port=80, published_port=8080),),
+    )  # fmt: skip
+    return NodeState(
+        node_id="n1",
+        tasks={t.task.id: t for t in tasks},
+        networks={"ing": network("ing", 0, ingress=True), "app": network("app", 1)},
+        services={"svc": service},
+        endpoints={(e.task_id, e.network_id): e for e in endpoints},
+        nodes={
+            f"n{n}": model.NodeRecord(
+                id=f"n{n}", vtep=f"192.0.2.{n}", ingress_addr=f"10.0.0.{n + 1}", number=n
+            )
+            for n in (1, 2, 3)
+        },
+    )
+
+
+def table(facts: Facts) -> str:
+    return next(fact.text for fact in facts if isinstance(fact, Table))
+
+
+def balanced(text: str, chain: str) -> Counter[str]:
+    body = text.partition(f"chain {chain} {{")[2].partition("\n  }")[0]
+    return Counter(re.findall(r"0x[0-9a-f]+ : (\d+\.\d+\.\d+\.\d+)", body))
+
+
+def test_a_node_without_tasks_serves_the_mesh() -> None:
+    view = plan.desired(state((endpoint("t1", "ing", "10.0.0.20", "n2"),)), {}, UNDERLAY)
+    assert set(view) == {"", "n-ing"}
+    sandbox, host = view["n-ing"], view[""]
+    assert Vxlan("vxlan0", 4096, "192.0.2.1", 1450, "br0") in sandbox
+    assert Neighbour("10.0.0.20", "02:42:0a:00:00:14") in sandbox
+    assert Forward("02:42:0a:00:00:14", "192.0.2.2") in sandbox
+    assert Forward("02:42:0a:00:00:03", "192.0.2.2") in sandbox  # the other node's leg
+    assert Neighbour("10.0.0.2", names.mac("10.0.0.2")) not in sandbox  # this node's own leg
+    assert Port(names.INGRESS_PORT, "br0") in sandbox
+    assert Address("shoal_ing", "10.0.0.2/24") in host
+    assert Bridge("docker_gwbridge", 1500, "172.18.0.1/16") in host
+    assert balanced(table(host), "tcp_8080") == {"10.0.0.20": 1}
+
+
+def test_a_tasks_namespace() -> None:
+    found = task("t1", ("app", "10.0.1.10"), ("ing", "10.0.0.10"))
+    view = plan.desired(state((), found), {"t1": "172.18.0.2"}, UNDERLAY)
+    assert set(view) == {"", "n-ing", "n-app", "t-t1"}
+    facts = view["t-t1"]
+    assert {f for f in facts if isinstance(f, Address)} == {
+        Address("eth0", "10.0.0.10/24"),  # ingress comes first
+        Address("eth1", "10.0.1.10/24"),
+        Address("eth2", "172.18.0.2/16"),
+    }
+    legs = {f.name: f for f in facts if isinstance(f, Veth)}
+    assert legs["eth1"].mac == "02:42:0a:00:01:0a"
+    assert (legs["eth0"].mtu, legs["eth2"].mtu) == (1450, 1500)
+    assert legs["eth2"].isolated
+    assert DefaultRoute("172.18.0.1", "eth2") in facts
+    assert ReturnRoute(1002, "10.0.0.3", "eth0") in facts
+    assert {f for f in facts if isinstance(f, ReturnRule)} == {ReturnRule(n, 1000 + n) for n in (1, 2, 3)}
+    assert Port(names.sandbox_port("t1"), "br0") in view["n-app"]
+    assert Port(names.gateway_port("t1"), "docker_gwbridge", isolated=True) in view[""]
+
+
+def test_an_internal_network_has_no_way_out() -> None:
+    given = state((), task("t1", ("app", "10.0.1.10")))
+    given = replace(given, networks={**given.networks, "app": network("app", 1, internal=True)})
+    facts = plan.desired(given, {"t1": "172.18.0.2"}, UNDERLAY)["t-t1"]
+    assert not any(isinstance(f, DefaultRoute) for f in facts)
+    assert {f.interface for f in facts if isinstance(f, Address)} == {"eth0"}
+
+
+def test_a_task_without_networks_has_a_way_out() -> None:
+    facts = plan.desired(state((), task("t1")), {"t1": "172.18.0.2"}, UNDERLAY)["t-t1"]
+    assert Address("eth0", "172.18.0.2/16") in facts
+
+
+def test_withdrawn_is_reachable_but_not_offered() -> None:
+    records = tuple(
+        endpoint(f"t{n}", net, f"10.0.{third}.{20 + n}", "n2", s)
+        for n, s in enumerate(STATES)
+        for third, net in enumerate(("ing", "app"))
+    )
+    view = plan.desired(state(records, task("me", ("app", "10.0.1.90"))), {"me": ""}, UNDERLAY)
+    peers = {f.address for f in view["n-app"] if isinstance(f, Neighbour)}
+    assert peers == {f"10.0.1.{20 + n}" for n in range(len(STATES))}
+    serving = STATES.index(SERVING)
+    assert balanced(table(view["t-me"]), "vip_10_0_1_2") == {f"10.0.1.{20 + serving}": 1}
+    assert balanced(table(view[""]), "tcp_8080") == {f"10.0.0.{20 + serving}": 1}
+
+
+def test_host_mode_stays_on_this_node() -> None:
+    port = model.PortConfig(
+        protocol=model.PortProtocol.TCP, target_port=80, published_port=81,
+        publish_mode=model.PublishMode.HOST,
+    )  # fmt: skip
+    view = plan.desired(state((), task("t1", ports=(port,))), {"t1": "172.18.0.2"}, UNDERLAY)
+    assert balanced(table(view[""]), "tcp_81") == {"172.18.0.2": 1}
+    assert "tcp_81" not in table(plan.desired(state((), task("t1", ports=(port,))), {}, UNDERLAY)[""])
+
+
+def test_the_mtu_follows_the_underlay_and_the_option() -> None:
+    small = model.Driver(name="overlay", options={"com.docker.network.driver.mtu": "1300"})
+    large = model.Driver(name="overlay", options={"com.docker.network.driver.mtu": "9000"})
+    assert plan.overlay_mtu(network("a", 1), Underlay("192.0.2.1", 9001)) == 8951
+    assert plan.overlay_mtu(network("a", 1, driver=small), UNDERLAY) == 1300
+    assert plan.overlay_mtu(network("a", 1, driver=large), UNDERLAY) == 1450
+
+
+def test_encrypted() -> None:
+    assert plan.is_encrypted(network("a", 1, driver=model.Driver(options={"encrypted": ""})))
+    assert plan.is_encrypted(network("a", 1, driver=model.Driver(options={"encrypted": "true"})))
+    assert not plan.is_encrypted(network("a", 1, driver=model.Driver(options={"encrypted": "false"})))
+    assert not plan.is_encrypted(network("a", 1))
+
+
+RECORDS = st.lists(
+    st.tuples(st.sampled_from(["ing", "app"]), st.sampled_from(["n1", "n2", "n3"]), st.sampled_from(STATES)),
+    max_size=12,
+).map(
+    lambda rows: tuple(
+        endpoint(f"t{n}", net, f"10.0.{int(net == 'app')}.{20 + n}", node, s)
+        for n, (net, node, s) in enumerate(rows)
+    )
+)
+
+
+@given(RECORDS)
+def test_every_serving_endpoint_is_offered_exactly_once(records: tuple[model.EndpointRecord, ...]) -> None:
+    clients = (task("c1", ("app", "10.0.1.90")), task("c2", ("app", "10.0.1.91"), ("ing", "10.0.0.91")))
+    view = plan.desired(state(records, *clients), {"c1": "172.18.0.2", "c2": "172.18.0.3"}, UNDERLAY)
+    serving = Counter(r.addr for r in records if r.network_id == "app" and r.state is SERVING)
+    for client in ("t-c1", "t-c2"):
+        assert balanced(table(view[client]), "vip_10_0_1_2") == serving
+    meshed = Counter(r.addr for r in records if r.network_id == "ing" and r.state is SERVING)
+    assert balanced(table(view[""]), "tcp_8080") == meshed
+    remote = {r.addr for r in records if r.network_id == "app" and r.node_id != "n1"}
+    assert {f.address for f in view["n-app"] if isinstance(f, Neighbour)} == remote
+
+
+@given(RECORDS, st.integers())
+def test_the_plan_does_not_depend_on_the_order_of_things(
+    records: tuple[model.EndpointRecord, ...], seed: int
+) -> None:
+    given_state = state(records, task("c1", ("app", "10.0.1.90")), task("c2", ("ing", "10.0.0.91")))
+    attached = {"c1": "172.18.0.2", "c2": "172.18.0.3"}
+    shuffle = random.Random(seed)
+
+    def mixed(items: dict[Any, Any]) -> dict[Any, Any]:
+        return dict(shuffle.sample(list(items.items()), len(items)))
+
+    other = replace(
+        given_state,
+        tasks=mixed(dict(given_state.tasks)), networks=mixed(dict(given_state.networks)),
+        endpoints=mixed(dict(given_state.endpoints)), nodes=mixed(dict(given_state.nodes)),
+    )  # fmt: skip
+    one, two = plan.desired(given_state, attached, UNDERLAY), plan.desired(other, mixed(attached), UNDERLAY)
+    assert one == two
+    assert difference(one, two) == ()
