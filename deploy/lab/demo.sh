@@ -6,14 +6,19 @@ lab=$here/lab
 manager=10.99.0.1
 replicas=5
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold='' dim='' plain='' quiet=(--quiet)
+if [ -t 1 ]; then
+    bold=$'\033[1m' dim=$'\033[2m' plain=$'\033[0m' quiet=()
+fi
+
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 die() { printf 'make up: %s\n' "$*" >&2; exit 1; }
 
 # on MACHINE COMMAND…: types a command in a machine's shell.
 on() { "$lab" exec "$@"; }
 # typed MACHINE COMMAND…: the same, shown as in a terminal.
 typed() {
-    printf '\033[2mroot@%s:~#\033[0m %s\n' "$1" "${*:2}"
+    printf '%sroot@%s:~#%s %s\n' "$dim" "$1" "$plain" "${*:2}"
     on "$@"
 }
 
@@ -52,7 +57,7 @@ on manager shoal network inspect nginx-net >/dev/null 2>&1 ||
     typed manager shoal network create --driver overlay nginx-net
 on manager shoal service inspect my-nginx >/dev/null 2>&1 ||
     typed manager shoal service create --name my-nginx --publish target=80,published=80 --replicas="$replicas" \
-        --network nginx-net nginx
+        --network nginx-net "${quiet[@]}" nginx
 until_true 60 "$replicas/$replicas tasks running" service_running
 
 say "Nodes and tasks"
