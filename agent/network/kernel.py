@@ -190,7 +190,7 @@ class Kernel:
         if not self._exists(namespace, fact.name):
             route.link("add", ifname=fact.name, kind="bridge", mtu=fact.mtu, **mac)
         index = self._index(namespace, fact.name)
-        route.link("set", index=index, mtu=fact.mtu, state="up", **mac)
+        route.link("set", index=index, mtu=fact.mtu, state="up")
         if fact.address:
             address, _, prefix = fact.address.partition("/")
             route.addr("replace", index=index, address=address, prefixlen=int(prefix))
@@ -290,6 +290,8 @@ class Kernel:
         route: Any = self._namespaces.route(namespace)
         try:
             match fact:
+                case Bridge(name=names.GATEWAY_BRIDGE) if self._has_ports(namespace, names.GATEWAY_BRIDGE):
+                    pass  # another Docker's containers are in it
                 case Bridge(name=name) | Vxlan(name=name) | Veth(name=name) | Port(name=name):
                     self._drop_link(namespace, name)
                 case Address(interface=interface, address=address):
@@ -311,6 +313,11 @@ class Kernel:
         except NetlinkError as error:
             if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
                 raise
+
+    def _has_ports(self, namespace: str, bridge: str) -> bool:
+        index = self._index(namespace, bridge)
+        links = self._namespaces.route(namespace).get_links()
+        return any(link.get_attr("IFLA_MASTER") == index for link in links)
 
     def _drop_link(self, namespace: str, interface: str) -> None:
         if self._exists(namespace, interface):

@@ -62,6 +62,7 @@ class KernelNetwork:
         self._underlay: Underlay | None = None
         self._endpoints: frozenset[tuple[str, str]] = frozenset()
         self._waiting: asyncio.Future[None] | None = None
+        self._served: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._failing: dict[str, str] = {}
@@ -95,6 +96,7 @@ class KernelNetwork:
         for task in sorted(self._attached):
             await self._open_dns(task)
         self._worker = asyncio.create_task(self._work(), name="network")
+        self._worker.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Lets go of sockets and threads; the kernel's state stays as it is."""
@@ -105,6 +107,13 @@ class KernelNetwork:
         if self._thread is not None:
             thread, self._thread = self._thread, None
             await asyncio.to_thread(thread.close)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """The loop ends by close() only; should it fail, whoever waits is told, and the next apply() too."""
+        for waiting in (self._waiting, self._served):
+            self._answer(waiting, "the network's loop has ended")
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            _log.critical("the network's loop failed: %r", error)
 
     # ---- questions
 
@@ -133,6 +142,8 @@ class KernelNetwork:
         self._state = state
         if not state.node_id:
             return
+        if self._worker is None or self._worker.done():
+            raise errors.Internal("the network's loop has ended")
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().create_future()
         waiting = self._waiting
@@ -204,6 +215,7 @@ class KernelNetwork:
         self._remembered.clear()
         self._endpoints = frozenset()
         await thread.run(self._save_endpoints)
+        await thread.run(thread.namespaces.remove_folder)
         if failed:
             raise errors.Internal(f"could not remove all networks: {_first(failed)}")
 
@@ -248,6 +260,8 @@ class KernelNetwork:
             if network is None:
                 raise errors.NotFound(f"network {attachment.network_id} not found")
             name = network.spec.name
+            if not network.vni:
+                raise errors.Internal(f"could not attach to network {name}: no VXLAN id was allocated")
             if not attachment.addresses:
                 raise errors.Internal(f"could not attach to network {name}: no address was allocated")
             if me is None or not me.vtep:
@@ -292,15 +306,25 @@ class KernelNetwork:
             if loop.time() - last < COALESCE:
                 await asyncio.sleep(COALESCE - (loop.time() - last))
             self._wake.clear()
-            waiting, self._waiting = self._waiting, None
-            problem = await self._pass(afresh=not asked)
+            self._served, self._waiting = self._waiting, None
+            try:
+                problem = await self._pass(afresh=not asked)
+            except (*KernelError, ValueError) as error:  # ValueError: assignments that make no plan
+                _log.error("could not bring the kernel to the assignments: %s", describe(error))
+                problem = f"could not set up networks: {describe(error)}"
+                self._failing = {names.HOST: describe(error)}
+            self._answer(self._served, problem)
             last = loop.time()
-            if waiting is not None and not waiting.cancelled():
-                if problem:
-                    waiting.set_exception(errors.Internal(problem))
-                    waiting.exception()  # whoever asked may have gone
-                else:
-                    waiting.set_result(None)
+
+    def _answer(self, waiting: asyncio.Future[None] | None, problem: str) -> None:
+        """Tells those who called apply(); nobody may be waiting any more."""
+        if waiting is None or waiting.done():
+            return
+        if problem:
+            waiting.set_exception(errors.Internal(problem))
+            waiting.exception()  # looked at, also when whoever asked has gone
+        else:
+            waiting.set_result(None)
 
     async def _pass(self, afresh: bool) -> str:
         """One move of everything to the newest plan; returns what went wrong, in words."""
@@ -402,6 +426,7 @@ class KernelNetwork:
         if not self._endpoints:
             self._endpoints_file().unlink(missing_ok=True)
             return
+        self._folder.mkdir(parents=True, exist_ok=True)
         new = self._endpoints_file().with_suffix(".new")
         new.write_text(json.dumps(sorted(self._endpoints)))
         os.replace(new, self._endpoints_file())

@@ -28,7 +28,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 4096
 _MNT_DETACH: Final = 2
 _NETLINK_NETFILTER: Final = 12
-_KEPT: Final = 64  # open contexts of each kind
+_KEPT: Final = 32  # open contexts of each kind; one of nftables holds half a megabyte
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,8 +79,9 @@ class Namespaces:
         return self.folder / name
 
     def clean(self) -> None:
-        """Makes the folder and removes what a reboot left in it: plain files that are no namespaces."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        """Removes what a reboot left in the folder: plain files that are no namespaces."""
+        if not self.folder.exists():
+            return
         own = self.folder.stat().st_dev
         for entry in os.scandir(self.folder):
             if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == own:
@@ -88,6 +89,8 @@ class Namespaces:
 
     def existing(self) -> frozenset[str]:
         """All namespaces of ours."""
+        if not self.folder.exists():
+            return frozenset()
         own = self.folder.stat().st_dev
         return frozenset(e.name for e in os.scandir(self.folder) if e.stat().st_dev != own)
 
@@ -116,6 +119,7 @@ class Namespaces:
         path = self.path(name)
         if name in self.existing():
             return
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         with open(path, "wb"):  # the file it is bound to; may be left over
             pass
         _check(self._libc.unshare(_CLONE_NEWNET), "unshare")
@@ -132,6 +136,11 @@ class Namespaces:
         if self._libc.umount2(os.fsencode(path), _MNT_DETACH) and ctypes.get_errno() != errno.EINVAL:
             _check(1, str(path))
         path.unlink(missing_ok=True)
+
+    def remove_folder(self) -> None:
+        """When nothing of ours is left."""
+        if self.folder.exists() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def route(self, name: str) -> IPRoute:
         """Netlink's routing family in a namespace."""

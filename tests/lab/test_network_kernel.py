@@ -367,12 +367,12 @@ async def test_teardown_leaves_nothing(world: World) -> None:
     stale = world.machines[0].folder / "netns" / "t-stale"
     for machine in world.machines:
         await machine.ask(do="teardown")
-        assert list((machine.folder / "netns").iterdir()) == []
-        assert [p.name for p in machine.folder.iterdir()] == ["netns"]
+        assert list(machine.folder.iterdir()) == []
         assert inside(machine.path, "nft", "list", "tables") == ""
         links = [line.split(":")[1].strip() for line in inside(machine.path, "ip", "-o", "link").splitlines()]
         assert {name.partition("@")[0] for name in links} == {"lo", "eth0"}
         assert "fwmark" not in inside(machine.path, "ip", "rule")
+    stale.parent.mkdir()
     stale.touch()  # as a reboot leaves it where /run is kept
     await world.machines[0].kill()
     await world.machines[0].start()
