@@ -1,0 +1,1 @@
+"""Shoal measured beside a real Docker Swarm, in one run on one machine: ``make bench``."""
