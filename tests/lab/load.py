@@ -11,6 +11,7 @@ fails when it is refused, reset, cut short, or not answered within 10 s; a look-
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import struct
 import sys
@@ -122,6 +123,7 @@ async def drive(rate: float, name: str, targets: list[str]) -> dict[str, object]
     lookups = Lookups()
     if name:
         await loop.create_datagram_endpoint(lambda: lookups, remote_addr=("127.0.0.11", 53))
+    print("started", flush=True)
     began = loop.time()
     while not stop.is_set() and loop.time() - began < MOST_SECONDS:
         due = int((loop.time() - began) * rate)
@@ -146,10 +148,15 @@ async def drive(rate: float, name: str, targets: list[str]) -> dict[str, object]
 
 
 def main(argv: list[str]) -> None:
-    if argv[0] == "count" or argv[0] == "http" or argv[0] == "inside":
-        pass
+    if argv[0] == "count":
+        account: object = asyncio.run(count(argv[1], int(argv[2]), argv[3:]))
+    elif argv[0] == "http":
+        account = asyncio.run(drive(float(argv[1]), "", argv[2:]))
+    elif argv[0] == "inside":
+        account = asyncio.run(drive(float(argv[1]), argv[2], argv[3:]))
     else:
         raise SystemExit(__doc__)
+    print(json.dumps(account))
 
 
 if __name__ == "__main__":

@@ -208,6 +208,12 @@ class Lab:
         until(is_so, seconds, f"{name} {state}")
         return time.monotonic() - began
 
+    def vip(self, service: str, network: str) -> str:
+        """A service's address in one network."""
+        wanted = self.manager.api(f"/networks/{network}")["Id"]
+        found = self.manager.api(f"/services/{service}")["Endpoint"]["VirtualIPs"]
+        return next(v["Addr"].split("/")[0] for v in found if v["NetworkID"] == wanted)
+
     def node_of(self, task: dict[str, Any]) -> Machine:
         nodes = {n["ID"]: n["Description"]["Hostname"] for n in self.manager.api("/nodes")}
         return self.machines[nodes[task["NodeID"]]]

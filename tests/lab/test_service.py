@@ -101,7 +101,7 @@ def test_errors_of_creation(web: Lab) -> None:
     assert "no such service: nosuch" in refused("service", "inspect", "nosuch").lower()
     assert "no such service: nosuch" in refused("service", "ps", "nosuch").lower()
     assert "nosuch" in refused("service", "rm", "nosuch")
-    assert "no such node: nosuch" in refused("node", "inspect", "nosuch").lower()
+    assert "node nosuch not found" in refused("node", "inspect", "nosuch")
     assert "network nosuch not found" in refused("service", "create", "-d", "--network", "nosuch", "nginx")
     assert manager.docker("service", "ls", "-q").stdout.count("\n") == 1
 
