@@ -236,10 +236,14 @@ class Kernel:
                 )  # fmt: skip
             finally:
                 os.close(target)
+            self._make_port(fact.peer_namespace, Port(fact.peer, fact.bridge, fact.isolated))
         index = self._index(namespace, fact.name)
         route.link("set", index=index, address=fact.mac, mtu=fact.mtu, state="up")
 
     def _make_port(self, namespace: str, fact: Port) -> None:
+        """A port whose leg isn't made yet comes with it: the task's namespace may have its turn later."""
+        if not self._exists(namespace, fact.name):
+            return
         route = self._namespaces.route(namespace)
         index = self._index(namespace, fact.name)
         route.link("set", index=index, master=self._index(namespace, fact.bridge), state="up")

@@ -176,7 +176,10 @@ class KernelNetwork:
             self._refuse_failed(failed, own, task_legs)
             await self._open_dns(task_id)
         except errors.ShoalError:
-            await self.detach(task_id)
+            try:
+                await self.detach(task_id)
+            except errors.ShoalError as error:  # the first cause is the one to tell
+                _log.error("%s", error)
             raise
         return Sandbox(
             task_id, str(thread.namespaces.path(own)),

@@ -91,7 +91,8 @@ class Reader:
             return frozenset()
         links = {link.index: link for link in map(_link, self._namespaces.route(name).get_links())}
         addresses = self._addresses(name, links)
-        facts: set[Fact] = set() if name == names.HOST else {Namespace()}
+        whole = not wanted or any(link.name == "lo" and link.up for link in links.values())
+        facts: set[Fact] = {Namespace()} if whole and name != names.HOST else set()
         for link in links.values():
             facts |= self._of_link(name, link, links, addresses.get(link.name, ()), wanted)
         if names.is_sandbox(name):

@@ -330,6 +330,34 @@ async def test_encrypted_is_refused(world: World) -> None:
     assert not (world.machines[0].folder / "netns" / f"n-{APP}").exists()
 
 
+async def test_a_taken_vni(world: World) -> None:
+    """The error names network and cause, nothing half-made stays, and it works once the cause is gone."""
+    machine = world.machines[0]
+    inside(machine.path, "ip", "link", "add", "theirs", "type", "vxlan", "id", "4097", "dstport", "4789")
+    with pytest.raises(RuntimeError, match=r"could not create the sandbox of network app: File exists"):
+        await world.swarm.client(machine)
+    assert sorted(p.name[:2] for p in (machine.folder / "netns").iterdir()) == ["n-"]
+    assert "theirs" in inside(machine.path, "ip", "link")
+    inside(machine.path, "ip", "link", "del", "theirs")
+    await world.swarm.attach(world.swarm.name(90))
+
+
+async def test_killed_while_a_namespace_is_half_made(world: World) -> None:
+    """Whatever step an earlier process came to, attaching goes on from there."""
+    swarm, machine = world.swarm, world.machines[0]
+    await swarm.run(world.machines[1], 1, 1)
+    task = swarm.name(90)
+    made = machine.folder / "netns" / f"t-{task}"
+    await machine.kill()
+    made.touch()
+    inside(machine.path, "unshare", f"--net={made}", "true")  # with its loopback down
+    await machine.start()
+    container = await swarm.client(machine)
+    ping(container, swarm.addresses(swarm.name(1))[0])
+    ping(container, "127.0.0.1")
+    assert (await ask(container, (VIP, PORT)))[0] == swarm.name(1)
+
+
 async def test_drift_is_repaired(world: World) -> None:
     """Somebody flushes the rules and deletes interfaces: the next pass that looks puts all of it back."""
     swarm, machine = world.swarm, world.machines[0]
