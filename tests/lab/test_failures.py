@@ -68,6 +68,7 @@ def test_kill_9_of_a_daemon_disturbs_nobody(web: Lab, client: dict[str, object],
             20,
             "the same tasks as before",
         )
+        until(lambda: time.monotonic() - began > LOAD_SECONDS, LOAD_SECONDS + 1, "enough load to judge by")
     clean(outside, 800)
     clean(in_task, 100)
     assert {t["ID"] for t in web.wait_running("my-nginx", 5)} == before

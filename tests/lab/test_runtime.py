@@ -260,14 +260,85 @@ async def test_twenty_at_once(runtime: ContainerdRuntime) -> None:
 
     started = time.monotonic()
     pids = await asyncio.gather(*(life(config) for config in configs))
-    print(f"20 containers in {time.monotonic() - started:.2f} s")  # noqa: T201
+    print(f"20 containers in {time.monotonic() - started:.2f} s")
     assert len(set(pids)) == 20
     assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
     started = time.monotonic()
     await asyncio.gather(*(runtime.remove(config.id, force=True) for config in configs))
-    print(f"removed in {time.monotonic() - started:.2f} s")  # noqa: T201
+    print(f"removed in {time.monotonic() - started:.2f} s")
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
     assert await runtime.containers() == []
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.3, 0.6])
+async def test_containerd_dies_amid_starts(
+    runtime: ContainerdRuntime, containerd: OwnContainerd, delay: float
+) -> None:
+    """Whoever starts containers meanwhile sees delay, no failure; each runs once."""
+    configs = [shell("echo started; sleep 1000") for _ in range(12)]
+
+    async def life(config: ContainerConfig) -> int:
+        await runtime.create(config)
+        return await runtime.start_container(config.id)
+
+    async def crash() -> None:
+        await asyncio.sleep(delay)
+        containerd.kill()
+        containerd.start()
+
+    crashing = asyncio.create_task(crash())
+    pids = await asyncio.wait_for(asyncio.gather(*(life(config) for config in configs)), 60)
+    await crashing
+    assert len(set(pids)) == 12
+    for config, pid in zip(configs, pids, strict=True):
+        assert os.path.exists(f"/proc/{pid}")
+        assert list(await runtime.processes(config.id)) == [pid]
+        state = await runtime.container(config.id)
+        assert state is not None
+        assert (state.status, state.pid) == (Status.RUNNING, pid)
+    await asyncio.gather(*(runtime.remove(config.id, force=True) for config in configs))
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert not containerd.shims()
+
+
+async def test_containerd_dies_amid_removals(runtime: ContainerdRuntime, containerd: OwnContainerd) -> None:
+    configs = [shell("sleep 1000") for _ in range(8)]
+    for config in configs:
+        await runtime.create(config)
+        await runtime.start_container(config.id)
+    removing = asyncio.gather(*(runtime.remove(config.id, force=True) for config in configs))
+    await asyncio.sleep(0.05)
+    containerd.kill()
+    containerd.start()
+    await asyncio.wait_for(removing, 60)
+    assert await runtime.containers() == []
+    assert not containerd.shims()
+
+
+async def test_after_a_power_cut_containers_can_be_started_again(
+    runtime: ContainerdRuntime, containerd: OwnContainerd
+) -> None:
+    config = shell("echo run >> /count; cat /count; sleep 1000")
+    async with running(containerd) as before:
+        await before.create(config)
+        await before.start_container(config.id)
+        await wait_for(lambda: has_output(before, config.id, b"run\n"))
+    containerd.power_cut()
+    containerd.start()
+    async with running(containerd) as after:
+        state = await after.container(config.id)
+        assert state is not None
+        assert state.status is Status.STOPPED
+        assert state.exit is not None
+        assert state.exit.code == 255
+        assert (await after.wait(config.id)).code == 255
+        await after.start_container(config.id)
+        await wait_for(lambda: has_output(after, config.id, b"run\nrun\nrun\n"))
+        await after.remove(config.id, force=True)
+
+
+async def has_output(runtime: ContainerdRuntime, id: str, wanted: bytes) -> bool:
+    return b"".join([entry.data async for entry in runtime.logs(id)]) == wanted
 
 
 async def test_restart_of_a_container_keeps_its_files(runtime: ContainerdRuntime) -> None:

@@ -73,7 +73,7 @@ def votes_twice() -> str:
                         "last_log_index": 0,
                         "last_log_term": 0,
                         "sender": (candidate.split(":")[0], 1),
-                    }  # fmt: skip
+                    }
                 )
                 await asyncio.sleep(0)
                 granted.append(any(m.get("vote_granted") for m in follower.state.sent))
