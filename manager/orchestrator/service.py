@@ -141,13 +141,24 @@ def _heal(work: Work, slot: int) -> None:
         if work.lost(task):
             _move(work, task)
         elif lifecycle.ended(task):
-            _restart(work, task)
+            if _waits(work, task):
+                work.wake_at(task.start_after)
+            else:
+                _restart(work, task)
         elif task.desired_state == TaskState.TASK_READY:
             _promote(work, task)
     wanted = work.wanted(slot)
     for task in wanted[:-1]:
         if not update.replaces_start_first(work, task, wanted[-1]):
             work.stop(task)
+
+
+def _waits(work: Work, task: model.Task) -> bool:
+    """A delayed task that was rejected while it waited: its own delay passes before the next one, or an image that
+    is not there would be asked for without end."""
+    if task.desired_state != TaskState.TASK_READY or not task.start_after:
+        return False
+    return not lifecycle.due(task.start_after, work.now, restart.policy_of(task.spec).delay)
 
 
 def _move(work: Work, task: model.Task) -> None:
@@ -183,7 +194,7 @@ def _restart(work: Work, task: model.Task) -> None:
 
 def _promote(work: Work, task: model.Task) -> None:
     """A prepared task starts when its time has come and what it replaces has stopped."""
-    if task.start_after and not lifecycle.due(task.start_after, work.now, restart.policy_of(task.spec).delay):
+    if _waits(work, task):
         work.wake_at(task.start_after)
         return
     for other in work.slots[task.slot]:

@@ -96,6 +96,14 @@ def test_a_delayed_task_starts_when_its_time_has_come() -> None:
     assert changed(planned(view, NOW + SECOND), "t1").desired_state == S.TASK_RUNNING
 
 
+def test_a_delayed_task_that_is_rejected_meanwhile_is_not_made_anew_before_its_time() -> None:
+    rejected = task(1, state=S.TASK_REJECTED, desired_state=S.TASK_READY, start_after=NOW + SECOND)
+    view = view_of([service(), node("n1"), rejected])
+    assert planned(view).changes == {}
+    (new,) = made(planned(view, NOW + SECOND))
+    assert new.start_after == NOW + 6 * SECOND
+
+
 def test_a_start_time_further_away_than_the_delay_comes_from_a_wrong_clock() -> None:
     waiting = task(1, state=S.TASK_READY, desired_state=S.TASK_READY, start_after=NOW + 3600 * SECOND)
     plan = planned(view_of([service(), node("n1"), waiting]))
