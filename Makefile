@@ -44,9 +44,10 @@ proto-check: $(VENV)/.ready ## Fails when what is committed is not what proto/ g
 	 diff "$$out/common/model/generated.py" common/model/generated.py && \
 	 diff "$$out/common/model/stubs.py" common/model/stubs.py
 
-lock: ## Newest versions that pyproject.toml allows, with hashes
-	@uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o deploy/requirements.lock
-	@uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o deploy/requirements-dev.lock
+lock: $(VENV)/.ready ## Newest versions that pyproject.toml allows, with hashes
+	@$(PY) -m pip install --quiet uv
+	@$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o deploy/requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o deploy/requirements-dev.lock
 
 bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half an hour)
 	@$(PY) -m benchmarks.swarm
