@@ -21,6 +21,17 @@ log = logging.getLogger("applier")
 _RETRY: Final = (0.2, 5.0)
 
 
+_KINDS: Final = ("task", "network", "service", "endpoint", "node")
+
+
+def _known(change: model.AssignmentChange) -> bool:
+    """Whether this version knows the kind of thing; newer managers may send more."""
+    known = change.key.partition("/")[0] in _KINDS
+    if not known:
+        log.info("an assignment of an unknown kind is left out: %s", change.key)
+    return known
+
+
 class Refused(errors.ShoalError):
     """A message from a manager that must not be believed."""
 
@@ -87,7 +98,7 @@ class Applier:
             )
         if message.complete and not message.applies_to:
             self._partial = []
-        self._partial += message.changes
+        self._partial += [change for change in message.changes if _known(change)]
         self._in_parts = complete and message.more
         if self._in_parts:
             return

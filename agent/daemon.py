@@ -54,6 +54,8 @@ def main() -> None:
     lock = _alone(folder)
     try:
         asyncio.run(Agent(settings).run())
+    except errors.ShoalError as exc:
+        sys.exit(f"shoal-agent: {exc.message}")
     finally:
         os.close(lock)
 

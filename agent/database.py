@@ -5,7 +5,8 @@ each task the container it has and the last status reported. No secrets and no r
 starts without any manager brings everything back from here, so a status or a container's id is written before it is acted on.
 
 A file that is damaged is moved aside under a name that says so, and an empty one begins: the managers send everything again.
-Writes go through one thread, in order; a write that was awaited survives a kill of the process.
+Writes go through one thread, in order; a write that was awaited survives a kill of the process. While the disk is full nothing
+is kept, which is logged, and the node goes on: what it lacks after a restart the managers and the containers themselves tell.
 """
 
 from __future__ import annotations
@@ -130,15 +131,16 @@ _TABLES: Final = {kind: f"{kind}s" for kind in _KINDS}
 class Database:
     """One open file; made by `open_database`. Methods that are coroutines write, in the order of their calls."""
 
-    def __init__(self, path: Path, seal: Seal) -> None:
-        self.path = path
+    def __init__(self, target: str, seal: Seal) -> None:
         self._seal = seal
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(target, isolation_level=None, check_same_thread=False, uri=True)
+        self._failing = False
         self._thread = ThreadPoolExecutor(1, "database")
         self._saved = NodeState()
 
     def prepare(self) -> Remembered:
-        """Sets the file up and reads all of it; raises one of `_BROKEN` for a damaged one."""
+        """Sets the file up and reads all of it; raises one of `_BROKEN` for a damaged one, OperationalError for one
+        that cannot be written."""
         self._db.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
         )
@@ -149,7 +151,7 @@ class Database:
         if self._get("format", FORMAT.encode()) != FORMAT.encode():
             raise Damaged("the file is of another format")
         self._put("format", FORMAT.encode())
-        remembered = self._read()
+        remembered = self.read()
         self._saved = remembered.state
         return remembered
 
@@ -160,7 +162,8 @@ class Database:
     def _put(self, name: str, value: bytes) -> None:
         self._db.execute("REPLACE INTO meta VALUES (?, ?)", (name, self._seal.seal(f"meta/{name}", value)))
 
-    def _read(self) -> Remembered:
+    def read(self) -> Remembered:
+        """All that is kept."""
         tables: dict[str, dict[Any, Any]] = {name: {} for name in _TABLES.values()}
         for key, value in self._db.execute("SELECT key, value FROM assignment"):
             kind, _, rest = key.partition("/")
@@ -178,18 +181,31 @@ class Database:
         )
         return Remembered(state, tasks, Contact.from_bytes(self._get("contact")))
 
-    async def _write(self, function: Callable[[], object]) -> None:
-        def transaction() -> None:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                function()
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
+    async def _write(self, function: Callable[[], object]) -> bool:
+        """One transaction; says whether it was kept."""
         # A write that has begun ends, whatever becomes of its caller: what follows builds on it.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, transaction))
+        job = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, function)
+        try:
+            await asyncio.shield(job)
+        except sqlite3.OperationalError as exc:
+            if not self._failing:
+                log.error("nothing is kept on disk: %s", exc)
+            self._failing = True
+            return False
+        if self._failing:
+            log.warning("the disk takes writes again")
+        self._failing = False
+        return True
+
+    def _transaction(self, function: Callable[[], object]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            function()
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     async def put_state(self, state: NodeState) -> None:
         """Keeps `state`; only rows that differ from the last one kept are written."""
@@ -209,8 +225,8 @@ class Database:
             self._put("fence", state.fence.to_bytes())
             self._put("chain", state.chain.encode())
 
-        await self._write(write)
-        self._saved = state
+        if await self._write(write):
+            self._saved = state
 
     async def put_tasks(self, records: Iterable[TaskRecord]) -> None:
         """Keeps what this node knows of tasks."""
@@ -263,12 +279,33 @@ def open_database(folder: Path) -> tuple[Database, Remembered]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / FILE
     seal = Seal(node_key(folder))
-    database = Database(path, seal)
+    database = Database(f"file:{path}", seal)
     try:
         return database, database.prepare()
+    except sqlite3.OperationalError as exc:
+        database.close()
+        return _without_a_disk(path, seal, exc)
     except _BROKEN as exc:
         database.close()
         aside = _set_aside(path)
         log.error("%s is damaged (%s); kept as %s, starting without it", path, exc, aside)
-    database = Database(path, seal)
+    database = Database(f"file:{path}", seal)
     return database, database.prepare()
+
+
+def _without_a_disk(path: Path, seal: Seal, cause: sqlite3.OperationalError) -> tuple[Database, Remembered]:
+    """What can be read of a file that cannot be written; this run keeps everything in memory alone."""
+    log.error("%s cannot be written (%s): nothing is kept until the agent starts again", path, cause)
+    remembered = Remembered()
+    if path.exists():
+        try:
+            old = Database(f"file:{path}?immutable=1", seal)
+            try:
+                remembered = old.read()
+            finally:
+                old.close()
+        except _BROKEN as exc:
+            log.error("%s cannot be read either: %s", path, exc)
+    database = Database(":memory:", seal)
+    database.prepare()
+    return database, remembered

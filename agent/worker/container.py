@@ -65,11 +65,23 @@ def _mount(mount: model.Mount, name: str, folder: VolumeFolder) -> api.Mount:
     raise errors.InvalidArgument(f"mounts of type {mount.type.name.lower()} are not supported")
 
 
+def _anonymous(task: model.Task, number: int) -> str:
+    return f"{task.id}-{number}"
+
+
+def anonymous_volumes(task: model.Task) -> tuple[str, ...]:
+    """Names of the volumes that go with the task."""
+    given = task.spec.container.mounts if task.spec.container else ()
+    return tuple(
+        _anonymous(task, i) for i, m in enumerate(given) if m.type == model.MountType.VOLUME and not m.source
+    )
+
+
 def mounts(task: model.Task, context: templates.Context, folder: VolumeFolder) -> Mounts:
     """The task's mounts, with placeholders filled in. A volume without a name gets one of the task's own."""
     given = task.spec.container.mounts if task.spec.container else ()
     expanded = [templates.expand_mount(mount, context) for mount in given]
-    made = tuple(_mount(m, f"{task.id}-{i}", folder) for i, m in enumerate(expanded))
+    made = tuple(_mount(m, _anonymous(task, i), folder) for i, m in enumerate(expanded))
     wanted = {m.source for m in expanded if m.bind_options and m.bind_options.create_mountpoint}
     binds = tuple(m.source for m in made if m.type == "bind")
     return Mounts(

@@ -21,7 +21,7 @@ from agent.runtime.api import ContainerConfig, ExitStatus, Status
 from agent.worker import container, machine, templates
 from agent.worker.images import fetch
 from agent.worker.machine import Action, Situation
-from agent.worker.tools import Tools, make_folders
+from agent.worker.tools import Tools, make_folders, remove_folders
 from common import errors, ids, model
 
 log = logging.getLogger("worker")
@@ -53,6 +53,7 @@ class Supervisor:
 
     def __init__(self, tools: Tools, wanted: Wanted, record: TaskRecord, lost: bool = False) -> None:
         self.record = record
+        self.finished = False  # nothing is left of the task
         self._tools = tools
         self._wanted = wanted
         self._changed = asyncio.Event()
@@ -78,6 +79,7 @@ class Supervisor:
         while True:
             action = machine.next_action(self._situation())
             if await self._attempt(action) and action is Action.REMOVE:
+                self.finished = True
                 return
 
     def _situation(self) -> Situation:
@@ -278,6 +280,7 @@ class Supervisor:
         if self.record.container_id:
             await self._tools.runtime.remove(self.record.container_id, force=True)
         await self._release()
+        await remove_folders(self._tools.volumes, container.anonymous_volumes(self.task))
         self._tools.statuses.drop(self.task.id)
         await self._tools.memory.drop_task(self.task.id)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from agent.database import TaskMemory
@@ -61,3 +62,9 @@ def _make(mounts: Mounts) -> None:
 async def make_folders(mounts: Mounts) -> None:
     """Makes the folders of volumes; raises errors.InvalidArgument for a bind mount whose source is missing."""
     await asyncio.to_thread(_make, mounts)
+
+
+async def remove_folders(volumes: Path, names: Iterable[str]) -> None:
+    """Deletes volumes that belong to nobody but their task."""
+    for name in names:
+        await asyncio.to_thread(shutil.rmtree, volumes / name, ignore_errors=True)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from agent.cancellation import still_wanted
 from agent.database import TaskRecord
 from agent.runtime.api import ContainerState
 from agent.state import NodeState
@@ -160,7 +161,17 @@ class Worker:
         return record
 
     async def _supervise(self, task_id: str, supervisor: Supervisor) -> None:
-        await supervisor.run()
+        delay = 1.0
+        while not supervisor.finished:
+            try:
+                await supervisor.run()
+            except Exception:
+                still_wanted()
+                log.exception(
+                    "the supervisor of task %s failed; again in %.0f s", supervisor.task.name, delay
+                )
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 60.0)
         self._supervisors.pop(task_id, None)
         self._containers.pop(task_id, None)
         self._news.set()

@@ -230,6 +230,14 @@ async def test_an_older_stream_is_refused(epoch: int, term: int, index: int) -> 
         assert b.manager.of("hello")[1].fence == model.Fence(CLUSTER, 2, 5, 50)
 
 
+async def test_kinds_of_newer_managers_are_left_out() -> None:
+    async with bench() as b:
+        change = model.AssignmentChange(False, "volume/v1", model.Assignment())
+        message = model.Assignments(model.Fence(CLUSTER, 1, 1, 7), True, "", "a", (change,))
+        b.manager.send.put_nowait(model.ManagerMessage(assignments=message))
+        await until(lambda: b.applier.applied_index == 7)
+
+
 async def test_a_lost_message_forces_everything_anew() -> None:
     async with bench() as b:
         b.manager.assign(7, "", "a", "t1", complete=True)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,38 @@ def test_identity_of_a_node(tmp_path: Path) -> None:
     assert "key" not in repr(mine).replace("key=", "")
     identity.forget(tmp_path)
     assert identity.load(tmp_path) is None
+
+
+async def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: object) -> None:
+    db, _ = database.open_database(tmp_path)
+    await db.put_state(some_state())
+    db._db.execute("PRAGMA max_page_count=1")
+    record = TaskRecord("t1", "c" * 60000)
+    await db.put_tasks([record])
+    assert "nothing is kept on disk" in caplog.text  # type: ignore[attr-defined]
+    db._db.execute("PRAGMA max_page_count=100000")
+    await db.put_tasks([record])
+    assert "takes writes again" in caplog.text  # type: ignore[attr-defined]
+    db.close()
+    db, remembered = database.open_database(tmp_path)
+    db.close()
+    assert remembered.tasks == {"t1": record}
+
+
+async def test_a_file_that_cannot_be_written_is_read_and_stays(tmp_path: Path, monkeypatch: object) -> None:
+    db, _ = database.open_database(tmp_path)
+    await db.put_state(some_state())
+    db.close()
+    prepare = database.Database.prepare
+
+    def full(self: database.Database) -> database.Remembered:
+        if self._db.execute("PRAGMA database_list").fetchone()[2]:
+            raise sqlite3.OperationalError("database or disk is full")
+        return prepare(self)
+
+    monkeypatch.setattr(database.Database, "prepare", full)  # type: ignore[attr-defined]
+    db, remembered = database.open_database(tmp_path)
+    assert remembered.state == some_state()
+    await db.put_tasks([TaskRecord("t1", "c1")])
+    db.close()
+    assert ".damaged-" not in " ".join(os.listdir(tmp_path))
