@@ -1,7 +1,6 @@
-"""Container images made from Debian packages, and their way into the lab's registry.
+"""Container images made from Debian packages; ``lab up`` calls ``build``, registry.py pushes what it built.
 
-``lab up`` calls ``build`` on the host; run as a program inside the world outside, this file pushes what was built. The
-images behave like Docker's of the same name as far as a swarm can tell: ports, entry points, signals, logs.
+The images behave like Docker's of the same name as far as a swarm can tell: ports, entry points, signals, logs.
 """
 
 from __future__ import annotations
@@ -14,16 +13,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plan import CACHE, REGISTRY, LabError
+from plan import CACHE, LabError
 from rootfs import building, digest, run
 
 EPOCH = 1_700_000_000
@@ -402,71 +398,3 @@ def build(say: Callable[[str], None]) -> list[Image]:
                 _build_one(recipe, work, folder / recipe.name, base)
             shutil.rmtree(work)
     return [Image(r.name, target / r.name) for r in RECIPES]
-
-
-# -- pushing: the distribution API
-
-
-def _request(method: str, url: str, data: bytes | None = None, kind: str = "") -> tuple[int, Any]:
-    headers = {"Content-Type": kind} if kind else {}
-    headers["Accept"] = f"{INDEX}, {MANIFEST}"
-    request = urllib.request.Request(url, data=data, method=method, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            response.read()
-            return response.status, response.headers
-    except urllib.error.HTTPError as error:
-        error.read()
-        return error.code, error.headers
-
-
-def _push_blob(base: str, name: str, data: bytes) -> None:
-    if _request("HEAD", f"{base}/blobs/sha256:{name}")[0] == 200:
-        return
-    status, headers = _request("POST", f"{base}/blobs/uploads/", b"")
-    if status != 202:
-        raise LabError(f"{base}: the registry refuses an upload ({status})")
-    place = headers["Location"]
-    join = "&" if "?" in place else "?"
-    status, _ = _request("PUT", f"{place}{join}digest=sha256:{name}", data, "application/octet-stream")
-    if status != 201:
-        raise LabError(f"{base}: blob {name[:12]} was refused ({status})")
-
-
-def push(folder: Path) -> str:
-    """Puts one built image into the registry; returns what was done, nothing when it was all there."""
-    record = json.loads((folder / "tags.json").read_text())
-    base = f"http://{REGISTRY}/v2/{record['name']}"
-    stale = {}
-    for tag, wanted in record["tags"].items():
-        status, headers = _request("HEAD", f"{base}/manifests/{tag}")
-        if status != 200 or headers["Docker-Content-Digest"] != wanted:
-            stale[tag] = wanted
-    if not stale:
-        return ""
-    for wanted in dict.fromkeys(stale.values()):
-        index = json.loads(_read(folder, wanted))
-        for entry in index["manifests"]:
-            manifest = json.loads(_read(folder, entry["digest"]))
-            for part in (manifest["config"], *manifest["layers"]):
-                _push_blob(base, part["digest"][7:], _read(folder, part["digest"]))
-            _push_manifest(base, entry["digest"], _read(folder, entry["digest"]), MANIFEST)
-    for tag, wanted in stale.items():
-        _push_manifest(base, tag, _read(folder, wanted), INDEX)
-    return f"registry: {record['name']} {' '.join(stale)}"
-
-
-def _read(folder: Path, name: str) -> bytes:
-    return (folder / "blobs" / name.removeprefix("sha256:")).read_bytes()
-
-
-def _push_manifest(base: str, reference: str, data: bytes, kind: str) -> None:
-    status, _ = _request("PUT", f"{base}/manifests/{reference}", data, kind)
-    if status != 201:
-        raise LabError(f"{base}: manifest {reference} was refused ({status})")
-
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        if line := push(Path(argument)):
-            print(line, flush=True)

@@ -6,11 +6,12 @@ Used by the tests, and by hand: ``python3 snapshot.py > before`` … ``python3 s
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 from kernel import CGROUP_ROOT, command_line, process_start
-from plan import LAB_CODE
+from plan import LAB_NAME
 
 Snapshot = dict[str, set[str]]
 # Of these kinds only what was seen while the lab was up is looked for: the host has containers of its own.
@@ -22,10 +23,10 @@ def take() -> Snapshot:
         "processes": _processes(),
         "namespaces": _namespaces(),
         "mounts": _mounts(),
-        "cgroups": {str(p) for p in CGROUP_ROOT.rglob("*") if p.is_dir()},
+        "cgroups": {folder for folder, _, _ in os.walk(CGROUP_ROOT)},
         "nft": _lines("nft", "list", "ruleset"),
         "links": {line.split(":")[1].strip() for line in _lines("ip", "-o", "link")},
-        "run": {str(p) for p in Path("/run").rglob("*")},
+        "run": {f"{folder}/{name}" for folder, folders, files in os.walk("/run") for name in folders + files},
     }
 
 
@@ -36,8 +37,14 @@ def leftovers(before: Snapshot, during: Snapshot, after: Snapshot) -> list[str]:
         new = now - before[kind]
         if kind in OF_THE_LAB:
             new &= during[kind]
-        left += [f"{kind}: {item}" for item in sorted(new)]
+        left += [f"{kind}: {item}" for item in sorted(new) if not _of_another_lab(item)]
     return left
+
+
+def _of_another_lab(item: str) -> bool:
+    """Labs with names of their own may run beside this one."""
+    named = re.findall(r"shoal-lab[\w-]*", item)
+    return bool(named) and LAB_NAME not in named
 
 
 def _lines(*argv: str) -> set[str]:
@@ -45,21 +52,16 @@ def _lines(*argv: str) -> set[str]:
 
 
 def _candidates() -> list[int]:
-    """Processes that may be a lab's: in other process namespaces, in a lab's control groups, or running its code.
-
-    All others are the host's own business and come and go.
-    """
-    own = os.readlink("/proc/self/ns/pid")
+    """Processes in this lab's control groups: whatever it starts begins there. All others come and go as they like."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            foreign = os.readlink(entry / "ns" / "pid") != own
-            grouped = "/shoal-lab" in (entry / "cgroup").read_text()
+            groups = (entry / "cgroup").read_text()
         except OSError:
             continue  # ended meanwhile
-        if foreign or grouped or str(LAB_CODE) in " ".join(command_line(int(entry.name))):
+        if f"/{LAB_NAME}/" in groups:
             found.append(int(entry.name))
     return found
 

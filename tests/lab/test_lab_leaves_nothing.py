@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 
 LAB_CODE = Path(__file__).resolve().parents[2] / "deploy" / "lab"
 LAB = str(LAB_CODE / "lab")
-NAME = "test"
+NAME = f"test{os.getpid()}"  # two test runs on one host don't meet
 ENVIRONMENT = {**os.environ, "SHOAL_LAB": NAME}
 RUN = Path(f"/run/shoal-lab-{NAME}")
 STATE = Path(f"/var/lib/shoal-lab-{NAME}")
@@ -26,6 +26,9 @@ STATE = Path(f"/var/lib/shoal-lab-{NAME}")
 @pytest.fixture
 def snapshot(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(LAB_CODE))
+    monkeypatch.setenv("SHOAL_LAB", NAME)
+    for name in ("snapshot", "kernel", "plan"):
+        sys.modules.pop(name, None)
     import snapshot as module
 
     yield module

@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.lab
 
 LAB = str(Path(__file__).resolve().parents[2] / "deploy" / "lab" / "lab")
-ENVIRONMENT = {**os.environ, "SHOAL_LAB": "test"}
+ENVIRONMENT = {**os.environ, "SHOAL_LAB": f"test{os.getpid()}"}
 
 
 def lab(*arguments: str, feed: str = "") -> subprocess.CompletedProcess[str]:
