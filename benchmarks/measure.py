@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.engine import BenchError, wait_until
-from benchmarks.lab import IMAGE, OVERLAY, Process, Side, run
+from benchmarks.lab import IMAGE, MANAGER, OVERLAY, Process, Side, run
 
 Figures = Mapping[str, list[float]]
 # SIGKILL as stop signal: sleep as a first process ignores SIGTERM, every stop would wait for the grace period.
@@ -74,6 +74,10 @@ def create(side: Side, service: str, replicas: int, *options: str) -> float:
         DEADLINE,
         lambda: f"{side.name}: {replicas} tasks of {service} running ({side.manager.failures(service)})",
     )
+    # What the API says is held against the machines' own process tables.
+    processes = sum(p.name == "sleep" for p in side.processes())
+    if processes != replicas:
+        raise BenchError(f"{side.name}: {replicas} tasks are said to run, there are {processes} processes")
     return running - began
 
 
@@ -104,6 +108,8 @@ class CreateAndRemove:
         began = time.monotonic()
         side.docker("service", "rm", self.name)
         gone = side.wait_gone(self.name, DEADLINE) - began
+        if left := sum(p.name == "sleep" for p in side.processes()):
+            raise BenchError(f"{side.name}: all containers are said to be gone, there are {left} processes")
         return {"create": [running], "remove": [gone]}
 
 
@@ -255,7 +261,7 @@ def _memory(pid: int) -> dict[str, float]:
 def _per_daemon(
     side: Side, processes: list[Process], before: dict[int, float], after: dict[int, float], minutes: float
 ) -> Figures:
-    """Figures named ``cpu-DAEMON``, ``rss-DAEMON``, ``pss-DAEMON``: one value per node that has it, and totals."""
+    """Figures named ``cpu-DAEMON-ROLE`` and so on, one value per node of that role that has the daemon, and totals."""
     figures: dict[str, list[float]] = {}
     totals = {"cpu-all": 0.0, "rss-all": 0.0, "pss-all": 0.0, "cpu-shims": 0.0, "pss-shims": 0.0}
     for process in processes:
@@ -271,11 +277,12 @@ def _per_daemon(
             totals["pss-shims"] += memory["pss"]
             continue
         totals["cpu-all"] += used
-        figures.setdefault(f"cpu-{process.name}", []).append(used)
+        role = f"{process.name}-{'manager' if process.machine == MANAGER else 'worker'}"
+        figures.setdefault(f"cpu-{role}", []).append(used)
         for kind, value in memory.items():
             totals[f"{kind}-all"] += value
-            figures.setdefault(f"{kind}-{process.name}", []).append(value)
-    missing = [d for d in side.daemons if f"cpu-{d}" not in figures]
+            figures.setdefault(f"{kind}-{role}", []).append(value)
+    missing = [d for d in side.daemons if f"cpu-{d}-manager" not in figures]
     if missing:
         raise BenchError(f"{side.name}: not running: {', '.join(missing)}")
     return {**figures, **{name: [value] for name, value in totals.items()}}

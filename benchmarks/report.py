@@ -9,6 +9,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from benchmarks.lab import ROOT
@@ -108,20 +109,19 @@ def comparison(results: Results) -> list[str]:
 
 def per_daemon(results: Results) -> list[str]:
     lines = [
-        "| daemon, each on its node | state | processor s/min | RSS MiB | PSS MiB | n |",
+        "| daemon | state | processor s/min | RSS MiB | PSS MiB | n |",
         "|---|---|---|---|---|---|",
     ]
-    for side in (SHOAL, DOCKER):
-        for daemon in DAEMONS:
-            for measure, state in (("idle-0", "idle"), ("idle-60", "20 tasks")):
-                columns = [
-                    results.values(side, measure, f"{kind}-{daemon}") for kind in ("cpu", "rss", "pss")
-                ]
-                if not columns[0]:
-                    continue
-                name = f"{side}: {daemon}"
+    for side, daemon, role in product((SHOAL, DOCKER), DAEMONS, ("manager", "worker")):
+        for measure, state in (("idle-0", "idle"), ("idle-60", "20 tasks")):
+            columns = [
+                results.values(side, measure, f"{kind}-{daemon}-{role}") for kind in ("cpu", "rss", "pss")
+            ]
+            if columns[0]:
                 shown = " | ".join(spread(values) for values in columns)
-                lines.append(f"| {name} | {state} | {shown} | {len(columns[0])} |")
+                lines.append(
+                    f"| {side}: {daemon} on a {role}'s node | {state} | {shown} | {len(columns[0])} |"
+                )
     return lines if len(lines) > 2 else []
 
 
