@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -70,9 +71,17 @@ class OwnContainerd:
             self._process.wait()
             self._process = None
 
+    def power_cut(self) -> None:
+        """All processes are gone, and what lies on a tmpfs in a real machine: sockets, state, mounts."""
+        self._clear()
+        shutil.rmtree(self.root / "state")
+
     def stop(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self.kill()
-        for pid in self._shims():
+        for pid in self.shims():
             os.kill(pid, signal.SIGKILL)
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             target = mount.split()[1]
@@ -82,7 +91,7 @@ class OwnContainerd:
             for group in sorted((folder / "shoal").glob("**/"), reverse=True):
                 _remove_group(group)
 
-    def _shims(self) -> list[int]:
+    def shims(self) -> list[int]:
         """Our shims and all that runs below them: they name our socket, or have such a parent."""
         found: list[int] = []
         for folder in Path("/proc").iterdir():
