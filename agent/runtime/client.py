@@ -7,8 +7,8 @@ after their own delete, as done. Called by the other modules of this folder only
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
@@ -64,6 +64,7 @@ SNAPSHOT_MOUNTS = _method("snapshots.v1.Snapshots/Mounts", pb.SnapshotKey, pb.Sn
 SNAPSHOT_STAT = _method("snapshots.v1.Snapshots/Stat", pb.SnapshotKey, pb.SnapshotInfoBox)
 SNAPSHOT_USAGE = _method("snapshots.v1.Snapshots/Usage", pb.SnapshotKey, pb.SnapshotUsage)
 SNAPSHOT_REMOVE = _method("snapshots.v1.Snapshots/Remove", pb.SnapshotKey, Empty)
+SNAPSHOT_CLEANUP = _method("snapshots.v1.Snapshots/Cleanup", pb.SnapshotCleanup, Empty)
 DIFF_APPLY = _method("diff.v1.Diff/Apply", pb.DiffApply, pb.DiffApplied)
 
 LEASE_CREATE = _method("leases.v1.Leases/Create", pb.LeaseCreate, pb.LeaseBox)
@@ -90,6 +91,22 @@ TASK_METRICS = _method("tasks.v1.Tasks/Metrics", pb.Filters, pb.TaskMetrics)
 TASK_WAIT = _method("tasks.v1.Tasks/Wait", pb.TaskKey, pb.TaskWaited)
 
 EVENTS_SUBSCRIBE = _method("events.v1.Events/Subscribe", pb.Filters, pb.Envelope)
+
+
+@contextmanager
+def drops_told() -> Iterator[None]:
+    """A server that dies amid a call may drop it as cancelled, which grpc raises as if this task were cancelled.
+
+    Taken for that, whoever waits here would end without a word.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        none = aio.Metadata()
+        raise aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, none, none, "the call was dropped") from error
 
 
 def broken(error: aio.AioRpcError) -> bool:
@@ -131,9 +148,10 @@ class Containerd:
         while True:
             left = None if deadline is None else max(deadline - loop.time(), 0.001)
             try:
-                return await stub(
-                    request, metadata=self._with_lease(lease), timeout=left, wait_for_ready=True
-                )
+                with drops_told():
+                    return await stub(
+                        request, metadata=self._with_lease(lease), timeout=left, wait_for_ready=True
+                    )
             except aio.AioRpcError as error:
                 over = deadline is not None and loop.time() + pause >= deadline
                 if not broken(error) or over:

@@ -8,6 +8,8 @@ finds the containers again; nothing about them changes by it.
 import asyncio
 import json
 import logging
+import re
+import shutil
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +31,7 @@ from agent.runtime.folder import Folders, Record
 from agent.runtime.images import Images, missing
 from agent.runtime.logs import Logs
 from agent.runtime.manifest import chain_ids
+from agent.runtime.oci import OciRuntime
 from common import errors
 from common.clock import Clock
 from common.pb import containerd_pb2 as pb
@@ -41,6 +44,11 @@ SHIM = "io.containerd.runc.v2"
 STARTS_AT_ONCE = 4  # more at once is no faster on the whole, only slower for each
 LOST = 255  # the exit code of a container whose end nobody saw, as Docker gives it
 _KILL_AGAIN_S = 10.0
+# What a start that a crash of containerd cut off may leave: a task, a container of runc's, a folder of the shim's.
+_LEFTOVER = re.compile("already exists|file exists")
+_BUNDLE = re.compile("mkdir (/[^ :]+): file exists")
+_CREATE_ATTEMPTS = 4
+_CUT_OFF = "cannot start a stopped process"
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
@@ -73,7 +81,7 @@ class Containers:
         events: Events,
         clock: Clock,
         host: spec.HostFacts,
-        binary: str,
+        oci: OciRuntime,
         spawn: Spawn,
     ) -> None:
         self._containerd = containerd
@@ -84,7 +92,7 @@ class Containers:
         self._events = events
         self._clock = clock
         self._host = host
-        self._binary = binary
+        self._oci = oci
         self._spawn = spawn
         self._live: dict[str, _Live] = {}
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -205,7 +213,7 @@ class Containers:
             return await self._content.prepare(id, top, lease)
 
     def _container(self, config: ContainerConfig, runtime_spec: Mapping[str, Any]) -> pb.Container:
-        options = pb.RuncOptions(binary_name=self._binary)
+        options = pb.RuncOptions(binary_name=self._oci.binary)
         return pb.Container(
             id=config.id,
             labels={"shoal.name": config.name},
@@ -228,25 +236,38 @@ class Containers:
                 raise _no_such(id)
             if live.pid:
                 return live.pid
-            stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
-            created = await self._create_task(live, stdout, stderr)
-            self._logs.collect(id, self._folders.path(id))
-            try:
-                await self._containerd.call(c.TASK_START, pb.TaskKey(container_id=id))
-            except (errors.ShoalError, asyncio.CancelledError) as error:
-                if not await asyncio.shield(self._has_started(id)):
-                    await asyncio.shield(self._delete_task(id))
-                    await self._logs.finish(id)
-                    raise
-                if isinstance(error, asyncio.CancelledError):
-                    raise
+            pid = await self._run(live)
             live.ended.clear()
-            live.pid = created
+            live.pid = pid
             live.record = replace(live.record, started_at=self._clock.now_ns(), exit=None)
             self._spawn(self._supervise(live))
             await asyncio.to_thread(self._folders.save, live.record)
         self._tell(EventKind.START, live)
-        return created
+        return pid
+
+    async def _run(self, live: _Live) -> int:
+        """Set the process up and let it go; a failure leaves nothing behind."""
+        id = live.record.config.id
+        key = pb.TaskKey(container_id=id)
+        stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
+        for last in (False, True):
+            pid = await self._create_task(live, stdout, stderr)
+            self._logs.collect(id, self._folders.path(id))
+            try:
+                await self._containerd.call(c.TASK_START, key)
+            except (errors.ShoalError, asyncio.CancelledError) as error:
+                task = await asyncio.shield(self._task(id))
+                if isinstance(error, errors.ShoalError) and task is not None:
+                    if task.status == pb.RUNNING or (task.status == pb.STOPPED and not task.exit_status):
+                        return pid  # a crash of containerd hid that it had started
+                    if _CUT_OFF in error.message and not last:
+                        await self._delete_task(id)  # the crash took the process with it, half started
+                        continue
+                await asyncio.shield(self._delete_task(id))
+                await self._logs.finish(id)
+                raise
+            return pid
+        raise AssertionError("the last attempt returns or raises")
 
     async def _create_task(self, live: _Live, stdout: str, stderr: str) -> int:
         """Let the shim set the process up. What an interrupted attempt left is taken over or cleared away."""
@@ -259,16 +280,21 @@ class Containers:
             stderr="" if config.tty else stderr,
             terminal=config.tty,
         )
-        for last in (False, True):
+        for attempt in range(_CREATE_ATTEMPTS):
             try:
                 return (await self._containerd.call(c.TASK_CREATE, request)).pid
-            except errors.AlreadyExists:
-                found = await self._task(config.id)
-                if found is not None and found.status == pb.CREATED:
-                    return found.pid
-                if last:
+            except errors.ShoalError as error:
+                if attempt + 1 == _CREATE_ATTEMPTS or _LEFTOVER.search(error.message) is None:
                     raise
-                await self._delete_task(config.id)
+                log.info("container %s: %s; clearing that away", config.id[:12], error.message)
+                bundle = _BUNDLE.search(error.message)
+            found = await self._task(config.id)
+            if found is not None and found.status == pb.CREATED:
+                return found.pid
+            await self._delete_task(config.id)
+            await self._oci.forget(config.id)
+            if bundle is not None and bundle[1].endswith(f"/{self._oci.namespace}/{config.id}"):
+                await asyncio.to_thread(shutil.rmtree, bundle[1], ignore_errors=True)
         raise AssertionError("the last attempt returns or raises")
 
     async def _task(self, id: str) -> pb.TaskProcess | None:
@@ -276,15 +302,14 @@ class Containers:
         found = await c.tolerate(self._containerd.call(c.TASK_GET, key), errors.NotFound)
         return found.process if found is not None else None
 
-    async def _has_started(self, id: str) -> bool:
-        task = await self._task(id)
-        return task is not None and task.status in (pb.RUNNING, pb.STOPPED, pb.PAUSED)
-
     async def _delete_task(self, id: str) -> None:
-        kill = pb.TaskKill(container_id=id, signal=9, all=True)
+        """Away with its process, running or not; done already is fine."""
+        key = pb.TaskKey(container_id=id)
         gone = (errors.NotFound, errors.FailedPrecondition)
-        await c.tolerate(self._containerd.call(c.TASK_KILL, kill), *gone)
-        await c.tolerate(self._containerd.call(c.TASK_DELETE, pb.TaskKey(container_id=id)), *gone)
+        kill = pb.TaskKill(container_id=id, signal=9, all=True)
+        if await c.tolerate(self._containerd.call(c.TASK_KILL, kill), *gone) is not None:
+            await c.tolerate(self._containerd.call(c.TASK_WAIT, key, timeout=_KILL_AGAIN_S), *gone)
+        await c.tolerate(self._containerd.call(c.TASK_DELETE, key), *gone)
 
     async def _supervise(self, live: _Live) -> None:
         """Wait for the end, however often containerd restarts meanwhile; note it, tell it, free the shim."""

@@ -29,6 +29,7 @@ BLOCK = 1 << 20
 LAYERS_AT_ONCE = 3  # for the whole node, as Docker's default
 UNPACK_TIMEOUT = 900.0
 MAX_CONFIG = 8 << 20
+_IN_THE_WAY = "file exists"
 _ATTEMPTS = 6  # of one blob, while containerd comes and goes
 _SPOILT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)  # never resume from this
 _FINAL = (
@@ -91,11 +92,13 @@ class Content:
         parts: list[bytes] = []
         size = 0
         try:
-            async for chunk in self._containerd.server_stream(c.CONTENT_READ, pb.ContentRead(digest=digest)):
-                size += len(chunk.data)
-                if size > limit:
-                    raise errors.InvalidArgument(f"{digest} is larger than {limit} bytes")
-                parts.append(chunk.data)
+            with c.drops_told():
+                request = pb.ContentRead(digest=digest)
+                async for chunk in self._containerd.server_stream(c.CONTENT_READ, request):
+                    size += len(chunk.data)
+                    if size > limit:
+                        raise errors.InvalidArgument(f"{digest} is larger than {limit} bytes")
+                    parts.append(chunk.data)
         except aio.AioRpcError as error:
             if not c.broken(error):
                 raise rpc.error_from(error) from error
@@ -134,7 +137,8 @@ class Content:
         """Bring one blob in, going on where a break left off. containerd checks size and digest."""
         for attempt in range(_ATTEMPTS):
             try:
-                await self._write_once(descriptor, source, lease, labels or {}, progress)
+                with c.drops_told():
+                    await self._write_once(descriptor, source, lease, labels or {}, progress)
             except aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.ALREADY_EXISTS:
                     return
@@ -305,6 +309,16 @@ class Content:
 
     async def prepare(self, key: str, parent: str, lease: str) -> Sequence[pb.Mount]:
         """A writable snapshot on top of `parent`; NotFound if that is gone."""
+        try:
+            return await self._prepare(key, parent, lease)
+        except errors.ShoalError as error:
+            # A crash between a folder's making and its record leaves a folder that is in the way of the next.
+            if _IN_THE_WAY not in error.message:
+                raise
+        await self._containerd.call(c.SNAPSHOT_CLEANUP, pb.SnapshotCleanup(snapshotter=SNAPSHOTTER))
+        return await self._prepare(key, parent, lease)
+
+    async def _prepare(self, key: str, parent: str, lease: str) -> Sequence[pb.Mount]:
         request = pb.SnapshotPrepare(snapshotter=SNAPSHOTTER, key=key, parent=parent)
         made = await c.tolerate(
             self._containerd.call(c.SNAPSHOT_PREPARE, request, lease=lease), errors.AlreadyExists

@@ -53,10 +53,11 @@ class Events:
         wanted = c.filters([f'namespace=={containerd.namespace},topic=="/tasks/oom"'])
         while True:
             try:
-                async for envelope in containerd.server_stream(c.EVENTS_SUBSCRIBE, wanted):
-                    event = pb.TaskEvent.FromString(envelope.event.value)
-                    at = envelope.timestamp.ToNanoseconds()
-                    self.publish(ContainerEvent(EventKind.OOM, event.container_id, at))
+                with c.drops_told():
+                    async for envelope in containerd.server_stream(c.EVENTS_SUBSCRIBE, wanted):
+                        event = pb.TaskEvent.FromString(envelope.event.value)
+                        at = envelope.timestamp.ToNanoseconds()
+                        self.publish(ContainerEvent(EventKind.OOM, event.container_id, at))
             except aio.AioRpcError as error:
                 log.info("containerd's events ended (%s); subscribing again", error.code().name)
             await asyncio.sleep(0.1)

@@ -1,6 +1,5 @@
 """What the node itself is like, as far as containers depend on it; looked up once when the runtime starts."""
 
-import logging
 import os
 import shutil
 import stat
@@ -9,8 +8,6 @@ from pathlib import Path
 from agent.runtime.api import Device, Mount
 from agent.runtime.spec import HostDevice, HostFacts
 from common.errors import InvalidArgument
-
-log = logging.getLogger("runtime")
 
 _CGROUP = Path("/sys/fs/cgroup")
 _INITS = ("docker-init", "tini-static", "tini", "catatonit", "dumb-init")
@@ -21,26 +18,6 @@ def gather() -> HostFacts:
     swap = version == 2 or (_CGROUP / "memory" / "memory.memsw.limit_in_bytes").exists()
     init = next((found for name in _INITS if (found := shutil.which(name))), "")
     return HostFacts(version, swap, _last_capability(), init)
-
-
-def choose_binary(setting: str) -> str:
-    """The OCI runtime for `runc`, `crun` or `auto` (crun, which is faster, where it can work)."""
-    if setting != "auto":
-        return setting
-    if shutil.which("crun") is None:
-        return "runc"
-    if _is_hybrid():
-        log.info("using runc: crun can't work with controllers in both cgroup hierarchies")
-        return "runc"
-    return "crun"
-
-
-def _is_hybrid() -> bool:
-    """cgroup v1 with a v2 hierarchy beside it that has controllers too."""
-    try:
-        return bool((_CGROUP / "unified" / "cgroup.controllers").read_text().strip())
-    except OSError:
-        return False
 
 
 def _last_capability() -> int:

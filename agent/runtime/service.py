@@ -35,6 +35,7 @@ from agent.runtime.folder import Folders
 from agent.runtime.images import Images
 from agent.runtime.logs import Logs
 from agent.runtime.manifest import node_platform
+from agent.runtime.oci import OciRuntime, choose_binary
 from agent.runtime.pull import Puller
 from agent.runtime.registry import Registry, RegistrySettings
 from common import errors
@@ -87,10 +88,10 @@ class ContainerdRuntime:
         scratch = self._settings.folder / "scratch"
         await asyncio.to_thread(os.makedirs, scratch, 0o700, True)
         host = await asyncio.to_thread(facts.gather)
-        binary = await asyncio.to_thread(facts.choose_binary, self._settings.oci_runtime)
+        binary = await asyncio.to_thread(choose_binary, self._settings.oci_runtime)
         self._containers = Containers(
             self._containerd, self._content, self._images, self._folders, self._logs, self._events,
-            self._clock, host, binary, self._spawn,
+            self._clock, host, OciRuntime(binary, self._settings.namespace), self._spawn,
         )  # fmt: skip
         self._main = asyncio.create_task(self._run(), name="runtime")
         await self._ready.wait()

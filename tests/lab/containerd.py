@@ -31,6 +31,7 @@ disabled_plugins = [
 [ttrpc]
   address = "{root}/t.sock"
 """
+RECORDS = Path("/run/containerd/runc")
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     "sh",
@@ -83,6 +84,8 @@ class OwnContainerd:
         self.kill()
         for pid in self.shims():
             os.kill(pid, signal.SIGKILL)
+        for id in self._ids():
+            shutil.rmtree(RECORDS / id, ignore_errors=True)
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             target = mount.split()[1]
             if target.startswith(f"{self.root}/"):
@@ -90,6 +93,11 @@ class OwnContainerd:
         for folder in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
             for group in sorted((folder / "shoal").glob("**/"), reverse=True):
                 _remove_group(group)
+
+    def _ids(self) -> list[str]:
+        """NAMESPACE/ID of all containers that the OCI runtime may keep a record of, in a place that all share."""
+        tasks = self.root / "root" / "io.containerd.runtime.v2.task"
+        return [f"{bundle.parent.name}/{bundle.name}" for bundle in tasks.glob("*/*")]
 
     def shims(self) -> list[int]:
         """Our shims and all that runs below them: they name our socket, or have such a parent."""

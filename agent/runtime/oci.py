@@ -1,0 +1,61 @@
+"""The program below containerd's shims that makes containers: runc or crun. Which one, and cleaning up after it.
+
+Called when the runtime starts, and when a start finds what an interrupted one left.
+"""
+
+import asyncio
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger("runtime")
+
+ROOT = Path("/run/containerd/runc")  # where the shims let it keep its records, by namespace
+_HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+_TIMEOUT_S = 30.0
+
+
+def choose_binary(setting: str) -> str:
+    """The program for `runc`, `crun`, a path, or `auto` (crun, which is faster, where it can work)."""
+    if setting != "auto":
+        return setting
+    if shutil.which("crun") is None:
+        return "runc"
+    if _is_hybrid():
+        log.info("using runc: crun can't work with controllers in both cgroup hierarchies")
+        return "runc"
+    return "crun"
+
+
+def _is_hybrid() -> bool:
+    """cgroup v1 with a v2 hierarchy beside it that has controllers too."""
+    try:
+        return bool(_HYBRID.read_text().strip())
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class OciRuntime:
+    binary: str
+    namespace: str
+
+    async def forget(self, id: str) -> None:
+        """End and remove what it knows of a container that no shim holds any more."""
+        root = ROOT / self.namespace
+        if not await asyncio.to_thread((root / id).exists):
+            return
+        log.info("clearing away what %s kept of container %s", self.binary, id[:12])
+        process = await asyncio.create_subprocess_exec(
+            self.binary, "--root", str(root), "delete", "--force", id,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await asyncio.wait_for(process.wait(), _TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        if process.returncode:
+            # A record without a container, as a cut-off create leaves it: only the folder is there.
+            await asyncio.to_thread(shutil.rmtree, root / id, ignore_errors=True)
