@@ -13,15 +13,17 @@ import os
 import select
 import socket
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from OpenSSL import SSL
 
 from common import errors, model, pki, rpc, tokens
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL  # a megabyte that only a machine that joins needs: loaded when it does
 
 TIMEOUT: Final = 5.0
 _ISSUE_TIMEOUT: Final = 15.0
@@ -100,6 +102,8 @@ async def _introduce(target: tuple[str, int], token: tokens.JoinToken) -> tuple[
 
 def handshake(target: tuple[str, int], key: bytes, certificate: bytes) -> tuple[bytes, bool]:
     """The last certificate of the server's chain (unverified), and whether the server accepted ours. Blocks."""
+    from OpenSSL import SSL
+
     addr = f"[{target[0]}]:{target[1]}" if ":" in target[0] else f"{target[0]}:{target[1]}"
     deadline = time.monotonic() + TIMEOUT
     with _connect(target, addr) as sock:
@@ -136,6 +140,8 @@ def _connect(target: tuple[str, int], addr: str) -> socket.socket:
 
 
 def _context(key: bytes, certificate: bytes) -> SSL.Context:
+    from OpenSSL import SSL
+
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -156,6 +162,8 @@ def _wait(sock: socket.socket, addr: str, deadline: float) -> None:
 
 def _accepted(connection: SSL.Connection, sock: socket.socket, addr: str, deadline: float) -> bool:
     """A server that takes our certificate begins HTTP/2 with its settings; one that doesn't sends an alert or hangs up."""
+    from OpenSSL import SSL
+
     while True:
         try:
             return bool(connection.recv(1))

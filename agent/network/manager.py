@@ -2,7 +2,8 @@
 
 Assignments come in by apply(), containers by attach() and detach(). Each computes the plan of the newest state and
 sends the namespaces concerned to the thread; a burst of changes becomes one pass, and long passes go in slices, so
-that a container that is being attached never waits long. Every minute everything is read afresh and repaired.
+that a container that is being attached never waits long. Every minute the host, the sandboxes and some tasks' namespaces
+are read afresh and repaired, all of them in turn: what that costs doesn't grow with the number of tasks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ _log: Final = logging.getLogger(__name__)
 COALESCE: Final = 0.05  # seconds that changes are collected for
 RECONCILE: Final = 60.0
 RETRY: Final = 2.0  # after a pass that failed somewhere
-_SLICE: Final = 16  # namespaces in one piece of work
+_SLICE: Final = 16  # namespaces in one piece of work; so many of tasks are read afresh at a time
 
 DnsOpened = Callable[[str, socket.socket, socket.socket], None]
 DnsClosed = Callable[[str], None]
@@ -66,6 +67,7 @@ class KernelNetwork:
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._failing: dict[str, str] = {}
+        self._read_last = ""  # of tasks' namespaces, when reconciling
 
     # ---- life
 
@@ -121,6 +123,10 @@ class KernelNetwork:
     def attached(self) -> frozenset[str]:
         """Tasks that have a namespace; a worker compares them with its containers."""
         return frozenset(self._attached)
+
+    def gateway_addresses(self) -> Mapping[str, str]:
+        """The addresses on docker_gwbridge, by task; what is there for people to look at."""
+        return {task_id: address for task_id, address in self._attached.items() if address}
 
     @property
     def changes(self) -> int:
@@ -342,12 +348,16 @@ class KernelNetwork:
         view = await self._plan()
         first = [names.HOST, *sorted(sandboxes | {n for n in view if names.is_sandbox(n)})]
         rest = [names.task_namespace(task) for task in sorted(self._attached)]
+        due: set[str] = set()
+        if afresh:
+            turn, self._read_last = next_turn(rest, self._read_last)
+            due.update(first, turn)
         slices = [first, *(rest[n : n + _SLICE] for n in range(0, len(rest), _SLICE))]
         for scope in slices:
             view = await self._plan()  # anew each time: an attach may have come between
             here = [n for n in scope if n in view or names.is_sandbox(n)]
-            if afresh:
-                await thread.run(self._kernel.forget, here)
+            if due:
+                await thread.run(self._kernel.forget, [n for n in here if n in due])
             failed |= await thread.run(self._kernel.move, view, here)
         await self._forget_endpoints()
         self._report(failed, self._kernel.changes - before if afresh else 0)
@@ -433,6 +443,12 @@ class KernelNetwork:
         new = self._endpoints_file().with_suffix(".new")
         new.write_text(json.dumps(sorted(self._endpoints)))
         os.replace(new, self._endpoints_file())
+
+
+def next_turn(everybody: Sequence[str], last: str, count: int = _SLICE) -> tuple[Sequence[str], str]:
+    """Whose turn it is after `last`, of names in order, and what to call next with: from the start after the end."""
+    left = [name for name in everybody if name > last] or everybody
+    return left[:count], left[count - 1] if len(left) > count else ""
 
 
 def _first(failed: Mapping[str, Exception]) -> str:
