@@ -137,7 +137,7 @@ class Containers:
             return
         if live.record.started_at and live.record.exit is None:
             live.record = replace(live.record, exit=ExitStatus(LOST, self._clock.now_ns()))
-            await asyncio.to_thread(self._folders.save, live.record)
+            await self._keep(live.record)
         if live.record.exit is not None:
             live.ended.set()
 
@@ -190,9 +190,11 @@ class Containers:
                     ),
                     errors.AlreadyExists,
                 )
-        except BaseException:
+        except BaseException as error:
             del self._live[config.id]
             await asyncio.shield(self._undo_create(config.id))
+            if isinstance(error, OSError):
+                raise _no_room(error) from error
             raise
         self._tell(EventKind.CREATE, live)
 
@@ -241,7 +243,7 @@ class Containers:
             live.pid = pid
             live.record = replace(live.record, started_at=self._clock.now_ns(), exit=None)
             self._spawn(self._supervise(live))
-            await asyncio.to_thread(self._folders.save, live.record)
+            await self._keep(live.record)
         self._tell(EventKind.START, live)
         return pid
 
@@ -249,7 +251,10 @@ class Containers:
         """Set the process up and let it go; a failure leaves nothing behind."""
         id = live.record.config.id
         key = pb.TaskKey(container_id=id)
-        stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
+        try:
+            stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
+        except OSError as error:
+            raise _no_room(error) from error
         for last in (False, True):
             pid = await self._create_task(live, stdout, stderr)
             self._logs.collect(id, self._folders.path(id))
@@ -317,7 +322,7 @@ class Containers:
         ended = await self._await_exit(id)
         async with live.changing:
             live.record = replace(live.record, exit=ended)
-            await asyncio.to_thread(self._folders.save, live.record)
+            await self._keep(live.record)
             live.pid = 0
             live.ended.set()
             self._tell(EventKind.EXIT, live)
@@ -326,6 +331,13 @@ class Containers:
             except errors.ShoalError as error:  # start and remove clear it away again
                 log.warning("can't delete the ended task of container %s: %s", id[:12], error)
             await self._logs.finish(id)
+
+    async def _keep(self, record: Record) -> None:
+        """Note what happened to a container. A full disk loses the note, not the container."""
+        try:
+            await asyncio.to_thread(self._folders.save, record)
+        except OSError as error:
+            log.error("can't keep the record of container %s: %s", record.config.id[:12], error)
 
     async def _await_exit(self, id: str) -> ExitStatus:
         key = pb.TaskKey(container_id=id)
@@ -492,6 +504,11 @@ def _stats(metric: pb.Metric, at: int) -> ContainerStats:
 
 def _no_such(id: str) -> errors.NotFound:
     return errors.NotFound(f"No such container: {id}")
+
+
+def _no_room(error: OSError) -> errors.Internal:
+    """A file of the container couldn't be written, mostly for want of space."""
+    return errors.Internal(f"{(error.strerror or str(error)).lower()}: {error.filename}")
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

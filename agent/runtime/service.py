@@ -6,8 +6,8 @@ Made by the agent's daemon, which starts it and at last closes it. Nothing of it
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from agent.runtime.api import (
     PullProgress,
     RegistryAuth,
     RemovedImage,
+    Versions,
 )
 from agent.runtime.containers import Containers
 from agent.runtime.content import Content
@@ -45,6 +46,7 @@ from common.pb import containerd_pb2 as pb
 log = logging.getLogger("runtime")
 
 T = TypeVar("T")
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class ContainerdRuntime:
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
         self._containers: Containers
+        self._oci: OciRuntime
+        self._versions = Versions()
 
     # ---- life
 
@@ -89,9 +93,10 @@ class ContainerdRuntime:
         await asyncio.to_thread(os.makedirs, scratch, 0o700, True)
         host = await asyncio.to_thread(facts.gather)
         binary = await asyncio.to_thread(choose_binary, self._settings.oci_runtime)
+        oci = OciRuntime(binary, self._settings.namespace)
         self._containers = Containers(
             self._containerd, self._content, self._images, self._folders, self._logs, self._events,
-            self._clock, host, OciRuntime(binary, self._settings.namespace), self._spawn,
+            self._clock, host, oci, self._spawn,
         )  # fmt: skip
         self._main = asyncio.create_task(self._run(), name="runtime")
         await self._ready.wait()
@@ -99,6 +104,10 @@ class ContainerdRuntime:
         namespace = pb.NamespaceBox(namespace=pb.Namespace(name=self._settings.namespace))
         await c.tolerate(self._containerd.call(c.NAMESPACE_CREATE, namespace), errors.AlreadyExists)
         await self._containers.adopt()
+        self._oci = oci
+        self._versions = Versions(
+            version.version, version.revision, Path(binary).name, binary, init=host.init
+        )
         log.info("containerd %s with %s, cgroup v%d", version.version, binary, host.cgroup_version)
 
     async def close(self) -> None:
@@ -109,18 +118,19 @@ class ContainerdRuntime:
         await self._registry.close()
         await self._containerd.close()
 
-    async def failed(self) -> None:
-        """Returns, or raises, when the runtime's own loops end: the daemon ends with them."""
-        if self._main is not None:
-            await asyncio.shield(self._main)
+    async def versions(self) -> Versions:
+        if not self._versions.oci_version and self._versions.containerd:
+            version, commit = await self._oci.version()
+            self._versions = replace(self._versions, oci_version=version, oci_commit=commit)
+        return self._versions
 
     async def _run(self) -> None:
         """The parent of every task of the runtime."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             loops = (
-                group.create_task(self._logs.run(), name="logs"),
-                group.create_task(self._events.follow_containerd(self._containerd), name="containerd events"),
+                group.create_task(_for_ever("logs", self._logs.run), name="logs"),
+                group.create_task(_for_ever("events", self._follow_events), name="containerd events"),
             )
             self._ready.set()
             await self._closing.wait()
@@ -128,6 +138,9 @@ class ContainerdRuntime:
                 task.cancel()
             for task in list(self._children):
                 task.cancel()
+
+    async def _follow_events(self) -> None:
+        await self._events.follow_containerd(self._containerd)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         if self._group is None:
@@ -221,3 +234,13 @@ class ContainerdRuntime:
 
     def folder(self, id: str) -> str:
         return str(self._folders.path(id))
+
+
+async def _for_ever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """A loop whose failure must not take the containers' supervisors with it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("the runtime's %s failed; again in %g s", name, _AGAIN_S)
+        await asyncio.sleep(_AGAIN_S)
