@@ -13,7 +13,6 @@ import agent.lean  # noqa: F401 - first: it decides what the others load
 # isort: split
 import asyncio
 import fcntl
-import gc
 import logging
 import os
 import signal
@@ -33,7 +32,7 @@ from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.tools import Tools
 from agent.worker.worker import Worker
-from common import errors, logs, sdnotify
+from common import errors, logs, memory, sdnotify
 from common.clock import SystemClock
 
 log = logging.getLogger("agent")
@@ -145,14 +144,14 @@ class Agent:
         async with parts.serve(membership), asyncio.TaskGroup() as group:
             jobs = [
                 group.create_task(self._watchdog(), name="watchdog"),
+                group.create_task(memory.keep_small(), name="memory"),
                 group.create_task(self._tasks(parts, worker, remembered, member), name="tasks"),
                 group.create_task(_again("applier", applier.run), name="applier"),
                 group.create_task(_again("membership", membership.run), name="membership"),
                 group.create_task(_again("manager", _once(membership.wake_manager)), name="manager"),
             ]
             sdnotify.ready("member of a swarm" if member else "no member of a swarm")
-            gc.collect()
-            gc.freeze()  # what start-up made stays: later collections need not look at it
+            memory.settle()
             await self._stop.wait()
             sdnotify.notify("STOPPING=1")
             log.info("ending; containers and networks stay")

@@ -24,7 +24,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc.aio
 
-from common import errors, logs, rpc, sdnotify
+from common import errors, logs, memory, rpc, sdnotify
 from common.clock import Clock, SystemClock
 from common.pb import control_pb2, local_pb2
 from manager import auth, identity
@@ -103,10 +103,14 @@ class Daemon:
             await self._resume()
             path = self._settings.socket if listener is None else self._private_socket()
             async with self._local_server(path):
-                background = [tasks.create_task(_keep_alive(), name="watchdog")]
+                background = [
+                    tasks.create_task(_keep_alive(), name="watchdog"),
+                    tasks.create_task(memory.keep_small(), name="memory"),
+                ]
                 if listener is not None:
                     background.append(tasks.create_task(Relay(listener, path).run(), name="relay"))
                 sdnotify.ready("serving" if self._member else "not part of a swarm")
+                memory.settle()
                 await stop.wait()
                 sdnotify.notify("STOPPING=1")
                 for task in background:
