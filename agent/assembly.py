@@ -47,7 +47,6 @@ def _machine(settings: Settings, clock: Clock) -> Machine:
         clock.now_ns(),
         mirrors=settings.registry.mirrors,
         insecure=settings.registry.insecure,
-        oci_runtime=settings.containerd.runtime,
     )
 
 
@@ -70,7 +69,7 @@ def assemble(settings: Settings, clock: Clock, handed_over: Mapping[str, list[in
     def engine(swarm: Swarm) -> AbstractAsyncContextManager[None]:
         fds = handed_over.get(LISTENER, [])
         listener = socket.socket(fileno=fds[0]) if fds else None
-        backend = Backend(swarm, runtime, machine, clock.now_ns)
+        backend = Backend(swarm, runtime, machine, clock.now_ns, network.gateway_addresses)
         return serve(Engine(backend), settings.engine.socket, group=settings.engine.group, listener=listener)
 
     return Assembly(runtime, network, names, network.routes, engine)

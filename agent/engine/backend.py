@@ -130,9 +130,6 @@ class NodeInfo:
     labels: Mapping[str, str] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
-    containerd_version: str = ""
-    oci_runtime: str = "runc"
-    oci_runtime_version: str = ""
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
@@ -156,3 +153,4 @@ class Backend:
     runtime: Runtime
     host: Host
     now_ns: Callable[[], int]
+    gateway_addresses: Callable[[], Mapping[str, str]] = dict  # on docker_gwbridge, by task

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from agent.engine.network_shapes import TASK_LABEL, stable_id
 from agent.network.names import mac
 from agent.runtime.api import ContainerConfig, ContainerState, ImageInfo, Mount, Status
 from agent.state import NodeState
-from common import apijson
+from common import apijson, model
 
 __all__ = ["TASK_LABEL", "inspection", "same_image", "summary"]
 
@@ -76,7 +76,7 @@ def summary(
             f"'{part}'" if " " in part else part for part in _command(container.config, image)
         ),
         "Created": container.created_at // _SECOND,
-        "Ports": [],
+        "Ports": _ports_line(container, state, image),
         "Labels": dict(container.labels),
         "State": str(container.status),
         "Status": status_text(container, now),
@@ -153,7 +153,7 @@ def inspection(
         "GraphDriver": {"Data": None, "Name": "overlayfs"},
         "Mounts": [_mount(mount) for mount in (config.mounts if config else ())],
         "Config": _config(container, image),
-        "NetworkSettings": _network_settings(container, config, state),
+        "NetworkSettings": _network_settings(container, config, state, image),
     }
 
 
@@ -233,7 +233,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
 def _config(container: ContainerState, image: ImageInfo | None) -> dict[str, Any]:
     config, own = container.config, image.config if image else None
-    env = [*(own.env if own else ()), *(config.env if config else ())]
+    exposed = own.exposed_ports if own else ()
     shown: dict[str, Any] = {
         "Hostname": config.hostname if config and config.hostname else container.id[:12],
         "Domainname": config.domainname if config else "",
@@ -241,10 +241,11 @@ def _config(container: ContainerState, image: ImageInfo | None) -> dict[str, Any
         "AttachStdin": False,
         "AttachStdout": False,
         "AttachStderr": False,
+        **({"ExposedPorts": {port: {} for port in exposed}} if exposed else {}),
         "Tty": bool(config and config.tty),
         "OpenStdin": bool(config and config.open_stdin),
         "StdinOnce": False,
-        "Env": _last_of_each(env),
+        "Env": _environment(config.env if config else (), own.env if own else ()),
         "Cmd": list((config.args if config else ()) or (own.cmd if own else ())) or None,
         "Image": container.image,
         "Volumes": None,
@@ -258,20 +259,59 @@ def _config(container: ContainerState, image: ImageInfo | None) -> dict[str, Any
     return shown
 
 
-def _last_of_each(env: list[str]) -> list[str]:
-    """Later settings win; a name without a value removes the image's."""
-    values: dict[str, str] = {}
-    for item in env:
-        name, equals, _ = item.partition("=")
-        if equals:
-            values[name] = item
-        else:
-            values.pop(name, None)
-    return list(values.values())
+def _environment(given: Iterable[str], of_image: Iterable[str]) -> list[str]:
+    """The container's own settings, then the image's others; a name without a value removes the image's."""
+    own = {item.partition("=")[0]: item for item in given}
+    others = {item.partition("=")[0]: item for item in of_image}
+    return [*(i for i in own.values() if "=" in i), *(i for name, i in others.items() if name not in own)]
+
+
+# ---- ports
+
+
+def _host_ports(container: ContainerState, state: NodeState) -> dict[str, list[int]]:
+    """The node's ports that lead to this container alone, by "80/tcp"."""
+    assignment = state.tasks.get(container.labels.get(TASK_LABEL, ""))
+    found: dict[str, list[int]] = {}
+    for port in assignment.task.ports if assignment else ():
+        if port.publish_mode is model.PublishMode.HOST and port.published_port:
+            protocol = apijson.word(port.protocol)
+            found.setdefault(f"{port.target_port}/{protocol}", []).append(port.published_port)
+    return found
+
+
+def _ports_line(container: ContainerState, state: NodeState, image: ImageInfo | None) -> list[dict[str, Any]]:
+    """The ports of GET /containers/json; a stopped container has none."""
+    if container.status not in (Status.RUNNING, Status.PAUSED):
+        return []
+    shown: list[dict[str, Any]] = []
+    for name, published in _ports(container, state, image).items():
+        number, _, protocol = name.partition("/")
+        port = {"PrivatePort": int(number), "Type": protocol}
+        shown += [{"IP": "0.0.0.0", **port, "PublicPort": public} for public in published] or [port]
+    return shown
+
+
+def _ports_table(container: ContainerState, state: NodeState, image: ImageInfo | None) -> dict[str, Any]:
+    """The ports of GET /containers/{id}/json."""
+    if container.status not in (Status.RUNNING, Status.PAUSED):
+        return {}
+    return {
+        name: [{"HostIp": "0.0.0.0", "HostPort": str(public)} for public in published] or None
+        for name, published in _ports(container, state, image).items()
+    }
+
+
+def _ports(container: ContainerState, state: NodeState, image: ImageInfo | None) -> dict[str, list[int]]:
+    exposed = [
+        name if "/" in name else f"{name}/tcp" for name in (image.config.exposed_ports if image else ())
+    ]
+    known: dict[str, list[int]] = {name: [] for name in exposed if name.partition("/")[0].isdecimal()}
+    return {**known, **_host_ports(container, state)}
 
 
 def _network_settings(
-    container: ContainerState, config: ContainerConfig | None, state: NodeState
+    container: ContainerState, config: ContainerConfig | None, state: NodeState, image: ImageInfo | None
 ) -> dict[str, Any]:
     return {
         "Bridge": "",
@@ -280,7 +320,7 @@ def _network_settings(
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "Ports": {},
+        "Ports": _ports_table(container, state, image),
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
         "EndpointID": "",

@@ -48,9 +48,6 @@ class Machine:
         mirrors: tuple[str, ...] = (),
         insecure: tuple[str, ...] = (),
         labels: Mapping[str, str] | None = None,
-        containerd_version: str = "",
-        oci_runtime: str = "runc",
-        oci_runtime_version: str = "",
     ) -> None:
         release_file = Path("/etc/os-release")
         release = os_release(release_file.read_text(encoding="utf-8")) if release_file.exists() else {}
@@ -71,9 +68,6 @@ class Machine:
             labels=labels or {},
             registry_mirrors=mirrors,
             insecure_registries=insecure,
-            containerd_version=containerd_version,
-            oci_runtime=oci_runtime,
-            oci_runtime_version=oci_runtime_version,
         )
 
     def info(self) -> NodeInfo:

@@ -84,20 +84,20 @@ def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress
     return found
 
 
-def with_containers(network: Shape, containers: Mapping[str, ContainerState]) -> Shape:
-    """A local network with the containers of this node that are in it: all of the swarm's are in docker_gwbridge."""
+def with_containers(
+    network: Shape, containers: Mapping[str, ContainerState], gateways: Mapping[str, str]
+) -> Shape:
+    """A local network with the containers of this node that are in it; in docker_gwbridge are those with an address.
+
+    Both mappings are by task; `gateways` are the addresses on docker_gwbridge.
+    """
     if network["Name"] != GATEWAY_BRIDGE:
         return network
+    subnets = [ipaddress.ip_network(pool["Subnet"]) for pool in network["IPAM"]["Config"]]
     inside = {
-        c.id: {
-            "Name": f"gateway_{c.id[:12]}",
-            "EndpointID": stable_id(network["Id"], c.id),
-            "MacAddress": "",
-            "IPv4Address": "",
-            "IPv6Address": "",
-        }
-        for c in containers.values()
-        if c.status is Status.RUNNING
+        c.id: _member(f"gateway_{c.id[:12]}", network["Id"], c.id, gateways[task_id], subnets)
+        for task_id, c in containers.items()
+        if c.status is Status.RUNNING and gateways.get(task_id)
     }
     return {**network, "Containers": inside}
 

@@ -20,6 +20,10 @@ from common import errors, model
 WORKER: Final = (
     "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
 )
+_LOCAL: Final = (
+    "network {} not found in the swarm: it is this node's own. Only networks scoped to the swarm can be used by "
+    "services, such as those created with the overlay driver"
+)
 _FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
 _NOT_OURS: Final = ("bridge", "host", "ipvlan", "macvlan", "null")
@@ -92,9 +96,12 @@ async def inspect(call: Call) -> web.StreamResponse:
     """GET /networks/{id}?scope&verbose: an overlay with its containers and peers where this node takes part in it."""
     ref, scope = call.names["id"], call.text("scope")
     if scope in ("", "local") and (found := _match(await _local(call), ref)):
-        return answer(shapes.with_containers(found, await _containers(call)))
+        gateways = call.backend.gateway_addresses()
+        return answer(shapes.with_containers(found, await _containers(call), gateways))
     network = await _swarm_network(call, ref) if scope in ("", "swarm") else None
     if network is None:
+        if scope == "swarm" and _match(await _local(call), ref):
+            raise errors.NotFound(_LOCAL.format(ref))
         raise errors.NotFound(f"network {ref} not found")
     state = call.backend.swarm.state()
     if scope == "swarm" or network.id not in state.networks:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
 
-from agent.engine import filters
+from agent.engine import filters, nicknames
 from agent.engine.http import Call, answer, empty, raw_json, routes
 from common import apijson, errors, model
 
@@ -15,6 +16,7 @@ AUTH_HEADER: Final = "X-Registry-Auth"
 _FILTERS: Final = ("id", "label", "mode", "name", "runtime")
 _NO_AUTH: Final = ("", "e30=", "e30")  # base64 of {}
 _STATUS_SINCE: Final = (1, 41)
+_NAME_ATTEMPTS: Final = 6
 
 
 async def list_services(call: Call) -> web.StreamResponse:
@@ -36,13 +38,28 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /services/create."""
-    control = call.backend.swarm.control()
     spec = _spec(call, await call.json())
-    reply = await call.ask(control.CreateService, model.CreateServiceRequest(spec))
+    reply = await (_create(call, spec) if spec.name else _create_nameless(call, spec))
     made: dict[str, Any] = {"ID": reply.service.id}
     if reply.warnings:
         made["Warnings"] = list(reply.warnings)
     return answer(made, 201)
+
+
+async def _create(call: Call, spec: model.ServiceSpec) -> model.ServiceReply:
+    control = call.backend.swarm.control()
+    return await call.ask(control.CreateService, model.CreateServiceRequest(spec))
+
+
+async def _create_nameless(call: Call, spec: model.ServiceSpec) -> model.ServiceReply:
+    """A service without a name gets one that no other has."""
+    for attempt in range(_NAME_ATTEMPTS):
+        named = replace(spec, name=nicknames.nickname(secrets.randbelow(nicknames.COUNT), attempt))
+        try:
+            return await _create(call, named)
+        except errors.AlreadyExists:
+            continue
+    raise errors.AlreadyExists("no free name was found for the service: give it one with --name")
 
 
 async def update(call: Call) -> web.StreamResponse:

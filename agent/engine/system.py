@@ -46,6 +46,7 @@ def _swarm_header(membership: Membership) -> str:
 async def show_version(call: Call) -> web.StreamResponse:
     """GET /version."""
     info = call.backend.host.info()
+    below = await call.backend.runtime.versions()
     started = apijson.format_time(info.started_at)
     own = {
         "ApiVersion": version.API,
@@ -60,9 +61,9 @@ async def show_version(call: Call) -> web.StreamResponse:
     }
     components = [
         {"Name": "Engine", "Version": version.ENGINE, "Details": own},
-        {"Name": "shoal", "Version": version.SHOAL, "Details": {"GitCommit": ""}},
-        {"Name": "containerd", "Version": info.containerd_version, "Details": {"GitCommit": ""}},
-        {"Name": info.oci_runtime, "Version": info.oci_runtime_version, "Details": {"GitCommit": ""}},
+        _component("shoal", version.SHOAL, ""),
+        _component("containerd", below.containerd, below.containerd_commit),
+        _component(below.oci_runtime, below.oci_version, below.oci_commit),
     ]
     return answer({
         "Platform": {"Name": f"Shoal {version.SHOAL}"},
@@ -79,11 +80,16 @@ async def show_version(call: Call) -> web.StreamResponse:
     })  # fmt: skip
 
 
+def _component(name: str, its_version: str, commit: str) -> dict[str, Any]:
+    return {"Name": name, "Version": its_version, "Details": {"GitCommit": commit}}
+
+
 async def show_info(call: Call) -> web.StreamResponse:
     """GET /info."""
     backend, info = call.backend, call.backend.host.info()
     containers = await backend.runtime.containers()
     images = await backend.runtime.images()
+    below = await backend.runtime.versions()
     return answer({
         "ID": info.id,
         **_counts(containers),
@@ -119,18 +125,22 @@ async def show_info(call: Call) -> web.StreamResponse:
         "Labels": [f"{key}={value}" for key, value in info.labels.items()],
         "ExperimentalBuild": False,
         "ServerVersion": version.ENGINE,
-        "Runtimes": {info.oci_runtime: {"path": info.oci_runtime}},
-        "DefaultRuntime": info.oci_runtime,
+        "Runtimes": {below.oci_runtime: {"path": below.oci_path}},
+        "DefaultRuntime": below.oci_runtime,
         "Swarm": await _swarm(call, backend),
         "LiveRestoreEnabled": True,
         "Isolation": "",
-        "InitBinary": "",
-        "ContainerdCommit": {"ID": info.containerd_version, "Expected": info.containerd_version},
-        "RuncCommit": {"ID": info.oci_runtime_version, "Expected": info.oci_runtime_version},
+        "InitBinary": below.init.rpartition("/")[2],
+        "ContainerdCommit": _commit(below.containerd, below.containerd_commit),
+        "RuncCommit": _commit(below.oci_version, below.oci_commit),
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": ["name=seccomp,profile=default"],
         "Warnings": None,
     })  # fmt: skip
+
+
+def _commit(its_version: str, commit: str) -> dict[str, str]:
+    return {"ID": commit or its_version, "Expected": commit or its_version}
 
 
 def _counts(containers: list[ContainerState]) -> dict[str, int]:

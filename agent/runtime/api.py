@@ -278,6 +278,19 @@ class ExecConfig:
     privileged: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What the containers of this node are run by; a commit is the package's exact version."""
+
+    containerd: str = ""
+    containerd_commit: str = ""
+    oci_runtime: str = "runc"  # the program's name
+    oci_path: str = "runc"
+    oci_version: str = ""
+    oci_commit: str = ""
+    init: str = ""  # the program for `--init`; empty when the node has none
+
+
 class ExecSession(Protocol):
     """A started process; leaving it (`close`) kills it if it still runs."""
 
@@ -305,6 +318,10 @@ class Runtime(Protocol):
 
     async def close(self) -> None:
         """Let go of everything; containers run on."""
+
+    async def versions(self) -> Versions:
+        """What runs the containers here, for people to read."""
+        ...
 
     # images
     async def pull(

@@ -28,6 +28,13 @@ def choose_binary(setting: str) -> str:
     return "crun"
 
 
+def parse_version(text: str) -> tuple[str, str]:
+    """Version and commit in what `runc --version` or `crun --version` prints."""
+    words = [line.split() for line in text.splitlines() if line.strip()]
+    version = words[0][-1] if words and "version" in words[0] else ""
+    return version, next((line[1] for line in words if line[0] == "commit:" and len(line) > 1), "")
+
+
 def _is_hybrid() -> bool:
     """cgroup v1 with a v2 hierarchy beside it that has controllers too."""
     try:
@@ -40,6 +47,23 @@ def _is_hybrid() -> bool:
 class OciRuntime:
     binary: str
     namespace: str
+
+    async def version(self) -> tuple[str, str]:
+        """Version and commit as it tells them itself; empty when it can't be asked."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self.binary, "--version", stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError:
+            return "", ""
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return "", ""
+        return parse_version(output.decode(errors="replace"))
 
     async def forget(self, id: str) -> None:
         """End and remove what it knows of a container that no shim holds any more."""

@@ -122,13 +122,23 @@ class Puller:
                 configuration = m.parse_configuration(b"".join([chunk async for chunk in blob]))
         return registry.distribution(found, configuration)
 
+    async def _manifest(self, ref: Reference, auth: RegistryAuth | None) -> FoundManifest:
+        try:
+            return await self._fetch.manifest(ref, auth)
+        except errors.NotFound as error:
+            if not error.message.startswith("manifest unknown"):
+                raise
+            raise errors.NotFound(f"manifest for {ref.familiar} not found: {error.message}") from error
+
     async def _run(self, ref: Reference, auth: RegistryAuth | None, say: PullProgress) -> ImageInfo:
-        say(PullEvent(f"Pulling from {_shown(ref)}", ref.wanted))
+        begun = PullEvent(f"Pulling from {_shown(ref)}", ref.wanted)
         if ref.digest and (here := await self._images.find(ref.canonical)) is not None:
+            say(begun)
             await self._unpack_again(here)
             _finish(say, ref, ref.digest, news=False)
             return here
-        found = await self._fetch.manifest(ref, auth)
+        found = await self._manifest(ref, auth)
+        say(begun)
         data, kind = found.data, found.descriptor.media_type
         if kind in m.INDEXES:
             entries = m.parse_index(m.parse_json(data, "image index"))

@@ -106,7 +106,7 @@ class ContainerdRuntime:
         await self._containers.adopt()
         self._oci = oci
         self._versions = Versions(
-            version.version, version.revision, Path(binary).name, binary, init=host.init
+            version.version, version.revision, Path(binary).name, binary, init=host.init_path
         )
         log.info("containerd %s with %s, cgroup v%d", version.version, binary, host.cgroup_version)
 

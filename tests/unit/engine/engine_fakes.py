@@ -18,6 +18,7 @@ from agent.runtime.api import (
     Platform,
     PullEvent,
     RemovedImage,
+    Versions,
 )
 from agent.state import NodeState
 from common import errors, ids, model, rpc
@@ -286,6 +287,11 @@ class FakeRuntime:
         self.registry = {"nginx:latest": DIGEST}
         self.pulls = []
 
+    async def versions(self):
+        return Versions(
+            "1.6.20", "1.6.20-1", "crun", "/usr/bin/crun", "1.8.1", "f8a096b", "/usr/bin/docker-init"
+        )
+
     async def containers(self):
         return list(self.running)
 
@@ -367,7 +373,8 @@ class World:
 
     def __init__(self):
         self.swarm, self.runtime, self.host = FakeSwarm(), FakeRuntime(), FakeHost()
-        self.engine = Engine(Backend(self.swarm, self.runtime, self.host, lambda: NOW))
+        self.gateways = {}  # addresses on docker_gwbridge by task
+        self.engine = Engine(Backend(self.swarm, self.runtime, self.host, lambda: NOW, lambda: self.gateways))
         self.client = None
 
     @property

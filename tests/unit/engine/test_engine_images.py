@@ -159,12 +159,35 @@ async def test_inspect_a_container(world):
     for ref in ("c" * 64, "c" * 12, "web.1.t1"):
         status, body = await world.ask("GET", f"/containers/{ref}/json")
         assert (status, body["State"]["Pid"], body["Path"], body["Args"]) == (200, 77, "/e", ["sleep", "1 0"])
-    assert body["Config"]["Env"] == ["PATH=/bin", "A=2"]
+    assert body["Config"]["Env"] == ["A=2", "PATH=/bin"]
     assert body["NetworkSettings"]["Networks"]["my-net"]["IPAddress"] == "10.0.1.3"
     assert await world.ask("GET", "/containers/web/json") == (404, {"message": "No such container: web"})
     assert await world.ask("POST", "/containers/web/stop") == (404, {"message": "No such container: web"})
     assert (await world.ask("POST", "/containers/web.1.t1/stop"))[0] == 501
     assert (await world.ask("DELETE", "/containers/web.1.t1"))[0] == 409
+
+
+async def test_ports_that_the_image_exposes_and_those_of_the_node(world):
+    ports = (
+        model.PortConfig(protocol=model.PortProtocol.TCP, target_port=80, published_port=8085, publish_mode=model.PublishMode.HOST),
+        model.PortConfig(protocol=model.PortProtocol.TCP, target_port=81, published_port=81, publish_mode=model.PublishMode.INGRESS),
+    )  # fmt: skip
+    world.swarm.assigned = NodeState(tasks={"t1": model.TaskAssignment(model.Task(id="t1", ports=ports))})
+    world.runtime.held = [image(exposed_ports=("80/tcp", "443", "8000-8010/tcp"))]
+    world.runtime.running = [container()]
+    _, body = await world.ask("GET", "/containers/json")
+    assert body[0]["Ports"] == [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "Type": "tcp", "PublicPort": 8085},
+        {"PrivatePort": 443, "Type": "tcp"},
+    ]
+    _, body = await world.ask("GET", "/containers/web.1.t1/json")
+    assert body["NetworkSettings"]["Ports"] == {
+        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8085"}],
+        "443/tcp": None,
+    }
+    assert "80/tcp" in body["Config"]["ExposedPorts"]
+    world.runtime.running = [container(status=Status.STOPPED, exit=ExitStatus(0, NOW))]
+    assert (await world.ask("GET", "/containers/json?all=1"))[1][0]["Ports"] == []
 
 
 async def test_logs(world):

@@ -118,9 +118,24 @@ async def test_inspect_on_a_manager_that_takes_no_part(managing):
         assert await managing.ask("GET", f"/networks/{ref}") == (200, SEEN_BY_A_MANAGER)
     assert (await managing.ask("GET", "/networks/my-net?scope=swarm"))[0] == 200
     assert (await managing.ask("GET", "/networks/my-net?scope=local"))[0] == 404
-    assert (await managing.ask("GET", "/networks/bridge?scope=swarm"))[0] == 404
+    status, body = await managing.ask("GET", "/networks/bridge?scope=swarm")
+    assert (status, body["message"].partition(":")[0]) == (404, "network bridge not found in the swarm")
+    assert "overlay driver" in body["message"], "services need one of those"
     assert await managing.ask("GET", "/networks/nosuch") == (404, {"message": "network nosuch not found"})
     assert (await managing.ask("GET", "/networks/docker_gwbridge"))[1]["Scope"] == "local"
+
+
+async def test_docker_gwbridge_shows_who_is_in_it(managing):
+    on_a_worker(managing)
+    managing.gateways = {"t1": "172.18.0.3", "elsewhere": "172.18.0.4"}
+    status, body = await managing.ask("GET", "/networks/docker_gwbridge")
+    assert (status, list(body["Containers"])) == (200, ["c" * 64])
+    member = body["Containers"]["c" * 64]
+    assert (member["Name"], member["IPv4Address"]) == ("gateway_" + "c" * 12, "172.18.0.3/16")
+    assert member["MacAddress"] == "02:42:ac:12:00:03"
+    managing.gateways = {}
+    _, body = await managing.ask("GET", "/networks/docker_gwbridge")
+    assert body["Containers"] == {}, "a container without an address there isn't in it"
 
 
 async def test_inspect_on_a_worker(world):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -135,3 +136,23 @@ async def test_what_is_not_built_says_so(manager):
     for path in ("/secrets/create", "/configs/create", "/containers/create", "/build", "/networks/x/connect"):
         status, body = await manager.ask("POST", path, {})
         assert (status, "supported yet" in body["message"]) == (501, True)
+
+
+async def test_a_service_without_a_name_gets_one(manager):
+    nameless = {key: value for key, value in SPEC.items() if key != "Name"}
+    for _ in range(2):
+        status, body = await manager.ask("POST", "/services/create", nameless)
+        assert status == 201, body
+    names = {service.spec.name for service in manager.manager.services.values()}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"[a-z]+_[a-z]+[1-9]?", name) for name in names)
+
+
+async def test_a_name_that_is_taken_is_not_given_again(manager, monkeypatch):
+    monkeypatch.setattr("agent.engine.services.secrets.randbelow", lambda _: 0)
+    nameless = {key: value for key, value in SPEC.items() if key != "Name"}
+    answers = [await manager.ask("POST", "/services/create", nameless) for _ in range(7)]
+    assert [status for status, _ in answers] == [201] * 6 + [409]
+    assert answers[-1][1]["message"].endswith("give it one with --name")
+    names = [service.spec.name for service in manager.manager.services.values()]
+    assert names == ["agile_anchovy", *(f"agile_anchovy{n}" for n in range(1, 6))]

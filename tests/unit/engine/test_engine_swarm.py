@@ -178,6 +178,16 @@ async def test_info_without_a_swarm(world):
     assert (body["Name"], body["NCPU"], body["ServerVersion"]) == ("manager1", 2, "28.2.2")
 
 
+async def test_what_runs_the_containers_is_told(world):
+    _, body = await world.ask("GET", "/info")
+    assert (body["DefaultRuntime"], body["Runtimes"]) == ("crun", {"crun": {"path": "/usr/bin/crun"}})
+    assert (body["ContainerdCommit"]["ID"], body["RuncCommit"]["ID"]) == ("1.6.20-1", "f8a096b")
+    assert body["InitBinary"] == "docker-init"
+    _, body = await world.ask("GET", "/version")
+    shown = {c["Name"]: (c["Version"], c["Details"]["GitCommit"]) for c in body["Components"][2:]}
+    assert shown == {"containerd": ("1.6.20", "1.6.20-1"), "crun": ("1.8.1", "f8a096b")}
+
+
 async def test_info_of_a_manager(manager):
     _, body = await manager.ask("GET", "/info")
     swarm = body["Swarm"]
