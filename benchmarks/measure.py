@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -214,7 +214,7 @@ class Idle:
     @property
     def what(self) -> str:
         load = f"{self.tasks} tasks on an overlay" if self.tasks else "no service"
-        return f"{load}: utime+stime and children's of /proc/PID/stat over {self.seconds:.0f} s, then smaps_rollup"
+        return f"{load}: utime+stime and children's of /proc/PID/stat over {self.seconds:.0f} s, then smaps"
 
     def take(self, sides: Sequence[Side]) -> dict[str, Figures]:
         if self.tasks:
@@ -251,19 +251,59 @@ def _processor_time(processes: list[Process]) -> dict[int, float]:
     return found
 
 
-def _memory(pid: int) -> dict[str, float]:
-    """Rss and Pss in MiB."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    values = {line.split()[0].rstrip(":"): float(line.split()[1]) / MIB for line in lines}
-    return {"rss": values["Rss"], "pss": values["Pss"]}
+@dataclass(slots=True)
+class Memory:
+    """What one process holds, in KiB. ``files``: resident pages of each file that it maps."""
+
+    rss: float = 0
+    pss: float = 0
+    anonymous: float = 0
+    files: dict[str, float] = field(default_factory=dict)
+
+
+def _memory(pid: int) -> Memory:
+    """From /proc/PID/smaps: a header line per mapping, then a line per figure."""
+    memory = Memory()
+    file = ""
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, _, rest = line.partition(" ")
+        if not name.endswith(":"):
+            parts = line.split(maxsplit=5)
+            file = " ".join(parts[3:]) if parts[4] != "0" else ""
+            continue
+        if name not in ("Rss:", "Pss:", "Anonymous:"):
+            continue
+        value = float(rest.split()[0])
+        if name == "Pss:":
+            memory.pss += value
+            continue
+        sign = -1 if name == "Anonymous:" else 1
+        if name == "Rss:":
+            memory.rss += value
+        else:
+            memory.anonymous += value
+        # A file's pages that were written to count as anonymous; the rest may be shared.
+        memory.files[file] = memory.files.get(file, 0) + sign * value
+    return memory
+
+
+def _node_memory(processes: list[Memory]) -> float:
+    """Processes of one machine taken together, in MiB: each page of a file once, as if no other machine shared it."""
+    files: dict[str, float] = {}
+    for process in processes:
+        for name, value in process.files.items():
+            files[name] = max(files.get(name, 0), value)
+    return (sum(p.anonymous for p in processes) + sum(files.values())) / MIB
 
 
 def _per_daemon(
     side: Side, processes: list[Process], before: dict[int, float], after: dict[int, float], minutes: float
 ) -> Figures:
-    """Figures named ``cpu-DAEMON-ROLE`` and so on, one value per node of that role that has the daemon, and totals."""
+    """Figures named ``cpu-DAEMON-ROLE`` and so on, one value per node of that role, and some for all of a node or swarm."""
     figures: dict[str, list[float]] = {}
-    totals = {"cpu-all": 0.0, "rss-all": 0.0, "pss-all": 0.0, "cpu-shims": 0.0, "pss-shims": 0.0}
+    totals = {"cpu-all": 0.0, "cpu-shims": 0.0}
+    nodes: dict[str, list[Memory]] = {}
+    shims: dict[str, list[Memory]] = {}
     for process in processes:
         shim = process.name.startswith(SHIM)
         if not shim and process.name not in side.daemons:
@@ -274,18 +314,24 @@ def _per_daemon(
         memory = _memory(process.pid)
         if shim:
             totals["cpu-shims"] += used
-            totals["pss-shims"] += memory["pss"]
+            shims.setdefault(process.machine, []).append(memory)
             continue
         totals["cpu-all"] += used
-        role = f"{process.name}-{'manager' if process.machine == MANAGER else 'worker'}"
-        figures.setdefault(f"cpu-{role}", []).append(used)
-        for kind, value in memory.items():
-            totals[f"{kind}-all"] += value
-            figures.setdefault(f"{kind}-{role}", []).append(value)
-    missing = [d for d in side.daemons if f"cpu-{d}-manager" not in figures]
-    if missing:
+        nodes.setdefault(process.machine, []).append(memory)
+        daemon = f"{process.name}-{_role(process.machine)}"
+        for kind, value in (("cpu", used), ("rss", memory.rss / MIB), ("pss", memory.pss / MIB)):
+            figures.setdefault(f"{kind}-{daemon}", []).append(value)
+    if missing := [d for d in side.daemons if f"cpu-{d}-manager" not in figures]:
         raise BenchError(f"{side.name}: not running: {', '.join(missing)}")
+    for machine, held in nodes.items():
+        figures.setdefault(f"memory-{_role(machine)}", []).append(_node_memory(held))
+    for held in shims.values():
+        figures.setdefault("memory-shims", []).append(_node_memory(held))
     return {**figures, **{name: [value] for name, value in totals.items()}}
+
+
+def _role(machine: str) -> str:
+    return "manager" if machine == MANAGER else "worker"
 
 
 MEASURES: tuple[Measure, ...] = (

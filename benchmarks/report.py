@@ -53,10 +53,10 @@ def _dns() -> Iterable[Row]:
 def _idle() -> Iterable[Row]:
     for measure, state in (("idle-0", "idle"), ("idle-60", "20 tasks per node")):
         yield Row(measure, "cpu-all", f"{state}: processor time of all daemons, 3 nodes", "s/min")
-        yield Row(measure, "rss-all", f"{state}: RSS of all daemons, 3 nodes", "MiB")
-        yield Row(measure, "pss-all", f"{state}: PSS of all daemons, 3 nodes", "MiB")
-    yield Row("idle-60", "cpu-shims", "20 tasks per node: processor time of the shims", "s/min")
-    yield Row("idle-60", "pss-shims", "20 tasks per node: PSS of the shims", "MiB")
+        yield Row(measure, "memory-manager", f"{state}: memory of the daemons of the manager's node", "MiB")
+        yield Row(measure, "memory-worker", f"{state}: memory of the daemons of a worker's node", "MiB")
+    yield Row("idle-60", "cpu-shims", "20 tasks per node: processor time of the shims, 3 nodes", "s/min")
+    yield Row("idle-60", "memory-shims", "20 tasks per node: memory of a node's shims", "MiB")
 
 
 ROWS = (
