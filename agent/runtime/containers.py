@@ -8,8 +8,6 @@ finds the containers again; nothing about them changes by it.
 import asyncio
 import json
 import logging
-import re
-import shutil
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,7 +29,9 @@ from agent.runtime.folder import Folders, Record
 from agent.runtime.images import Images, missing
 from agent.runtime.logs import Logs
 from agent.runtime.manifest import chain_ids
+from agent.runtime.metrics import read_stats
 from agent.runtime.oci import OciRuntime
+from agent.runtime.tasks import Tasks
 from common import errors
 from common.clock import Clock
 from common.pb import containerd_pb2 as pb
@@ -44,11 +44,6 @@ SHIM = "io.containerd.runc.v2"
 STARTS_AT_ONCE = 4  # more at once is no faster on the whole, only slower for each
 LOST = 255  # the exit code of a container whose end nobody saw, as Docker gives it
 _KILL_AGAIN_S = 10.0
-# What a start that a crash of containerd cut off may leave: a task, a container of runc's, a folder of the shim's.
-_LEFTOVER = re.compile("already exists|file exists")
-_BUNDLE = re.compile("mkdir (/[^ :]+): file exists")
-_CREATE_ATTEMPTS = 4
-_CUT_OFF = "cannot start a stopped process"
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
@@ -93,6 +88,7 @@ class Containers:
         self._clock = clock
         self._host = host
         self._oci = oci
+        self._tasks = Tasks(containerd, content, oci)
         self._spawn = spawn
         self._live: dict[str, _Live] = {}
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -248,73 +244,18 @@ class Containers:
         return pid
 
     async def _run(self, live: _Live) -> int:
-        """Set the process up and let it go; a failure leaves nothing behind."""
+        """The pid of the started process; its output is collected from the first line on."""
         id = live.record.config.id
-        key = pb.TaskKey(container_id=id)
         try:
             stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
         except OSError as error:
             raise _no_room(error) from error
-        for last in (False, True):
-            pid = await self._create_task(live, stdout, stderr)
-            self._logs.collect(id, self._folders.path(id))
-            try:
-                await self._containerd.call(c.TASK_START, key)
-            except (errors.ShoalError, asyncio.CancelledError) as error:
-                task = await asyncio.shield(self._task(id))
-                if isinstance(error, errors.ShoalError) and task is not None:
-                    if task.status == pb.RUNNING or (task.status == pb.STOPPED and not task.exit_status):
-                        return pid  # a crash of containerd hid that it had started
-                    if _CUT_OFF in error.message and not last:
-                        await self._delete_task(id)  # the crash took the process with it, half started
-                        continue
-                await asyncio.shield(self._delete_task(id))
-                await self._logs.finish(id)
-                raise
-            return pid
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _create_task(self, live: _Live, stdout: str, stderr: str) -> int:
-        """Let the shim set the process up. What an interrupted attempt left is taken over or cleared away."""
-        config = live.record.config
-        request = pb.TaskCreate(
-            container_id=config.id,
-            rootfs=await self._content.mounts(config.id),
-            stdin="",
-            stdout=stdout,
-            stderr="" if config.tty else stderr,
-            terminal=config.tty,
-        )
-        for attempt in range(_CREATE_ATTEMPTS):
-            try:
-                return (await self._containerd.call(c.TASK_CREATE, request)).pid
-            except errors.ShoalError as error:
-                if attempt + 1 == _CREATE_ATTEMPTS or _LEFTOVER.search(error.message) is None:
-                    raise
-                log.info("container %s: %s; clearing that away", config.id[:12], error.message)
-                bundle = _BUNDLE.search(error.message)
-            found = await self._task(config.id)
-            if found is not None and found.status == pb.CREATED:
-                return found.pid
-            await self._delete_task(config.id)
-            await self._oci.forget(config.id)
-            if bundle is not None and bundle[1].endswith(f"/{self._oci.namespace}/{config.id}"):
-                await asyncio.to_thread(shutil.rmtree, bundle[1], ignore_errors=True)
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _task(self, id: str) -> pb.TaskProcess | None:
-        key = pb.TaskKey(container_id=id)
-        found = await c.tolerate(self._containerd.call(c.TASK_GET, key), errors.NotFound)
-        return found.process if found is not None else None
-
-    async def _delete_task(self, id: str) -> None:
-        """Away with its process, running or not; done already is fine."""
-        key = pb.TaskKey(container_id=id)
-        gone = (errors.NotFound, errors.FailedPrecondition)
-        kill = pb.TaskKill(container_id=id, signal=9, all=True)
-        if await c.tolerate(self._containerd.call(c.TASK_KILL, kill), *gone) is not None:
-            await c.tolerate(self._containerd.call(c.TASK_WAIT, key, timeout=_KILL_AGAIN_S), *gone)
-        await c.tolerate(self._containerd.call(c.TASK_DELETE, key), *gone)
+        self._logs.collect(id, self._folders.path(id))
+        try:
+            return await self._tasks.run(live.record.config, stdout, stderr)
+        except (errors.ShoalError, asyncio.CancelledError):
+            await self._logs.finish(id)
+            raise
 
     async def _supervise(self, live: _Live) -> None:
         """Wait for the end, however often containerd restarts meanwhile; note it, tell it, free the shim."""
@@ -327,7 +268,7 @@ class Containers:
             live.ended.set()
             self._tell(EventKind.EXIT, live)
             try:
-                await self._delete_task(id)  # waits for its output to be written out
+                await self._tasks.delete(id)  # waits for its output to be written out
             except errors.ShoalError as error:  # start and remove clear it away again
                 log.warning("can't delete the ended task of container %s: %s", id[:12], error)
             await self._logs.finish(id)
@@ -407,7 +348,7 @@ class Containers:
         async with live.changing:
             if live.removed:
                 return
-            await self._delete_task(id)
+            await self._tasks.delete(id)
             await c.tolerate(self._containerd.call(c.CONTAINER_DELETE, pb.Id(id=id)), errors.NotFound)
             await self._content.drop_snapshot(id)
             await self._logs.drop(id)
@@ -424,7 +365,7 @@ class Containers:
         if not answer.metrics:
             raise errors.Conflict(f"container {id} is not running")
         metric = answer.metrics[0]
-        return _stats(metric, self._clock.now_ns())
+        return read_stats(metric, self._clock.now_ns())
 
     async def processes(self, id: str) -> list[int]:
         answer = await self._containerd.call(c.TASK_PIDS, pb.TaskKey(container_id=id))
@@ -468,37 +409,6 @@ def _find_user(config: ContainerConfig, image_user: str, mounts: Sequence[pb.Mou
         config.groups,
         users.read_image_file(folders, "etc/passwd"),
         users.read_image_file(folders, "etc/group"),
-    )
-
-
-def _stats(metric: pb.Metric, at: int) -> ContainerStats:
-    """Either cgroup version's figures in one shape; memory without the cache that can be dropped at once."""
-    if metric.data.type_url.endswith("v2.Metrics"):
-        two = pb.CgroupV2.FromString(metric.data.value)
-        return ContainerStats(
-            at=at,
-            cpu_total_ns=two.cpu.usage_usec * 1000,
-            cpu_user_ns=two.cpu.user_usec * 1000,
-            cpu_kernel_ns=two.cpu.system_usec * 1000,
-            memory_usage=max(two.memory.usage - two.memory.inactive_file, 0),
-            memory_cache=two.memory.file,
-            memory_limit=two.memory.usage_limit,
-            pids=two.pids.current,
-            pids_limit=two.pids.limit,
-            oom_kills=two.memory_events.oom_kill,
-        )
-    one = pb.CgroupV1.FromString(metric.data.value)
-    return ContainerStats(
-        at=at,
-        cpu_total_ns=one.cpu.usage.total,
-        cpu_user_ns=one.cpu.usage.user,
-        cpu_kernel_ns=one.cpu.usage.kernel,
-        memory_usage=max(one.memory.usage.usage - one.memory.total_inactive_file, 0),
-        memory_cache=one.memory.cache,
-        memory_limit=one.memory.usage.limit,
-        pids=one.pids.current,
-        pids_limit=one.pids.limit,
-        oom_kills=one.memory_oom_control.oom_kill,
     )
 
 
