@@ -28,7 +28,8 @@ _CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 4096
 _MNT_DETACH: Final = 2
 _NETLINK_NETFILTER: Final = 12
-_KEPT: Final = 8  # open contexts of each kind; one holds up to half a megabyte and is made in 0.2 ms
+_KEPT: Final = 8  # open netlink sockets: whoever holds one may ask for three more
+_KEPT_TABLES: Final = 1  # contexts of nftables: one holds half a megabyte or more, is made in 0.1 ms and used at once
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -144,11 +145,11 @@ class Namespaces:
 
     def route(self, name: str) -> IPRoute:
         """Netlink's routing family in a namespace."""
-        return self._kept(self._routes, name, _Netlink).route
+        return self._kept(self._routes, name, _Netlink, _KEPT).route
 
     def table(self, name: str) -> nft.Context:
         """nftables in a namespace."""
-        return self._kept(self._tables, name, nft.Context)
+        return self._kept(self._tables, name, nft.Context, _KEPT_TABLES)
 
     def flush_marks(self, name: str, marks: frozenset[int]) -> None:
         """Makes conntrack forget every connection with one of these marks."""
@@ -162,11 +163,11 @@ class Namespaces:
         finally:
             conntrack.close()
 
-    def _kept(self, cache: OrderedDict[str, C], name: str, make: Callable[[], C]) -> C:
+    def _kept(self, cache: OrderedDict[str, C], name: str, make: Callable[[], C], most: int) -> C:
         if name not in cache:
             with self.inside(name):
                 cache[name] = make()
-            if len(cache) > _KEPT:
+            if len(cache) > most:
                 self._release(cache.popitem(last=False)[1])
         cache.move_to_end(name)
         return cache[name]
