@@ -82,6 +82,18 @@ def resolve_data_path(text: str, local: Sequence[InterfaceAddress]) -> str:
     return str(address)
 
 
+def require_own(host: str, local: Sequence[InterfaceAddress]) -> None:
+    """The advertised address must be this machine's: the manager is called there, also by its own node."""
+    own = [_ip(item) for item in local]
+    if ipaddress.ip_address(host) in own:
+        return
+    others = ", ".join(str(ip) for ip in own if ip.version == 4 and not ip.is_loopback)
+    raise errors.InvalidArgument(
+        f"advertise address {host} belongs to no interface of this node, which has {others or 'none'}: "
+        "nodes behind address translation are not supported yet"
+    )
+
+
 def _resolve(host: str, local: Sequence[InterfaceAddress]) -> IP:
     """An interface's address (IPv4 first) or the address itself; raises ValueError."""
     own = [_ip(a) for a in local if a.interface == host]

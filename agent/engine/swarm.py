@@ -28,6 +28,7 @@ async def init(call: Call) -> web.StreamResponse:
     local = await call.backend.host.addresses()
     listen = addresses.resolve_listen(fields.text("ListenAddr") or "0.0.0.0:2377", local)
     advertise = addresses.resolve_advertise(fields.text("AdvertiseAddr"), listen, local)
+    addresses.require_own(advertise[0], local)
     data_path = addresses.resolve_data_path(fields.text("DataPathAddr"), local)
     pool, size = fields.texts("DefaultAddrPool"), fields.number("SubnetSize")
     if pool:

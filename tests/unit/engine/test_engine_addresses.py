@@ -48,6 +48,16 @@ def test_advertise_is_the_listening_address_when_that_is_one():
     assert addresses.resolve_advertise("", ("192.0.2.7", 2377), LOCAL) == ("192.0.2.7", 2377)
 
 
+def test_a_manager_advertises_an_address_of_its_machine():
+    for host in ("192.0.2.1", "2001:db8::1"):
+        addresses.require_own(host, LOCAL)
+    message = said(addresses.require_own, "192.0.2.9", LOCAL)
+    assert message.startswith(
+        "advertise address 192.0.2.9 belongs to no interface of this node, which has 192.0.2.1, "
+    )
+    assert "which has none:" in said(addresses.require_own, "192.0.2.9", LOCAL[:1])
+
+
 def test_several_addresses_are_named():
     two = [*LOCAL, InterfaceAddress("eth1", "198.51.100.1/24")]
     assert said(addresses.resolve_advertise, "", LISTEN, two) == (
