@@ -29,7 +29,9 @@ _MS_BIND: Final = 4096
 _MNT_DETACH: Final = 2
 _NETLINK_NETFILTER: Final = 12
 _KEPT: Final = 8  # open netlink sockets: whoever holds one may ask for three more
-_KEPT_TABLES: Final = 1  # contexts of nftables: one holds half a megabyte or more, is made in 0.1 ms and used at once
+_KEPT_TABLES: Final = (
+    1  # contexts of nftables: one holds half a megabyte or more, is made in 0.1 ms and used at once
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
