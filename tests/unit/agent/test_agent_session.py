@@ -182,17 +182,19 @@ async def bench(start: NodeState | None = None, stranger: bool = False) -> Async
     session = Session(node, applier, statuses, dial, (0.01, 0.05), random.Random(1))
     made = Bench(manager, session, applier, statuses, node)
     made.kernel, made.tasks, made.server = kernel, tasks, server
-    async with asyncio.TaskGroup() as group:
-        jobs = [group.create_task(session.run()), group.create_task(applier.run())]
-        try:
-            yield made
-        finally:
-            for job in jobs:
-                job.cancel()
-    await server.stop(None)
+    try:
+        async with asyncio.TaskGroup() as group:
+            jobs = [group.create_task(session.run()), group.create_task(applier.run())]
+            try:
+                yield made
+            finally:
+                for job in jobs:
+                    job.cancel()
+    finally:
+        await server.stop(None)
 
 
-async def until(condition: Any, seconds: float = 5.0) -> None:
+async def until(condition: Any, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
