@@ -130,8 +130,8 @@ def test_without_a_manager_all_serves_on(web: Lab) -> None:
 def test_power_cut_of_a_worker(web: Lab) -> None:
     worker = web.machines["worker2"]
     web.wait_running("my-nginx", 5)
-    began = time.monotonic()
     web.tool("power-off", worker.name)
+    began = time.monotonic()
     web.wait_node(worker.name, "down", 20)
     assert time.monotonic() - began < 10
     alive = {m.name for m in web.machines.values()} - {worker.name}

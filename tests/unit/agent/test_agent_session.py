@@ -255,7 +255,7 @@ async def test_reconnecting_goes_on_with_the_chain_and_acknowledges_again() -> N
         b.manager.assign(7, "", "a", "t1", complete=True)
         await until(lambda: b.manager.of("acknowledge"))
         b.manager.send.put_nowait(errors.Unavailable("no leader"))
-        await until(lambda: b.manager.sessions == 2)
+        await until(lambda: len(b.manager.of("hello")) == 2)
         assert b.manager.of("hello")[1].chain == "a"
         await until(lambda: [a.index for a in b.manager.of("acknowledge")] == [7, 7])
 
