@@ -226,7 +226,7 @@ async def test_an_older_stream_is_refused(epoch: int, term: int, index: int) -> 
     state = NodeState("n1", model.Fence(CLUSTER, 2, 5, 50), "a", {"t1": model.TaskAssignment()})
     async with bench(state) as b:
         b.manager.assign(index, "", "x", complete=True, epoch=epoch, term=term)
-        await until(lambda: b.manager.sessions == 2)
+        await until(lambda: len(b.manager.of("hello")) == 2)
         assert set(b.applier.state.tasks) == {"t1"}
         assert b.kernel.applied == []
         assert b.manager.of("hello")[1].fence == model.Fence(CLUSTER, 2, 5, 50)
@@ -244,7 +244,7 @@ async def test_a_lost_message_forces_everything_anew() -> None:
     async with bench() as b:
         b.manager.assign(7, "", "a", "t1", complete=True)
         b.manager.assign(9, "other", "c", "t3")
-        await until(lambda: b.manager.sessions == 2)
+        await until(lambda: len(b.manager.of("hello")) == 2)
         assert b.manager.of("hello")[1].chain == ""
         b.manager.assign(9, "", "c", "t1", "t3", complete=True)
         await until(lambda: b.applier.applied_index == 9)
