@@ -146,9 +146,9 @@ class Session:
                     group.create_task(self._write(call)),
                     group.create_task(self._beat()),
                     group.create_task(self._send_statuses()),
-                    group.create_task(self._describe()),
                 ]
                 hello = await self._member.hello(self._chain, self._applier.state.fence)
+                helpers.append(group.create_task(self._describe(hello.description)))
                 self._outgoing.put_nowait(model.AgentMessage(hello=hello))
                 await self._read(call, addr)
                 for helper in helpers:
@@ -220,13 +220,12 @@ class Session:
         if self.link.connected and self.welcome.is_set():
             self._outgoing.put_nowait(model.AgentMessage(acknowledge=model.Acknowledge(index)))
 
-    async def _describe(self) -> None:
-        """Tells the managers when the node has changed: its name, its resources, its routes."""
-        told: model.NodeDescription | None = None
+    async def _describe(self, told: model.NodeDescription) -> None:
+        """Tells the managers when the node is no longer what the hello said: its name, its resources, its routes."""
         await self.welcome.wait()
         while True:
             now = await self._member.describe()
-            if told is not None and now != told:
+            if now != told:
                 self._outgoing.put_nowait(model.AgentMessage(description=now))
             told = now
             await asyncio.sleep(DESCRIBE_EVERY)
