@@ -64,6 +64,7 @@ SNAPSHOT_MOUNTS = _method("snapshots.v1.Snapshots/Mounts", pb.SnapshotKey, pb.Sn
 SNAPSHOT_STAT = _method("snapshots.v1.Snapshots/Stat", pb.SnapshotKey, pb.SnapshotInfoBox)
 SNAPSHOT_USAGE = _method("snapshots.v1.Snapshots/Usage", pb.SnapshotKey, pb.SnapshotUsage)
 SNAPSHOT_REMOVE = _method("snapshots.v1.Snapshots/Remove", pb.SnapshotKey, Empty)
+SNAPSHOT_CLEANUP = _method("snapshots.v1.Snapshots/Cleanup", pb.SnapshotCleanup, Empty)
 DIFF_APPLY = _method("diff.v1.Diff/Apply", pb.DiffApply, pb.DiffApplied)
 
 LEASE_CREATE = _method("leases.v1.Leases/Create", pb.LeaseCreate, pb.LeaseBox)

@@ -6,10 +6,7 @@ unpacks layer by layer. Two images that share a layer fetch and unpack it once.
 """
 
 import asyncio
-import logging
 import os
-import re
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -26,15 +23,13 @@ from agent.runtime.api import Descriptor
 from common import errors, rpc
 from common.pb import containerd_pb2 as pb
 
-log = logging.getLogger("runtime")
-
 SNAPSHOTTER = "overlayfs"
 SNAPSHOT_LABEL = f"containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"
 BLOCK = 1 << 20
 LAYERS_AT_ONCE = 3  # for the whole node, as Docker's default
 UNPACK_TIMEOUT = 900.0
 MAX_CONFIG = 8 << 20
-_IN_THE_WAY = re.compile(r"rename /\S+/snapshots/new-\d+ (/\S+/snapshots/\d+): file exists")
+_IN_THE_WAY = "file exists"
 _ATTEMPTS = 6  # of one blob, while containerd comes and goes
 _SPOILT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)  # never resume from this
 _FINAL = (
@@ -317,12 +312,10 @@ class Content:
         try:
             return await self._prepare(key, parent, lease)
         except errors.ShoalError as error:
-            in_the_way = _IN_THE_WAY.search(error.message)
-            if in_the_way is None:
+            # A crash between a folder's making and its record leaves a folder that is in the way of the next.
+            if _IN_THE_WAY not in error.message:
                 raise
-        # A crash between a folder's making and its record left it, and its number is now given again, to us.
-        log.info("clearing away %s, which a crash of containerd left", in_the_way[1])
-        await asyncio.to_thread(shutil.rmtree, in_the_way[1], ignore_errors=True)
+        await self._containerd.call(c.SNAPSHOT_CLEANUP, pb.SnapshotCleanup(snapshotter=SNAPSHOTTER))
         return await self._prepare(key, parent, lease)
 
     async def _prepare(self, key: str, parent: str, lease: str) -> Sequence[pb.Mount]:

@@ -362,6 +362,12 @@ class SnapshotInfoBox(_message.Message):
     info: SnapshotInfo
     def __init__(self, info: _Optional[_Union[SnapshotInfo, _Mapping]] = ...) -> None: ...
 
+class SnapshotCleanup(_message.Message):
+    __slots__ = ("snapshotter",)
+    SNAPSHOTTER_FIELD_NUMBER: _ClassVar[int]
+    snapshotter: str
+    def __init__(self, snapshotter: _Optional[str] = ...) -> None: ...
+
 class SnapshotUsage(_message.Message):
     __slots__ = ("size", "inodes")
     SIZE_FIELD_NUMBER: _ClassVar[int]
