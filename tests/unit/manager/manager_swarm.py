@@ -41,6 +41,7 @@ class Running:
     control: ControlStub
     path: Path
     port: int
+    task: asyncio.Task[None]
 
     @property
     def addr(self) -> str:
@@ -89,7 +90,7 @@ async def manager(path: Path, port: int = 0, listener: socket.socket | None = No
             if task.done():
                 ready.cancel()
                 await task
-            yield Running(daemon, LocalStub(channel), ControlStub(channel), path, port or free_port())
+            yield Running(daemon, LocalStub(channel), ControlStub(channel), path, port or free_port(), task)
     finally:
         await channel.close()
         stop.set()

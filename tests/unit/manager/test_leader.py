@@ -73,7 +73,7 @@ async def test_a_failing_loop_ends_the_term_and_the_next_begins_at_once(
 
 
 async def test_a_disk_that_fails_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """systemd starts it again, and it reads what the disk really holds."""
+    """By itself: systemd starts it again, and it reads what the disk really holds."""
 
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -85,6 +85,8 @@ async def test_a_disk_that_fails_ends_the_process(tmp_path: Path, monkeypatch: p
             monkeypatch.setattr(os, "fdatasync", fail)
             with pytest.raises(errors.ShoalError):
                 await ask(m.control.CreateNetwork, model.CreateNetworkRequest(model.NetworkSpec(name="x")))
+            async with asyncio.timeout(10):
+                await asyncio.wait([m.task])
             monkeypatch.undo()
 
     with pytest.raises(ExceptionGroup) as raised:
