@@ -12,6 +12,8 @@ Rules in prose:
   is stopped once the endpoint is DRAINED, or when it never served (NONE). One that does not run yet stops at once.
 - A task that ran when the machine went down runs again, as the same task, unless the managers have said otherwise.
 - A terminal task keeps its container, for logs and history, until it is to be removed.
+- A removed task stays known, with its last state, until it is no longer assigned to this node: a manager that is away
+  must not find it begun anew.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Action(Enum):
     STOP = auto()  # signal, grace, kill
     RELEASE = auto()  # it has ended: give its network back
     REMOVE = auto()  # delete the container and all that belongs to it
+    FORGET = auto()  # the managers don't name it any more: neither do we
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Situation:
     built: bool = False  # network and container are there
     released: bool = False  # its network was given back
     lost: bool = False  # it ran when the machine went down
+    removed: bool = False  # its container was deleted
+    gone: bool = False  # it is not assigned to this node any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def next_action(now: Situation) -> Action:
     """What is to be done in this situation."""
     if is_terminal(now.state):
         if now.desired >= S.TASK_REMOVE:
-            return Action.REMOVE
+            return _after_removal(now) if now.removed else Action.REMOVE
         return Action.WAIT if now.released else Action.RELEASE
     if now.desired >= S.TASK_SHUTDOWN:
         if now.state == S.TASK_RUNNING and now.endpoint in _DRAINING and not now.lost:
@@ -115,6 +120,10 @@ def next_action(now: Situation) -> Action:
     if now.state == S.TASK_RUNNING and now.lost:
         return Action.REVIVE
     return _FORWARD[now.state]
+
+
+def _after_removal(now: Situation) -> Action:
+    return Action.FORGET if now.gone else Action.WAIT
 
 
 def finished(action: Action) -> Outcome | None:

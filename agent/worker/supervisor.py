@@ -1,4 +1,4 @@
-"""One task's supervisor: carries out what agent/worker/machine.py decides, from the assignment to the removal.
+"""One task's supervisor: carries out what agent/worker/machine.py decides, from the assignment until it is forgotten.
 
 A state is written down (database, then status to the managers) before the next step begins, and every step may be
 repeated, so that the agent can be killed at any point and its successor goes on. A step is broken off when the managers
@@ -59,6 +59,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._built = False
         self._released = False
+        self._removed = False
         self._lost = lost  # it ran when the machine went down: its process is to be made again
         self._peers_deadline: float | None = None
         self._retry = _RETRY[0]
@@ -75,10 +76,10 @@ class Supervisor:
         self._changed.set()
 
     async def run(self) -> None:
-        """From the task's state to its removal."""
+        """From the task's state until nothing of it is left."""
         while True:
             action = machine.next_action(self._situation())
-            if await self._attempt(action) and action is Action.REMOVE:
+            if await self._attempt(action) and action is Action.FORGET:
                 self.finished = True
                 return
 
@@ -93,6 +94,8 @@ class Supervisor:
             built=self._built,
             released=self._released,
             lost=self._lost,
+            removed=self._removed,
+            gone=want.gone,
         )
 
     async def _attempt(self, action: Action) -> bool:
@@ -281,6 +284,9 @@ class Supervisor:
             await self._tools.runtime.remove(self.record.container_id, force=True)
         await self._release()
         await remove_folders(self._tools.volumes, container.anonymous_volumes(self.task))
+        self._removed = True
+
+    async def _forget(self) -> None:
         self._tools.statuses.drop(self.task.id)
         await self._tools.memory.drop_task(self.task.id)
 
@@ -299,6 +305,7 @@ _STEPS: Final[Mapping[Action, Callable[[Supervisor], Awaitable[None]]]] = {
     Action.STOP: Supervisor._stop,
     Action.RELEASE: Supervisor._release,
     Action.REMOVE: Supervisor._remove,
+    Action.FORGET: Supervisor._forget,
 }
 # What ends the task when it goes wrong; everything else is tried again.
 _FATAL: Final = frozenset({Action.PREPARE, Action.BUILD, Action.START, Action.REVIVE})

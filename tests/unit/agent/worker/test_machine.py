@@ -13,7 +13,7 @@ STATES = [s for s in TaskState if s not in (S.TASK_REMOVE,)]
 DESIRED = [S.TASK_READY, S.TASK_RUNNING, S.TASK_COMPLETE, S.TASK_SHUTDOWN, S.TASK_REMOVE]
 _situations = st.builds(
     Situation, st.sampled_from(STATES), st.sampled_from(DESIRED), st.sampled_from(list(EndpointState)),
-    st.booleans(), st.booleans(), st.booleans(), st.booleans(),
+    st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans(),
 )  # fmt: skip
 
 
@@ -40,14 +40,16 @@ def test_every_situation_has_an_action_and_states_only_grow(now: Situation) -> N
     if outcome and action is not Action.REVIVE:
         assert outcome.state > now.state
     if machine.is_terminal(now.state):
-        assert action in (Action.WAIT, Action.RELEASE, Action.REMOVE)
+        assert action in (Action.WAIT, Action.RELEASE, Action.REMOVE, Action.FORGET)
     if action is Action.STOP:
         assert now.desired >= S.TASK_SHUTDOWN
         assert now.lost or not (
             now.state == S.TASK_RUNNING and now.endpoint in (E.ENDPOINT_SERVING, E.ENDPOINT_WITHDRAWN)
         )
     if action is Action.REMOVE:
-        assert now.desired == S.TASK_REMOVE
+        assert now.desired == S.TASK_REMOVE and not now.removed
+    if action is Action.FORGET:
+        assert now.gone and now.removed
 
 
 @pytest.mark.parametrize(

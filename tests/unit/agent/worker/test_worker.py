@@ -199,6 +199,26 @@ async def test_remove_deletes_everything(tmp_path: Path) -> None:
         assert len(b.statuses) == 0
 
 
+async def test_a_removed_task_is_not_begun_again_while_it_is_still_assigned(tmp_path: Path) -> None:
+    """The manager may be away: it takes the task out of the assignments, and hears how it ended, when it is back."""
+    async with bench(tmp_path) as b:
+        b.assign(task())
+        await b.reaches(S.TASK_RUNNING)
+        b.assign(task(S.TASK_REMOVE, status=model.TaskStatus(state=S.TASK_RUNNING)))
+        await until(lambda: not b.runtime.found and not b.network.attached)
+        b.tell(complete=True)
+        b.assign(task(S.TASK_REMOVE, status=model.TaskStatus(state=S.TASK_RUNNING)))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        ends = [s for s in b.history["t1"] if s.state == S.TASK_SHUTDOWN]
+        assert len(set(ends)) == 1  # it ended once, however often that is told
+        assert len(b.statuses) == 1
+        del b.tasks["t1"]
+        b.tell()
+        await until(lambda: not b.memory.tasks)
+        assert len(b.statuses) == 0
+
+
 async def test_ready_waits_for_running(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         b.assign(task(S.TASK_READY))
