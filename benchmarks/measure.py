@@ -43,11 +43,11 @@ class Measure(Protocol):
 
 
 def busy_share(seconds: float = QUIET_WINDOW) -> float:
-    """The share of all processors that anything used during a while."""
+    """The share of all processors that was used during a while; work at a lower priority gives way and doesn't count."""
 
     def read() -> tuple[int, int]:
         values = [int(v) for v in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        return sum(values), values[3] + values[4]
+        return sum(values), values[1] + values[3] + values[4]  # niced, idle, waiting for a disk
 
     total, idle = read()
     time.sleep(seconds)
