@@ -14,6 +14,7 @@ from common.pb import (
     dispatcher_pb2,
     local_pb2,
     objects_pb2,
+    raft_pb2,
     specs_pb2,
     types_pb2,
 )
@@ -3340,16 +3341,19 @@ class IssueReply(Message):
 @dataclass(frozen=True, slots=True)
 class RenewRequest(Message):
     csr: bytes = b""
+    role: NodeRole = NodeRole.WORKER
 
     def to_pb(self) -> ca_pb2.RenewRequest:
         return ca_pb2.RenewRequest(
             csr=self.csr,
+            role=self.role.value,
         )
 
     @classmethod
     def from_pb(cls, m: ca_pb2.RenewRequest) -> RenewRequest:
         return cls(
             m.csr,
+            NodeRole(m.role),
         )
 
     @classmethod
@@ -3984,6 +3988,8 @@ class StatusReply(Message):
     leader: bool = False
     managers: int = 0
     nodes: int = 0
+    has_leader: bool = False
+    leader_id: str = ""
 
     def to_pb(self) -> local_pb2.StatusReply:
         return local_pb2.StatusReply(
@@ -3995,6 +4001,8 @@ class StatusReply(Message):
             leader=self.leader,
             managers=self.managers,
             nodes=self.nodes,
+            has_leader=self.has_leader,
+            leader_id=self.leader_id,
         )
 
     @classmethod
@@ -4008,6 +4016,8 @@ class StatusReply(Message):
             m.leader,
             m.managers,
             m.nodes,
+            m.has_leader,
+            m.leader_id,
         )
 
     @classmethod
@@ -4051,6 +4061,455 @@ class LeaveReply(Message):
     def from_bytes(cls, data: bytes) -> LeaveReply:
         return cls.from_pb(local_pb2.LeaveReply.FromString(data))
 
+
+@dataclass(frozen=True, slots=True)
+class RaftMember(Message):
+    raft_id: int = 0
+    node_id: str = ""
+    addr: str = ""
+
+    def to_pb(self) -> raft_pb2.RaftMember:
+        return raft_pb2.RaftMember(
+            raft_id=self.raft_id,
+            node_id=self.node_id,
+            addr=self.addr,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftMember) -> RaftMember:
+        return cls(
+            m.raft_id,
+            m.node_id,
+            m.addr,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftMember:
+        return cls.from_pb(raft_pb2.RaftMember.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftConfState(Message):
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    voters_outgoing: tuple[int, ...] = ()
+    learners_next: tuple[int, ...] = ()
+    auto_leave: bool = False
+
+    def to_pb(self) -> raft_pb2.RaftConfState:
+        return raft_pb2.RaftConfState(
+            voters=self.voters,
+            learners=self.learners,
+            voters_outgoing=self.voters_outgoing,
+            learners_next=self.learners_next,
+            auto_leave=self.auto_leave,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftConfState) -> RaftConfState:
+        return cls(
+            tuple(m.voters),
+            tuple(m.learners),
+            tuple(m.voters_outgoing),
+            tuple(m.learners_next),
+            m.auto_leave,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftConfState:
+        return cls.from_pb(raft_pb2.RaftConfState.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSnapshot(Message):
+    index: int = 0
+    term: int = 0
+    conf_state: RaftConfState = field(default_factory=lambda: RaftConfState())
+    members: tuple[RaftMember, ...] = ()
+    removed: tuple[int, ...] = ()
+    data: bytes = b""
+
+    def to_pb(self) -> raft_pb2.RaftSnapshot:
+        return raft_pb2.RaftSnapshot(
+            index=self.index,
+            term=self.term,
+            conf_state=self.conf_state.to_pb(),
+            members=[x.to_pb() for x in self.members],
+            removed=self.removed,
+            data=self.data,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftSnapshot) -> RaftSnapshot:
+        return cls(
+            m.index,
+            m.term,
+            RaftConfState.from_pb(m.conf_state),
+            tuple([RaftMember.from_pb(x) for x in m.members]) if m.members else (),
+            tuple(m.removed),
+            m.data,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftSnapshot:
+        return cls.from_pb(raft_pb2.RaftSnapshot.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftEntry(Message):
+    index: int = 0
+    term: int = 0
+    type: int = 0
+    data: bytes = b""
+
+    def to_pb(self) -> raft_pb2.RaftEntry:
+        return raft_pb2.RaftEntry(
+            index=self.index,
+            term=self.term,
+            type=self.type,
+            data=self.data,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftEntry) -> RaftEntry:
+        return cls(
+            m.index,
+            m.term,
+            m.type,
+            m.data,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftEntry:
+        return cls.from_pb(raft_pb2.RaftEntry.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftMessage(Message):
+    type: int = 0
+    receiver: int = 0
+    sender: int = 0
+    term: int = 0
+    log_term: int = 0
+    index: int = 0
+    entries: tuple[RaftEntry, ...] = ()
+    commit: int = 0
+    vote: int = 0
+    reject: bool = False
+    reject_hint: int = 0
+    context: bytes = b""
+    snapshot_index: int = 0
+    snapshot_term: int = 0
+
+    def to_pb(self) -> raft_pb2.RaftMessage:
+        return raft_pb2.RaftMessage(
+            type=self.type,
+            receiver=self.receiver,
+            sender=self.sender,
+            term=self.term,
+            log_term=self.log_term,
+            index=self.index,
+            entries=[x.to_pb() for x in self.entries],
+            commit=self.commit,
+            vote=self.vote,
+            reject=self.reject,
+            reject_hint=self.reject_hint,
+            context=self.context,
+            snapshot_index=self.snapshot_index,
+            snapshot_term=self.snapshot_term,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftMessage) -> RaftMessage:
+        return cls(
+            m.type,
+            m.receiver,
+            m.sender,
+            m.term,
+            m.log_term,
+            m.index,
+            tuple([RaftEntry.from_pb(x) for x in m.entries]) if m.entries else (),
+            m.commit,
+            m.vote,
+            m.reject,
+            m.reject_hint,
+            m.context,
+            m.snapshot_index,
+            m.snapshot_term,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftMessage:
+        return cls.from_pb(raft_pb2.RaftMessage.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftBatch(Message):
+    messages: tuple[RaftMessage, ...] = ()
+
+    def to_pb(self) -> raft_pb2.RaftBatch:
+        return raft_pb2.RaftBatch(
+            messages=[x.to_pb() for x in self.messages],
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftBatch) -> RaftBatch:
+        return cls(
+            tuple([RaftMessage.from_pb(x) for x in m.messages]) if m.messages else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftBatch:
+        return cls.from_pb(raft_pb2.RaftBatch.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftChunk(Message):
+    message: RaftMessage | None = None
+    data: bytes = b""
+    size: int = 0
+
+    def to_pb(self) -> raft_pb2.RaftChunk:
+        return raft_pb2.RaftChunk(
+            message=None if self.message is None else self.message.to_pb(),
+            data=self.data,
+            size=self.size,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftChunk) -> RaftChunk:
+        return cls(
+            RaftMessage.from_pb(m.message) if m.HasField('message') else None,
+            m.data,
+            m.size,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftChunk:
+        return cls.from_pb(raft_pb2.RaftChunk.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftJoinRequest(Message):
+    addr: str = ""
+    listen_addr: str = ""
+
+    def to_pb(self) -> raft_pb2.RaftJoinRequest:
+        return raft_pb2.RaftJoinRequest(
+            addr=self.addr,
+            listen_addr=self.listen_addr,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftJoinRequest) -> RaftJoinRequest:
+        return cls(
+            m.addr,
+            m.listen_addr,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftJoinRequest:
+        return cls.from_pb(raft_pb2.RaftJoinRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftJoinReply(Message):
+    raft_id: int = 0
+    members: tuple[RaftMember, ...] = ()
+
+    def to_pb(self) -> raft_pb2.RaftJoinReply:
+        return raft_pb2.RaftJoinReply(
+            raft_id=self.raft_id,
+            members=[x.to_pb() for x in self.members],
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftJoinReply) -> RaftJoinReply:
+        return cls(
+            m.raft_id,
+            tuple([RaftMember.from_pb(x) for x in m.members]) if m.members else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftJoinReply:
+        return cls.from_pb(raft_pb2.RaftJoinReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftLeaveRequest(Message):
+    node_id: str = ""
+
+    def to_pb(self) -> raft_pb2.RaftLeaveRequest:
+        return raft_pb2.RaftLeaveRequest(
+            node_id=self.node_id,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftLeaveRequest) -> RaftLeaveRequest:
+        return cls(
+            m.node_id,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftLeaveRequest:
+        return cls.from_pb(raft_pb2.RaftLeaveRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedCaller(Message):
+    roles: tuple[Role, ...] = ()
+    node_id: str = ""
+    address: str = ""
+    join_role: NodeRole = NodeRole.WORKER
+    joiner: bool = False
+    certificate: bytes = b""
+
+    def to_pb(self) -> raft_pb2.ForwardedCaller:
+        return raft_pb2.ForwardedCaller(
+            roles=self.roles,
+            node_id=self.node_id,
+            address=self.address,
+            join_role=self.join_role.value,
+            joiner=self.joiner,
+            certificate=self.certificate,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.ForwardedCaller) -> ForwardedCaller:
+        return cls(
+            tuple([Role(x) for x in m.roles]),
+            m.node_id,
+            m.address,
+            NodeRole(m.join_role),
+            m.joiner,
+            m.certificate,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ForwardedCaller:
+        return cls.from_pb(raft_pb2.ForwardedCaller.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedCall(Message):
+    number: int = 0
+    method: str = ""
+    request: bytes = b""
+    caller: ForwardedCaller = field(default_factory=lambda: ForwardedCaller())
+
+    def to_pb(self) -> raft_pb2.ForwardedCall:
+        return raft_pb2.ForwardedCall(
+            number=self.number,
+            method=self.method,
+            request=self.request,
+            caller=self.caller.to_pb(),
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.ForwardedCall) -> ForwardedCall:
+        return cls(
+            m.number,
+            m.method,
+            m.request,
+            ForwardedCaller.from_pb(m.caller),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ForwardedCall:
+        return cls.from_pb(raft_pb2.ForwardedCall.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedReply(Message):
+    number: int = 0
+    error: str = ""
+    message: str = ""
+    reply: bytes = b""
+    index: int = 0
+
+    def to_pb(self) -> raft_pb2.ForwardedReply:
+        return raft_pb2.ForwardedReply(
+            number=self.number,
+            error=self.error,
+            message=self.message,
+            reply=self.reply,
+            index=self.index,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.ForwardedReply) -> ForwardedReply:
+        return cls(
+            m.number,
+            m.error,
+            m.message,
+            m.reply,
+            m.index,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ForwardedReply:
+        return cls.from_pb(raft_pb2.ForwardedReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedCalls(Message):
+    calls: tuple[ForwardedCall, ...] = ()
+
+    def to_pb(self) -> raft_pb2.ForwardedCalls:
+        return raft_pb2.ForwardedCalls(
+            calls=[x.to_pb() for x in self.calls],
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.ForwardedCalls) -> ForwardedCalls:
+        return cls(
+            tuple([ForwardedCall.from_pb(x) for x in m.calls]) if m.calls else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ForwardedCalls:
+        return cls.from_pb(raft_pb2.ForwardedCalls.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedReplies(Message):
+    replies: tuple[ForwardedReply, ...] = ()
+
+    def to_pb(self) -> raft_pb2.ForwardedReplies:
+        return raft_pb2.ForwardedReplies(
+            replies=[x.to_pb() for x in self.replies],
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.ForwardedReplies) -> ForwardedReplies:
+        return cls(
+            tuple([ForwardedReply.from_pb(x) for x in m.replies]) if m.replies else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ForwardedReplies:
+        return cls.from_pb(raft_pb2.ForwardedReplies.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftTaken(Message):
+    count: int = 0
+
+    def to_pb(self) -> raft_pb2.RaftTaken:
+        return raft_pb2.RaftTaken(
+            count=self.count,
+        )
+
+    @classmethod
+    def from_pb(cls, m: raft_pb2.RaftTaken) -> RaftTaken:
+        return cls(
+            m.count,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RaftTaken:
+        return cls.from_pb(raft_pb2.RaftTaken.FromString(data))
+
 __all__ = [
     "Acknowledge",
     "AddressHold",
@@ -4091,6 +4550,11 @@ __all__ = [
     "Fence",
     "FileTarget",
     "FilterTerm",
+    "ForwardedCall",
+    "ForwardedCaller",
+    "ForwardedCalls",
+    "ForwardedReplies",
+    "ForwardedReply",
     "GenericResource",
     "GetRequest",
     "GlobalJobMode",
@@ -4146,7 +4610,18 @@ __all__ = [
     "PortStatus",
     "Privileges",
     "PublishMode",
+    "RaftBatch",
+    "RaftChunk",
+    "RaftConfState",
     "RaftConfig",
+    "RaftEntry",
+    "RaftJoinReply",
+    "RaftJoinRequest",
+    "RaftLeaveRequest",
+    "RaftMember",
+    "RaftMessage",
+    "RaftSnapshot",
+    "RaftTaken",
     "Reachability",
     "RemoveRequest",
     "RenewRequest",

@@ -151,3 +151,34 @@ class LocalStub:
             request_serializer=Message.to_bytes,
             response_deserializer=LeaveReply.from_bytes,
         )
+
+
+class RaftStub:
+    """Client of shoal.Raft; requests and answers are dataclasses."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.Exchange: grpc.aio.StreamStreamMultiCallable[RaftBatch, RaftTaken] = channel.stream_stream(
+            "/shoal.Raft/Exchange",
+            request_serializer=Message.to_bytes,
+            response_deserializer=RaftTaken.from_bytes,
+        )
+        self.InstallSnapshot: grpc.aio.StreamStreamMultiCallable[RaftChunk, RaftTaken] = channel.stream_stream(
+            "/shoal.Raft/InstallSnapshot",
+            request_serializer=Message.to_bytes,
+            response_deserializer=RaftTaken.from_bytes,
+        )
+        self.Join: grpc.aio.UnaryUnaryMultiCallable[RaftJoinRequest, RaftJoinReply] = channel.unary_unary(
+            "/shoal.Raft/Join",
+            request_serializer=Message.to_bytes,
+            response_deserializer=RaftJoinReply.from_bytes,
+        )
+        self.Leave: grpc.aio.UnaryUnaryMultiCallable[RaftLeaveRequest, RaftTaken] = channel.unary_unary(
+            "/shoal.Raft/Leave",
+            request_serializer=Message.to_bytes,
+            response_deserializer=RaftTaken.from_bytes,
+        )
+        self.Forward: grpc.aio.StreamStreamMultiCallable[ForwardedCalls, ForwardedReplies] = channel.stream_stream(
+            "/shoal.Raft/Forward",
+            request_serializer=Message.to_bytes,
+            response_deserializer=ForwardedReplies.from_bytes,
+        )

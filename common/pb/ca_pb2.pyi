@@ -39,7 +39,9 @@ class IssueReply(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., certificate: _Optional[bytes] = ..., remote_addr: _Optional[str] = ..., managers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("csr",)
+    __slots__ = ("csr", "role")
     CSR_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     csr: bytes
-    def __init__(self, csr: _Optional[bytes] = ...) -> None: ...
+    role: _types_pb2.NodeRole
+    def __init__(self, csr: _Optional[bytes] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ...) -> None: ...

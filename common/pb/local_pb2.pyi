@@ -57,7 +57,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("state", "node_id", "cluster_id", "error", "advertise_addr", "leader", "managers", "nodes")
+    __slots__ = ("state", "node_id", "cluster_id", "error", "advertise_addr", "leader", "managers", "nodes", "has_leader", "leader_id")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         INACTIVE: _ClassVar[StatusReply.State]
@@ -76,6 +76,8 @@ class StatusReply(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     MANAGERS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    HAS_LEADER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
     state: StatusReply.State
     node_id: str
     cluster_id: str
@@ -84,7 +86,9 @@ class StatusReply(_message.Message):
     leader: bool
     managers: int
     nodes: int
-    def __init__(self, state: _Optional[_Union[StatusReply.State, str]] = ..., node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., error: _Optional[str] = ..., advertise_addr: _Optional[str] = ..., leader: _Optional[bool] = ..., managers: _Optional[int] = ..., nodes: _Optional[int] = ...) -> None: ...
+    has_leader: bool
+    leader_id: str
+    def __init__(self, state: _Optional[_Union[StatusReply.State, str]] = ..., node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., error: _Optional[str] = ..., advertise_addr: _Optional[str] = ..., leader: _Optional[bool] = ..., managers: _Optional[int] = ..., nodes: _Optional[int] = ..., has_leader: _Optional[bool] = ..., leader_id: _Optional[str] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
     __slots__ = ("force",)

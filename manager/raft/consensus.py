@@ -1,12 +1,27 @@
 """The seam between the store and whatever agrees on its log: propose, committed, applied.
 
-The daemon builds one (single.py; a replicated core behind the same face) and gives `propose` to the store. Entries
-and snapshots come back through `StateMachine`, in log order, in the event loop of the store.
+The daemon builds one (single.py: one member; group.py: replicated) and gives `propose` to the store. Entries and
+snapshots come back through `StateMachine`, in log order, in the event loop of the store.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
+
+from common import model
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One manager as this member sees it."""
+
+    member: model.RaftMember
+    voter: bool
+    leader: bool
+    reachable: (
+        bool  # it answered within the last election timeout; without a leader's knowledge, only oneself is
+    )
 
 
 class Captured(Protocol):
@@ -66,3 +81,26 @@ class Consensus(Protocol):
 
     async def stop(self) -> None:
         """Lets go of the storage, after run has ended."""
+
+
+class Replicated(Consensus, Protocol):
+    """One member of several."""
+
+    @property
+    def leader_id(self) -> str:
+        """Node id of the leader that this member follows or is; empty without one."""
+
+    def members(self) -> tuple[MemberStatus, ...]:
+        """Every manager in the agreement, learners too."""
+
+    async def leading(self, leads: bool) -> None:
+        """Returns once `leader` is `leads`."""
+
+    async def add(self, member: model.RaftMember) -> None:
+        """Takes a manager in: as a learner, and as a voter once it has caught up. Returns when it is a learner."""
+
+    async def remove(self, node_id: str) -> None:
+        """Ends a membership; raises FailedPrecondition where the rest would have no quorum."""
+
+    async def transfer(self, node_id: str = "") -> None:
+        """Hands leadership to a manager (the one that is furthest, if none is named); returns once this one leads no more."""
