@@ -3542,6 +3542,7 @@ class Welcome(Message):
     cluster_id: str = ""
     network_keys: tuple[EncryptionKey, ...] = ()
     availability: Availability = Availability.ACTIVE
+    fence: Fence = field(default_factory=lambda: Fence())
 
     def to_pb(self) -> dispatcher_pb2.Welcome:
         return dispatcher_pb2.Welcome(
@@ -3554,6 +3555,7 @@ class Welcome(Message):
             cluster_id=self.cluster_id,
             network_keys=[x.to_pb() for x in self.network_keys],
             availability=self.availability.value,
+            fence=self.fence.to_pb(),
         )
 
     @classmethod
@@ -3568,6 +3570,7 @@ class Welcome(Message):
             m.cluster_id,
             tuple([EncryptionKey.from_pb(x) for x in m.network_keys]) if m.network_keys else (),
             Availability(m.availability),
+            Fence.from_pb(m.fence),
         )
 
     @classmethod
@@ -4028,16 +4031,19 @@ class StatusReply(Message):
 @dataclass(frozen=True, slots=True)
 class LeaveRequest(Message):
     force: bool = False
+    demoted: bool = False
 
     def to_pb(self) -> local_pb2.LeaveRequest:
         return local_pb2.LeaveRequest(
             force=self.force,
+            demoted=self.demoted,
         )
 
     @classmethod
     def from_pb(cls, m: local_pb2.LeaveRequest) -> LeaveRequest:
         return cls(
             m.force,
+            m.demoted,
         )
 
     @classmethod
@@ -4060,6 +4066,61 @@ class LeaveReply(Message):
     @classmethod
     def from_bytes(cls, data: bytes) -> LeaveReply:
         return cls.from_pb(local_pb2.LeaveReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest(Message):
+    node_id: str = ""
+    cluster_id: str = ""
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    managers: tuple[str, ...] = ()
+    certificate: bytes = b""
+    key: bytes = b""
+
+    def to_pb(self) -> local_pb2.JoinRequest:
+        return local_pb2.JoinRequest(
+            node_id=self.node_id,
+            cluster_id=self.cluster_id,
+            listen_addr=self.listen_addr,
+            advertise_addr=self.advertise_addr,
+            managers=self.managers,
+            certificate=self.certificate,
+            key=self.key,
+        )
+
+    @classmethod
+    def from_pb(cls, m: local_pb2.JoinRequest) -> JoinRequest:
+        return cls(
+            m.node_id,
+            m.cluster_id,
+            m.listen_addr,
+            m.advertise_addr,
+            tuple(m.managers),
+            m.certificate,
+            m.key,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> JoinRequest:
+        return cls.from_pb(local_pb2.JoinRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReply(Message):
+
+    def to_pb(self) -> local_pb2.JoinReply:
+        return local_pb2.JoinReply(
+        )
+
+    @classmethod
+    def from_pb(cls, m: local_pb2.JoinReply) -> JoinReply:
+        return cls(
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> JoinReply:
+        return cls.from_pb(local_pb2.JoinReply.FromString(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -4338,16 +4399,19 @@ class RaftJoinReply(Message):
 @dataclass(frozen=True, slots=True)
 class RaftLeaveRequest(Message):
     node_id: str = ""
+    demote: bool = False
 
     def to_pb(self) -> raft_pb2.RaftLeaveRequest:
         return raft_pb2.RaftLeaveRequest(
             node_id=self.node_id,
+            demote=self.demote,
         )
 
     @classmethod
     def from_pb(cls, m: raft_pb2.RaftLeaveRequest) -> RaftLeaveRequest:
         return cls(
             m.node_id,
+            m.demote,
         )
 
     @classmethod
@@ -4569,6 +4633,8 @@ __all__ = [
     "IssueReply",
     "IssueRequest",
     "JobStatus",
+    "JoinReply",
+    "JoinRequest",
     "JoinTokens",
     "LeaveReply",
     "LeaveRequest",

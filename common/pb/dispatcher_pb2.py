@@ -28,7 +28,7 @@ from common.pb import specs_pb2 as specs__pb2
 from common.pb import types_pb2 as types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x64ispatcher.proto\x12\x05shoal\x1a\robjects.proto\x1a\roptions.proto\x1a\x0bspecs.proto\x1a\x0btypes.proto\"\x8c\x01\n\x05Hello\x12\x31\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x16.shoal.NodeDescriptionB\x04\x90\xb5\x18\x01\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\r\n\x05\x63hain\x18\x03 \x01(\t\x12!\n\x05\x66\x65nce\x18\x04 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08instance\x18\x05 \x01(\x0c\"\x0b\n\tHeartbeat\"L\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0b\x32\x11.shoal.TaskStatusB\x04\x90\xb5\x18\x01\"J\n\x0cTaskStatuses\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07updates\x18\x02 \x03(\x0b\x32\x17.shoal.TaskStatusUpdate\"\x1c\n\x0b\x41\x63knowledge\x12\r\n\x05index\x18\x01 \x01(\x04\"\xdf\x01\n\x0c\x41gentMessage\x12\x1d\n\x05hello\x18\x01 \x01(\x0b\x32\x0c.shoal.HelloH\x00\x12%\n\theartbeat\x18\x02 \x01(\x0b\x32\x10.shoal.HeartbeatH\x00\x12\'\n\x08statuses\x18\x03 \x01(\x0b\x32\x13.shoal.TaskStatusesH\x00\x12)\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x12.shoal.AcknowledgeH\x00\x12-\n\x0b\x64\x65scription\x18\x05 \x01(\x0b\x32\x16.shoal.NodeDescriptionH\x00\x42\x06\n\x04kind\"/\n\x0eManagerAddress\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\"\x8c\x02\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10heartbeat_period\x18\x02 \x01(\x03\x12\'\n\x08managers\x18\x03 \x03(\x0b\x32\x15.shoal.ManagerAddress\x12\x0f\n\x07root_ca\x18\x04 \x01(\x0c\x12\x1d\n\x04role\x18\x05 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\x12\n\ncluster_id\x18\x07 \x01(\t\x12*\n\x0cnetwork_keys\x18\x08 \x03(\x0b\x32\x14.shoal.EncryptionKey\x12)\n\x0c\x61vailability\x18\t \x01(\x0e\x32\x13.shoal.Availability\"F\n\x0eTaskAssignment\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x0b.shoal.TaskB\x04\x90\xb5\x18\x01\x12\x13\n\x0bpeers_ready\x18\x02 \x01(\x08\"\x95\x01\n\rServiceRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x04mode\x18\x03 \x01(\x0e\x32\x13.shoal.EndpointMode\x12%\n\x0bvirtual_ips\x18\x04 \x03(\x0b\x32\x10.shoal.VirtualIP\x12 \n\x05ports\x18\x05 \x03(\x0b\x32\x11.shoal.PortConfig\"\xb1\x01\n\x0e\x45ndpointRecord\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x12\n\nservice_id\x18\x05 \x01(\t\x12\x11\n\ttask_name\x18\x06 \x01(\t\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12#\n\x05state\x18\x08 \x01(\x0e\x32\x14.shoal.EndpointState\"^\n\nNodeRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0c\n\x04vtep\x18\x03 \x01(\t\x12\x14\n\x0cingress_addr\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\r\"6\n\rNetworkRecord\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x0e.shoal.NetworkB\x04\x90\xb5\x18\x01\"\xdb\x01\n\nAssignment\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x15.shoal.TaskAssignmentH\x00\x12\'\n\x07network\x18\x02 \x01(\x0b\x32\x14.shoal.NetworkRecordH\x00\x12\'\n\x07service\x18\x03 \x01(\x0b\x32\x14.shoal.ServiceRecordH\x00\x12)\n\x08\x65ndpoint\x18\x04 \x01(\x0b\x32\x15.shoal.EndpointRecordH\x00\x12!\n\x04node\x18\x05 \x01(\x0b\x32\x11.shoal.NodeRecordH\x00\x42\x06\n\x04item\"V\n\x10\x41ssignmentChange\x12\x0e\n\x06remove\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12%\n\nassignment\x18\x03 \x01(\x0b\x32\x11.shoal.Assignment\"\xa2\x01\n\x0b\x41ssignments\x12!\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x12\n\napplies_to\x18\x03 \x01(\t\x12\x12\n\nresults_in\x18\x04 \x01(\t\x12(\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x17.shoal.AssignmentChange\x12\x0c\n\x04more\x18\x06 \x01(\x08\"!\n\rStatusesTaken\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\xaf\x01\n\x0eManagerMessage\x12!\n\x07welcome\x18\x01 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x12)\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x12.shoal.AssignmentsH\x00\x12%\n\x05taken\x18\x03 \x01(\x0b\x32\x14.shoal.StatusesTakenH\x00\x12 \n\x06update\x18\x04 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x42\x06\n\x04kind2N\n\nDispatcher\x12@\n\x07Session\x12\x13.shoal.AgentMessage\x1a\x15.shoal.ManagerMessage\"\x05\xfa\xb6\x18\x01\x03(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x64ispatcher.proto\x12\x05shoal\x1a\robjects.proto\x1a\roptions.proto\x1a\x0bspecs.proto\x1a\x0btypes.proto\"\x8c\x01\n\x05Hello\x12\x31\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x16.shoal.NodeDescriptionB\x04\x90\xb5\x18\x01\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\r\n\x05\x63hain\x18\x03 \x01(\t\x12!\n\x05\x66\x65nce\x18\x04 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08instance\x18\x05 \x01(\x0c\"\x0b\n\tHeartbeat\"L\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0b\x32\x11.shoal.TaskStatusB\x04\x90\xb5\x18\x01\"J\n\x0cTaskStatuses\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07updates\x18\x02 \x03(\x0b\x32\x17.shoal.TaskStatusUpdate\"\x1c\n\x0b\x41\x63knowledge\x12\r\n\x05index\x18\x01 \x01(\x04\"\xdf\x01\n\x0c\x41gentMessage\x12\x1d\n\x05hello\x18\x01 \x01(\x0b\x32\x0c.shoal.HelloH\x00\x12%\n\theartbeat\x18\x02 \x01(\x0b\x32\x10.shoal.HeartbeatH\x00\x12\'\n\x08statuses\x18\x03 \x01(\x0b\x32\x13.shoal.TaskStatusesH\x00\x12)\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x12.shoal.AcknowledgeH\x00\x12-\n\x0b\x64\x65scription\x18\x05 \x01(\x0b\x32\x16.shoal.NodeDescriptionH\x00\x42\x06\n\x04kind\"/\n\x0eManagerAddress\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\"\xaf\x02\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10heartbeat_period\x18\x02 \x01(\x03\x12\'\n\x08managers\x18\x03 \x03(\x0b\x32\x15.shoal.ManagerAddress\x12\x0f\n\x07root_ca\x18\x04 \x01(\x0c\x12\x1d\n\x04role\x18\x05 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\x12\n\ncluster_id\x18\x07 \x01(\t\x12*\n\x0cnetwork_keys\x18\x08 \x03(\x0b\x32\x14.shoal.EncryptionKey\x12)\n\x0c\x61vailability\x18\t \x01(\x0e\x32\x13.shoal.Availability\x12!\n\x05\x66\x65nce\x18\n \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\"F\n\x0eTaskAssignment\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x0b.shoal.TaskB\x04\x90\xb5\x18\x01\x12\x13\n\x0bpeers_ready\x18\x02 \x01(\x08\"\x95\x01\n\rServiceRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x04mode\x18\x03 \x01(\x0e\x32\x13.shoal.EndpointMode\x12%\n\x0bvirtual_ips\x18\x04 \x03(\x0b\x32\x10.shoal.VirtualIP\x12 \n\x05ports\x18\x05 \x03(\x0b\x32\x11.shoal.PortConfig\"\xb1\x01\n\x0e\x45ndpointRecord\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x12\n\nservice_id\x18\x05 \x01(\t\x12\x11\n\ttask_name\x18\x06 \x01(\t\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12#\n\x05state\x18\x08 \x01(\x0e\x32\x14.shoal.EndpointState\"^\n\nNodeRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0c\n\x04vtep\x18\x03 \x01(\t\x12\x14\n\x0cingress_addr\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\r\"6\n\rNetworkRecord\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x0e.shoal.NetworkB\x04\x90\xb5\x18\x01\"\xdb\x01\n\nAssignment\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x15.shoal.TaskAssignmentH\x00\x12\'\n\x07network\x18\x02 \x01(\x0b\x32\x14.shoal.NetworkRecordH\x00\x12\'\n\x07service\x18\x03 \x01(\x0b\x32\x14.shoal.ServiceRecordH\x00\x12)\n\x08\x65ndpoint\x18\x04 \x01(\x0b\x32\x15.shoal.EndpointRecordH\x00\x12!\n\x04node\x18\x05 \x01(\x0b\x32\x11.shoal.NodeRecordH\x00\x42\x06\n\x04item\"V\n\x10\x41ssignmentChange\x12\x0e\n\x06remove\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12%\n\nassignment\x18\x03 \x01(\x0b\x32\x11.shoal.Assignment\"\xa2\x01\n\x0b\x41ssignments\x12!\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x12\n\napplies_to\x18\x03 \x01(\t\x12\x12\n\nresults_in\x18\x04 \x01(\t\x12(\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x17.shoal.AssignmentChange\x12\x0c\n\x04more\x18\x06 \x01(\x08\"!\n\rStatusesTaken\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\xaf\x01\n\x0eManagerMessage\x12!\n\x07welcome\x18\x01 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x12)\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x12.shoal.AssignmentsH\x00\x12%\n\x05taken\x18\x03 \x01(\x0b\x32\x14.shoal.StatusesTakenH\x00\x12 \n\x06update\x18\x04 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x42\x06\n\x04kind2N\n\nDispatcher\x12@\n\x07Session\x12\x13.shoal.AgentMessage\x1a\x15.shoal.ManagerMessage\"\x05\xfa\xb6\x18\x01\x03(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO'].fields_by_name['fence']._serialized_options = b'\220\265\030\001'
   _globals['_TASKSTATUSUPDATE'].fields_by_name['status']._loaded_options = None
   _globals['_TASKSTATUSUPDATE'].fields_by_name['status']._serialized_options = b'\220\265\030\001'
+  _globals['_WELCOME'].fields_by_name['fence']._loaded_options = None
+  _globals['_WELCOME'].fields_by_name['fence']._serialized_options = b'\220\265\030\001'
   _globals['_TASKASSIGNMENT'].fields_by_name['task']._loaded_options = None
   _globals['_TASKASSIGNMENT'].fields_by_name['task']._serialized_options = b'\220\265\030\001'
   _globals['_NETWORKRECORD'].fields_by_name['network']._loaded_options = None
@@ -64,27 +66,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANAGERADDRESS']._serialized_start=649
   _globals['_MANAGERADDRESS']._serialized_end=696
   _globals['_WELCOME']._serialized_start=699
-  _globals['_WELCOME']._serialized_end=967
-  _globals['_TASKASSIGNMENT']._serialized_start=969
-  _globals['_TASKASSIGNMENT']._serialized_end=1039
-  _globals['_SERVICERECORD']._serialized_start=1042
-  _globals['_SERVICERECORD']._serialized_end=1191
-  _globals['_ENDPOINTRECORD']._serialized_start=1194
-  _globals['_ENDPOINTRECORD']._serialized_end=1371
-  _globals['_NODERECORD']._serialized_start=1373
-  _globals['_NODERECORD']._serialized_end=1467
-  _globals['_NETWORKRECORD']._serialized_start=1469
-  _globals['_NETWORKRECORD']._serialized_end=1523
-  _globals['_ASSIGNMENT']._serialized_start=1526
-  _globals['_ASSIGNMENT']._serialized_end=1745
-  _globals['_ASSIGNMENTCHANGE']._serialized_start=1747
-  _globals['_ASSIGNMENTCHANGE']._serialized_end=1833
-  _globals['_ASSIGNMENTS']._serialized_start=1836
-  _globals['_ASSIGNMENTS']._serialized_end=1998
-  _globals['_STATUSESTAKEN']._serialized_start=2000
-  _globals['_STATUSESTAKEN']._serialized_end=2033
-  _globals['_MANAGERMESSAGE']._serialized_start=2036
-  _globals['_MANAGERMESSAGE']._serialized_end=2211
-  _globals['_DISPATCHER']._serialized_start=2213
-  _globals['_DISPATCHER']._serialized_end=2291
+  _globals['_WELCOME']._serialized_end=1002
+  _globals['_TASKASSIGNMENT']._serialized_start=1004
+  _globals['_TASKASSIGNMENT']._serialized_end=1074
+  _globals['_SERVICERECORD']._serialized_start=1077
+  _globals['_SERVICERECORD']._serialized_end=1226
+  _globals['_ENDPOINTRECORD']._serialized_start=1229
+  _globals['_ENDPOINTRECORD']._serialized_end=1406
+  _globals['_NODERECORD']._serialized_start=1408
+  _globals['_NODERECORD']._serialized_end=1502
+  _globals['_NETWORKRECORD']._serialized_start=1504
+  _globals['_NETWORKRECORD']._serialized_end=1558
+  _globals['_ASSIGNMENT']._serialized_start=1561
+  _globals['_ASSIGNMENT']._serialized_end=1780
+  _globals['_ASSIGNMENTCHANGE']._serialized_start=1782
+  _globals['_ASSIGNMENTCHANGE']._serialized_end=1868
+  _globals['_ASSIGNMENTS']._serialized_start=1871
+  _globals['_ASSIGNMENTS']._serialized_end=2033
+  _globals['_STATUSESTAKEN']._serialized_start=2035
+  _globals['_STATUSESTAKEN']._serialized_end=2068
+  _globals['_MANAGERMESSAGE']._serialized_start=2071
+  _globals['_MANAGERMESSAGE']._serialized_end=2246
+  _globals['_DISPATCHER']._serialized_start=2248
+  _globals['_DISPATCHER']._serialized_end=2326
 # @@protoc_insertion_point(module_scope)

@@ -73,7 +73,7 @@ class ManagerAddress(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., addr: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("session_id", "heartbeat_period", "managers", "root_ca", "role", "node_id", "cluster_id", "network_keys", "availability")
+    __slots__ = ("session_id", "heartbeat_period", "managers", "root_ca", "role", "node_id", "cluster_id", "network_keys", "availability", "fence")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_PERIOD_FIELD_NUMBER: _ClassVar[int]
     MANAGERS_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class Welcome(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_KEYS_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     heartbeat_period: int
     managers: _containers.RepeatedCompositeFieldContainer[ManagerAddress]
@@ -92,7 +93,8 @@ class Welcome(_message.Message):
     cluster_id: str
     network_keys: _containers.RepeatedCompositeFieldContainer[_objects_pb2.EncryptionKey]
     availability: _types_pb2.Availability
-    def __init__(self, session_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[ManagerAddress, _Mapping]]] = ..., root_ca: _Optional[bytes] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., network_keys: _Optional[_Iterable[_Union[_objects_pb2.EncryptionKey, _Mapping]]] = ..., availability: _Optional[_Union[_types_pb2.Availability, str]] = ...) -> None: ...
+    fence: _types_pb2.Fence
+    def __init__(self, session_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[ManagerAddress, _Mapping]]] = ..., root_ca: _Optional[bytes] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., network_keys: _Optional[_Iterable[_Union[_objects_pb2.EncryptionKey, _Mapping]]] = ..., availability: _Optional[_Union[_types_pb2.Availability, str]] = ..., fence: _Optional[_Union[_types_pb2.Fence, _Mapping]] = ...) -> None: ...
 
 class TaskAssignment(_message.Message):
     __slots__ = ("task", "peers_ready")

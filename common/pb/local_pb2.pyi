@@ -91,11 +91,35 @@ class StatusReply(_message.Message):
     def __init__(self, state: _Optional[_Union[StatusReply.State, str]] = ..., node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., error: _Optional[str] = ..., advertise_addr: _Optional[str] = ..., leader: _Optional[bool] = ..., managers: _Optional[int] = ..., nodes: _Optional[int] = ..., has_leader: _Optional[bool] = ..., leader_id: _Optional[str] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
-    __slots__ = ("force",)
+    __slots__ = ("force", "demoted")
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    DEMOTED_FIELD_NUMBER: _ClassVar[int]
     force: bool
-    def __init__(self, force: _Optional[bool] = ...) -> None: ...
+    demoted: bool
+    def __init__(self, force: _Optional[bool] = ..., demoted: _Optional[bool] = ...) -> None: ...
 
 class LeaveReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("node_id", "cluster_id", "listen_addr", "advertise_addr", "managers", "certificate", "key")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LISTEN_ADDR_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISE_ADDR_FIELD_NUMBER: _ClassVar[int]
+    MANAGERS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    cluster_id: str
+    listen_addr: str
+    advertise_addr: str
+    managers: _containers.RepeatedScalarFieldContainer[str]
+    certificate: bytes
+    key: bytes
+    def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., listen_addr: _Optional[str] = ..., advertise_addr: _Optional[str] = ..., managers: _Optional[_Iterable[str]] = ..., certificate: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
+
+class JoinReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -125,10 +125,12 @@ class RaftJoinReply(_message.Message):
     def __init__(self, raft_id: _Optional[int] = ..., members: _Optional[_Iterable[_Union[RaftMember, _Mapping]]] = ...) -> None: ...
 
 class RaftLeaveRequest(_message.Message):
-    __slots__ = ("node_id",)
+    __slots__ = ("node_id", "demote")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEMOTE_FIELD_NUMBER: _ClassVar[int]
     node_id: str
-    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+    demote: bool
+    def __init__(self, node_id: _Optional[str] = ..., demote: _Optional[bool] = ...) -> None: ...
 
 class ForwardedCaller(_message.Message):
     __slots__ = ("roles", "node_id", "address", "join_role", "joiner", "certificate")
