@@ -19,6 +19,9 @@ NOBODY: Final = 0
 
 NO_LIMIT: Final = (1 << 64) - 1
 
+TRANSFER: Final = b"CampaignTransfer"
+"""Context of a vote request that the leader itself has asked for: it is heard although a leader is alive."""
+
 
 class EntryType(IntEnum):
     """What the data of an entry is."""
