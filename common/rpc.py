@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -121,8 +122,9 @@ def _stream(method: MethodDescriptor, function: Callable[..., Any], authorize: A
         try:
             caller = authorize(context)
             _check(method, allowed, caller)
-            async for reply in function(request, caller):
-                yield reply
+            async with aclosing(function(request, caller)) as replies:
+                async for reply in replies:
+                    yield reply
         except errors.ShoalError as exc:
             await _fail(context, exc)
 
