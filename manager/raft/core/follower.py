@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manager.raft.core import confchange, leader
+from manager.raft.core import confchange, election, leader
 from manager.raft.core.config import ReadOnlyOption
 from manager.raft.core.errors import ProposalDropped
 from manager.raft.core.messages import NOBODY, TRANSFER, Message, MessageType, ReadState, Role, Snapshot
@@ -103,12 +103,13 @@ def step_candidate(r: Raft, message: Message) -> None:
     asking = r.state == Role.PRE_CANDIDATE
     if message.type != (MessageType.PRE_VOTE_RESP if asking else MessageType.VOTE_RESP):
         return
-    result = r.poll(message.from_, not message.reject)
+    r.tracker.record_vote(message.from_, not message.reject)
+    result = r.tracker.vote_result()
     if result == VoteResult.LOST:
         r.become_follower(r.term, NOBODY)
     elif result == VoteResult.WON:
         if asking:
-            r.campaign(MessageType.VOTE)
+            election.campaign(r, MessageType.VOTE)
         else:
             r.become_leader()
             leader.broadcast_append(r)
@@ -137,6 +138,6 @@ def step_follower(r: Raft, message: Message) -> None:
             r.lead = NOBODY
     elif type_ == MessageType.TIMEOUT_NOW:
         # The leader hands over, so nobody needs to be asked first.
-        r.hup(MessageType.VOTE, TRANSFER)
+        election.hup(r, MessageType.VOTE, TRANSFER)
     elif type_ == MessageType.READ_INDEX_RESP and len(message.entries) == 1:
         r.read_states.append(ReadState(message.index, message.entries[0].data))

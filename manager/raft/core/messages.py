@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Final, TypeVar
 
 from manager.raft.core.errors import Malformed
+from manager.raft.core.fields import as_bytes, as_int, fields, number, string
 
 NOBODY: Final = 0
 """Not an id of a member: no leader, no vote."""
@@ -210,10 +211,10 @@ def limit_size(entries: E, max_size: int) -> Sequence[Entry]:
     if max_size >= NO_LIMIT or not entries:
         return entries
     size = 0
-    for number, entry in enumerate(entries):
+    for count, entry in enumerate(entries):
         size += entry_size(entry)
-        if number and size > max_size:
-            return entries[:number]
+        if count and size > max_size:
+            return entries[:count]
     return entries
 
 
@@ -298,11 +299,11 @@ def entry_type(change: AnyConfChange) -> EntryType:
 def encode(change: AnyConfChange) -> bytes:
     """As protobuf bytes; numbers are written even if zero."""
     if isinstance(change, ConfChange):
-        head = _number(1, change.id) + _number(2, change.type) + _number(3, change.node_id)
-        return head + (_string(4, change.context) if change.context else b"")
-    singles = (_number(1, single.type) + _number(2, single.node_id) for single in change.changes)
-    body = _number(1, change.transition) + b"".join(_string(2, single) for single in singles)
-    return body + (_string(3, change.context) if change.context else b"")
+        head = number(1, change.id) + number(2, change.type) + number(3, change.node_id)
+        return head + (string(4, change.context) if change.context else b"")
+    singles = (number(1, single.type) + number(2, single.node_id) for single in change.changes)
+    body = number(1, change.transition) + b"".join(string(2, single) for single in singles)
+    return body + (string(3, change.context) if change.context else b"")
 
 
 def decode(type_: EntryType, data: bytes) -> AnyConfChange:
@@ -323,11 +324,11 @@ def decode_entry(entry: Entry) -> AnyConfChange:
 def _decode_v1(data: bytes) -> ConfChange:
     numbers = {1: 0, 2: 0, 3: 0}
     context = b""
-    for number, value in _fields(data):
-        if number == 4:
-            context = _as_bytes(value)
-        elif number in numbers:
-            numbers[number] = _as_int(value)
+    for key, value in fields(data):
+        if key == 4:
+            context = as_bytes(value)
+        elif key in numbers:
+            numbers[key] = as_int(value)
     return ConfChange(ConfChangeType(numbers[2]), numbers[3], context, numbers[1])
 
 
@@ -335,80 +336,13 @@ def _decode_v2(data: bytes) -> ConfChangeV2:
     transition = 0
     changes: list[ConfChangeSingle] = []
     context = b""
-    for number, value in _fields(data):
-        if number == 1:
-            transition = _as_int(value)
-        elif number == 2:
+    for key, value in fields(data):
+        if key == 1:
+            transition = as_int(value)
+        elif key == 2:
             single = {1: 0, 2: 0}
-            single.update(
-                (inner, _as_int(part)) for inner, part in _fields(_as_bytes(value)) if inner in single
-            )
+            single.update((inner, as_int(part)) for inner, part in fields(as_bytes(value)) if inner in single)
             changes.append(ConfChangeSingle(ConfChangeType(single[1]), single[2]))
-        elif number == 3:
-            context = _as_bytes(value)
+        elif key == 3:
+            context = as_bytes(value)
     return ConfChangeV2(ConfChangeTransition(transition), tuple(changes), context)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _string(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _as_int(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise TypeError("a string where a number belongs")
-    return value
-
-
-def _as_bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise TypeError("a number where a string belongs")
-    return value
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & NO_LIMIT, at
-    raise ValueError("a number of more than 64 bits")
-
-
-def _fields(data: bytes) -> list[tuple[int, int | bytes]]:
-    found: list[tuple[int, int | bytes]] = []
-    at = 0
-    while at < len(data):
-        key, at = _read_varint(data, at)
-        number, kind = key >> 3, key & 7
-        if number == 0:
-            raise ValueError("a field without a number")
-        if kind == 0:
-            value, at = _read_varint(data, at)
-            found.append((number, value))
-            continue
-        if kind == 2:
-            length, at = _read_varint(data, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of kind {kind}")
-        if at + length > len(data):
-            raise ValueError("a field that ends behind the data")
-        found.append((number, data[at : at + length]))
-        at += length
-    return found

@@ -1,5 +1,5 @@
 """One member's state machine: terms, votes, time, membership. What each role does with messages is in leader.py and
-follower.py; node.py is the face to the outside.
+follower.py, voting in election.py; node.py is the face to the outside.
 
 Messages wait in two queues. Those in `messages` may go at once. Those in `after_append` promise something that must
 be stable first (a vote, an acknowledged append), also towards the member itself: node.py sends them after the
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from manager.raft.core import follower, leader
+from manager.raft.core import election, follower, leader
 from manager.raft.core.confchange import Changer, Membership, restore
 from manager.raft.core.config import Config
 from manager.raft.core.errors import Inconsistent, ProposalDropped
@@ -35,13 +35,11 @@ from manager.raft.core.messages import (
     payloads_size,
 )
 from manager.raft.core.progress import Progress, ProgressTracker
-from manager.raft.core.quorum import VoteResult
 from manager.raft.core.read_only import ReadOnly
 from manager.raft.core.storage import Storage
 
 _AFTER_APPEND: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
 _FROM_LEADER: Final = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
-_VOTES: Final = {MessageType.VOTE: MessageType.VOTE_RESP, MessageType.PRE_VOTE: MessageType.PRE_VOTE_RESP}
 _WITHOUT_TERM: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})
 
 
@@ -320,66 +318,6 @@ class Raft:
             except ProposalDropped as exc:
                 self.say(f"{self.id:x} does not leave {self.tracker.config} yet: {exc}")
 
-    # -- elections -----------------------------------------------------------------------------------------------
-
-    def hup(self, kind: MessageType, context: bytes = b"") -> None:
-        """Stands for election, if it may; PRE_VOTE asks first."""
-        if self.state == Role.LEADER:
-            return
-        if not self.promotable():
-            self.say(f"{self.id:x} can't stand for election: it is no voter, or a snapshot waits")
-            return
-        if self._has_unapplied_conf_changes():
-            self.say(f"{self.id:x} can't stand for election: changes of membership wait to be applied")
-            return
-        self.campaign(kind, context)
-
-    def _has_unapplied_conf_changes(self) -> bool:
-        lo, hi = self.log.applied + 1, self.log.committed + 1
-        while lo < hi:
-            page = self.log.slice(lo, hi, self.log.max_applying_size)
-            if any(entry.type != EntryType.NORMAL for entry in page):
-                return True
-            lo += len(page)
-        return False
-
-    def campaign(self, kind: MessageType, context: bytes = b"") -> None:
-        """Asks every voter, itself too: its own vote counts once it is stable."""
-        if kind == MessageType.PRE_VOTE:
-            self.become_pre_candidate()
-            term = self.term + 1
-        else:
-            self.become_candidate()
-            term = self.term
-        last = self.log.last_index()
-        last_term = self.log.term(last)
-        for id_ in sorted(self.tracker.config.voters.ids()):
-            if id_ == self.id:
-                self.send(_VOTES[kind], id_, term=term)
-            else:
-                self.send(kind, id_, term=term, index=last, log_term=last_term, context=context)
-
-    def poll(self, id_: int, granted: bool) -> VoteResult:
-        """Counts a vote."""
-        self.tracker.record_vote(id_, granted)
-        return self.tracker.vote_result()
-
-    def _answer_vote(self, message: Message) -> None:
-        can_vote = (
-            self.vote == message.from_
-            or (self.vote == NOBODY and self.lead == NOBODY)
-            or (message.type == MessageType.PRE_VOTE and message.term > self.term)
-        )
-        # A learner votes as well: it may have been promoted without knowing it yet.
-        if can_vote and self.log.is_up_to_date(message.index, message.log_term):
-            # The answer is of the term that was asked for: a PRE_VOTE's is in the future.
-            self.send(_VOTES[message.type], message.from_, term=message.term)
-            if message.type == MessageType.VOTE:
-                self.election_elapsed = 0
-                self.vote = message.from_
-        else:
-            self.send(_VOTES[message.type], message.from_, reject=True)
-
     # -- messages ------------------------------------------------------------------------------------------------
 
     def step(self, message: Message) -> None:
@@ -391,16 +329,16 @@ class Raft:
             self._older_term(message)
             return
         if message.type == MessageType.HUP:
-            self.hup(MessageType.PRE_VOTE if self.config.pre_vote else MessageType.VOTE)
-        elif message.type in _VOTES:
-            self._answer_vote(message)
+            election.hup(self, MessageType.PRE_VOTE if self.config.pre_vote else MessageType.VOTE)
+        elif message.type in election.ANSWERS:
+            election.answer_vote(self, message)
         else:
             self._step(self, message)
 
     def _newer_term(self, message: Message) -> bool:
         """Goes to a newer term if the message calls for it; False if it is to be ignored."""
         type_ = message.type
-        if type_ in _VOTES and message.context != TRANSFER:
+        if type_ in election.ANSWERS and message.context != TRANSFER:
             # Who hears its leader doesn't help to depose it.
             hears = self.lead != NOBODY and self.election_elapsed < self.config.election_tick
             if self.config.check_quorum and hears:
