@@ -47,13 +47,19 @@ def host_port(addr: str, what: str) -> tuple[str, int]:
     return host.strip("[]"), number
 
 
+def routable(addr: str, what: str) -> tuple[str, int]:
+    """The same for an address that others are to reach."""
+    host, port = host_port(addr, what)
+    if ipaddress.ip_address(host).is_unspecified:
+        raise errors.InvalidArgument(what)
+    return host, port
+
+
 def check(request: model.InitRequest) -> None:
     """Refuses what no swarm can be made of."""
     if request.force_new_cluster:
         raise errors.Unimplemented("--force-new-cluster is not supported yet")
-    host, _ = host_port(request.advertise_addr, NO_ADDRESS)
-    if ipaddress.ip_address(host).is_unspecified:
-        raise errors.InvalidArgument(NO_ADDRESS)
+    routable(request.advertise_addr, NO_ADDRESS)
     host_port(
         request.listen_addr,
         "listen address must be an IP address or network interface (with optional port number)",
