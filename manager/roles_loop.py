@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 from common import errors, model
 from manager import roles
-from manager.raft.consensus import MemberStatus, Replicated
+from manager.raft.consensus import Replicated
 from manager.store.store import ChangeSet, Store, Transaction
 
 log = logging.getLogger("roles")
@@ -31,15 +30,15 @@ async def run(store: Store, consensus: Replicated, own_node_id: str) -> None:
         if changes.resync or any(isinstance(c.subject, model.Node) for c in changes.changes):
             news.set()
 
-    async def watch_members(known: Sequence[MemberStatus]) -> None:
+    async def watch_members() -> None:
         while True:
-            known = await consensus.changed(known)
+            await consensus.changed()
             news.set()
 
     store.subscribe(applied)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(watch_members(consensus.members()), name="members")
+            group.create_task(watch_members(), name="members")
             while True:
                 news.clear()
                 pause = await _steps(store, consensus, own_node_id)

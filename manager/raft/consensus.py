@@ -6,7 +6,6 @@ snapshots come back through `StateMachine`, in log order, in the event loop of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,8 +93,12 @@ class Replicated(Consensus, Protocol):
     def members(self) -> tuple[MemberStatus, ...]:
         """Every manager in the agreement, learners too."""
 
-    async def changed(self, known: Sequence[MemberStatus]) -> tuple[MemberStatus, ...]:
-        """Returns `members()` once they are others than `known`: joined, left, became voter, leader or reachable."""
+    @property
+    def removed(self) -> bool:
+        """Whether this member was removed from the agreement."""
+
+    async def changed(self) -> None:
+        """Returns when anything of `leader`, `leader_id`, `members()` or `removed` has changed since the call."""
 
     async def leading(self, leads: bool) -> None:
         """Returns once `leader` is `leads`."""

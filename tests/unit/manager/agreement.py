@@ -4,7 +4,6 @@ Every member's view is the same; changes go through at once, but only where a ma
 """
 
 import asyncio
-from collections.abc import Sequence
 
 from common import errors, model
 from manager.raft.consensus import MemberStatus
@@ -74,10 +73,8 @@ class Agreement:
             for _, (member, voter) in sorted(self.table.items())
         )
 
-    async def changed(self, known: Sequence[MemberStatus]) -> tuple[MemberStatus, ...]:
-        while self.members() == tuple(known):
-            await self._news.wait()
-        return self.members()
+    async def changed(self) -> None:
+        await self._news.wait()
 
 
 class FakeMember:
@@ -115,13 +112,16 @@ class FakeMember:
     def members(self) -> tuple[MemberStatus, ...]:
         return self.all.members()
 
-    async def changed(self, known: Sequence[MemberStatus]) -> tuple[MemberStatus, ...]:
-        return await self.all.changed(known)
+    @property
+    def removed(self) -> bool:
+        return self.node_id not in {member.node_id for member, _ in self.all.table.values()}
+
+    async def changed(self) -> None:
+        await self.all.changed()
 
     async def leading(self, leads: bool) -> None:
-        known = self.members()
         while self.leader is not leads:
-            known = await self.changed(known)
+            await self.changed()
 
     async def add(self, member: model.RaftMember) -> None:
         assert self.leader
