@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,7 @@ from manager.raft.files import read_private, write_atomically
 KEY_BYTES: Final = 32
 _NONCE: Final = 12
 _HEADER: Final = "SHOAL-KEY-1"
-OVERHEAD: Final = _NONCE + 16
+_NUMBER: Final = struct.Struct("<I")  # of the key
 
 
 class Damaged(Exception):
@@ -27,21 +29,37 @@ class Damaged(Exception):
 
 
 class Sealer:
-    """Encrypts records with one key; `context` binds a record to its use."""
+    """Encrypts with the newest of its keys and opens with any; `context` binds a record to its use."""
 
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
+    OVERHEAD: Final = _NUMBER.size + _NONCE + 16
+
+    def __init__(self, key: bytes, number: int = 1, older: Mapping[int, AESGCM] | None = None) -> None:
+        self._ciphers = dict(older or {}) | {number: AESGCM(key)}
+        self._number = number
+
+    @property
+    def number(self) -> int:
+        """Of the key that seals."""
+        return self._number
+
+    def replaced_by(self, key: bytes) -> Sealer:
+        """One that seals with `key` from now on, and still opens what this one opens."""
+        return Sealer(key, self._number + 1, self._ciphers)
 
     def seal(self, data: bytes, context: bytes) -> bytes:
         """`data` encrypted and authenticated."""
-        nonce = os.urandom(_NONCE)
-        return nonce + self._cipher.encrypt(nonce, data, context)
+        nonce, number = os.urandom(_NONCE), _NUMBER.pack(self._number)
+        return number + nonce + self._ciphers[self._number].encrypt(nonce, data, context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
         """The opposite of seal; raises InvalidTag for bytes that were changed or have another key."""
-        if len(sealed) < OVERHEAD:
+        if len(sealed) < self.OVERHEAD:
             raise InvalidTag
-        return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], context)
+        cipher = self._ciphers.get(_NUMBER.unpack_from(sealed)[0])
+        if cipher is None:
+            raise InvalidTag
+        start = _NUMBER.size + _NONCE
+        return cipher.decrypt(sealed[_NUMBER.size : start], sealed[start:], context)
 
 
 def create_key(path: Path) -> Sealer:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from common import errors
-from manager.raft import snapshot
+from common import errors, model
 from manager.raft.consensus import StateMachine
-from manager.raft.log import SEGMENT_BYTES, Entry, HardState, Log, Recovered, open_log
-from manager.raft.seal import Damaged, Sealer
+from manager.raft.core.messages import Entry, HardState
+from manager.raft.disk import FileDisk
+from manager.raft.log import SEGMENT_BYTES
+from manager.raft.seal import Sealer
 
 log = logging.getLogger("raft")
 T = TypeVar("T")
@@ -46,13 +47,10 @@ class SingleNode:
         snapshot_interval: int = SNAPSHOT_INTERVAL,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
-        self._directory = directory
-        self._sealer = sealer
         self._machine = machine
         self._interval = snapshot_interval
-        self._segment_bytes = segment_bytes
+        self._files = FileDisk(directory, sealer, segment_bytes)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
-        self._log: Log | None = None
         self._queue: asyncio.Queue[_Proposal] = asyncio.Queue()
         self._term = 0
         self._applied = 0
@@ -73,32 +71,20 @@ class SingleNode:
         return self._applied
 
     async def start(self) -> None:
-        """Loads snapshot and log into the state machine and begins a new term; raises Damaged or OSError."""
-        saved, opened, recovered = await self._on_disk(self._load)
-        self._log = opened
+        """Loads snapshot and log into the state machine and begins a new term; raises seal.Damaged or OSError."""
+        loaded = await self._on_disk(self._files.load)
+        saved = loaded.snapshot
         if saved is not None:
             self._machine.restore(saved.data)
             self._applied = self._snapshot_index = saved.index
-        for entry in recovered.entries:
-            if entry.index <= self._applied:
-                continue
-            if entry.index != self._applied + 1:
-                raise Damaged(
-                    f"{self._directory}: the log goes on at entry {entry.index}, but the state ends at "
-                    f"{self._applied}: a segment or snapshot is missing; restore a backup"
-                )
+        for entry in loaded.entries:
             self._machine.apply(entry.index, entry.term, entry.data)
             self._applied = entry.index
-        terms = [recovered.state.term, saved.term if saved else 0, *(e.term for e in recovered.entries[-1:])]
+        terms = [loaded.state.term, saved.term if saved else 0, *(e.term for e in loaded.entries[-1:])]
         self._term = max(terms) + 1
-        await self._on_disk(lambda: opened.append([HardState(self._term)]))
+        await self._on_disk(lambda: self._files.save(HardState(self._term), ()))
         self._running = True
         log.info("state loaded up to entry %d, term %d begins", self._applied, self._term)
-
-    def _load(self) -> tuple[snapshot.Snapshot | None, Log, Recovered]:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        saved = snapshot.load(self._directory, self._sealer)
-        return saved, *open_log(self._directory / "log", self._sealer, self._segment_bytes)
 
     async def _on_disk(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, call)
@@ -132,18 +118,17 @@ class SingleNode:
             self._refuse()
 
     async def _commit(self, group: list[_Proposal]) -> None:
-        opened = self._log
-        assert opened is not None
-        entries = [Entry(self._applied + 1 + n, self._term, p.data) for n, p in enumerate(group)]
+        first = self._applied + 1
+        entries = [Entry(first + n, self._term, data=p.data) for n, p in enumerate(group)]
         try:
-            await self._on_disk(lambda: opened.append(entries))
+            await self._on_disk(lambda: self._files.save(None, entries))
         except OSError as exc:
             failure = errors.Internal(f"this manager cannot write its log, nothing was changed: {exc}")
             for proposal in group:
                 if not proposal.done.done():
                     proposal.done.set_exception(failure)
             log.error("%s", failure)
-            if opened.broken:
+            if self._files.broken:
                 raise
             return
         except asyncio.CancelledError:
@@ -162,11 +147,9 @@ class SingleNode:
         index, term = self._applied, self._term
         try:
             data = await asyncio.to_thread(captured.encode)
-            made = snapshot.Snapshot(index, term, data)
-            await asyncio.to_thread(snapshot.save, self._directory, self._sealer, made)
-            opened = self._log
-            assert opened is not None
-            removed = await self._on_disk(lambda: opened.compact(index))
+            made = model.RaftSnapshot(index, term, data=data)
+            await asyncio.to_thread(self._files.save_snapshot, made)
+            removed = await self._on_disk(lambda: self._files.compact(index))
             log.info("snapshot of %d bytes at entry %d, %d log segments removed", len(data), index, removed)
         except OSError as exc:
             log.error("no snapshot could be saved at entry %d, the log is kept: %s", index, exc)
@@ -184,6 +167,5 @@ class SingleNode:
     async def stop(self) -> None:
         self._running = False
         self._refuse()
-        if self._log is not None:
-            await self._on_disk(self._log.close)
+        await self._on_disk(self._files.close)
         self._disk.shutdown()

@@ -1,64 +1,53 @@
-"""Snapshot files: the whole state at one index, sealed, written atomically. Only the newest is kept.
+"""Snapshot files: state and membership at one index, sealed, written atomically. Which one counts, the log says.
 
-Used by consensus (single.py) in a thread.
+Used by disk.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from google.protobuf.message import DecodeError
 
-from manager.raft.files import sync_directory, write_atomically
+from common import model
+from manager.raft.files import write_atomically
 from manager.raft.seal import Damaged, Sealer
 
-_MAGIC: Final = b"SHOALSNAP1\n"
+_MAGIC: Final = b"SHOALSNAP2\n"
+REPAIR: Final = "remove this manager from the swarm and join it again, or restore a backup"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A state machine's state after the entry at `index`."""
-
-    index: int
-    term: int
-    data: bytes = field(repr=False)
+def path_of(directory: Path, number: int) -> Path:
+    """Where snapshot `number` is."""
+    return directory / f"{number:016x}.snap"
 
 
-def _context(index: int, term: int) -> bytes:
-    return b"snapshot %d %d" % (index, term)
-
-
-def save(directory: Path, sealer: Sealer, snapshot: Snapshot) -> Path:
-    """Writes `snapshot` and then removes older ones; raises OSError, and the older ones are still there."""
-    path = directory / f"{snapshot.index:016x}-{snapshot.term:016x}.snap"
-    sealed = sealer.seal(snapshot.data, _context(snapshot.index, snapshot.term))
-    write_atomically(path, _MAGIC + sealed)
-    old = [p for p in directory.glob("*.snap") if p.name < path.name]
-    for other in old:
-        other.unlink()
-    if old:
-        sync_directory(directory)
+def save(directory: Path, sealer: Sealer, number: int, snapshot: model.RaftSnapshot) -> Path:
+    """Writes and syncs `snapshot`; raises OSError, and nothing is there then."""
+    path = path_of(directory, number)
+    write_atomically(path, _MAGIC + sealer.seal(snapshot.to_bytes(), _context(number)))
     return path
 
 
-def load(directory: Path, sealer: Sealer) -> Snapshot | None:
-    """The newest snapshot, None without any; raises Damaged."""
-    for leftover in directory.glob("*.snap.tmp"):
-        leftover.unlink()
-    paths = sorted(directory.glob("*.snap"))
-    if not paths:
-        return None
-    path = paths[-1]
+def load(path: Path, sealer: Sealer, number: int) -> model.RaftSnapshot:
+    """What `save` wrote; raises Damaged."""
     try:
-        index, term = (int(part, 16) for part in path.stem.split("-"))
-        data = path.read_bytes()
+        return decode(path.read_bytes(), path, sealer, number)
+    except FileNotFoundError as exc:
+        raise Damaged(f"{path} is missing: the log goes on from it; {REPAIR}") from exc
+
+
+def decode(data: bytes, path: Path, sealer: Sealer, number: int) -> model.RaftSnapshot:
+    """The snapshot in `data`, which was read from `path`; raises Damaged."""
+    try:
         if not data.startswith(_MAGIC):
             raise ValueError("no snapshot")
-        return Snapshot(index, term, sealer.open(data[len(_MAGIC) :], _context(index, term)))
-    except (ValueError, InvalidTag) as exc:
-        raise Damaged(
-            f"{path} is damaged or sealed by another key: "
-            "remove this manager from the swarm and join it again, or restore a backup"
-        ) from exc
+        return model.RaftSnapshot.from_bytes(sealer.open(data[len(_MAGIC) :], _context(number)))
+    except (ValueError, InvalidTag, DecodeError) as exc:
+        raise Damaged(f"{path} is damaged or sealed by another key; {REPAIR}") from exc
+
+
+def _context(number: int) -> bytes:
+    return b"snapshot %d" % number

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from common import errors
-from manager.raft import snapshot
 from manager.raft.seal import Damaged, Sealer, create_key, load_key
 from manager.raft.single import SingleNode
 
@@ -143,25 +142,6 @@ async def test_a_snapshot_without_its_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="missing"):
         await node.start()
     await node.stop()
-
-
-def test_snapshot_is_sealed_and_checked(tmp_path: Path) -> None:
-    path = snapshot.save(tmp_path, Sealer(KEY), snapshot.Snapshot(7, 2, b"some secret state"))
-    assert snapshot.load(tmp_path, Sealer(KEY)) == snapshot.Snapshot(7, 2, b"some secret state")
-    assert b"secret" not in path.read_bytes()
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(Damaged, match="restore a backup"):
-        snapshot.load(tmp_path, Sealer(KEY))
-
-
-def test_only_the_newest_snapshot_is_kept(tmp_path: Path) -> None:
-    for index in (5, 900, 70_000):
-        snapshot.save(tmp_path, Sealer(KEY), snapshot.Snapshot(index, 1, b"%d" % index))
-    (tmp_path / "x.snap.tmp").write_bytes(b"half")
-    assert snapshot.load(tmp_path, Sealer(KEY)) == snapshot.Snapshot(70_000, 1, b"70000")
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_key_file(tmp_path: Path) -> None:
