@@ -4421,32 +4421,20 @@ class RaftLeaveRequest(Message):
 
 @dataclass(frozen=True, slots=True)
 class ForwardedCaller(Message):
-    roles: tuple[Role, ...] = ()
-    node_id: str = ""
-    address: str = ""
-    join_role: NodeRole = NodeRole.WORKER
-    joiner: bool = False
     certificate: bytes = b""
+    address: str = ""
 
     def to_pb(self) -> raft_pb2.ForwardedCaller:
         return raft_pb2.ForwardedCaller(
-            roles=self.roles,
-            node_id=self.node_id,
-            address=self.address,
-            join_role=self.join_role.value,
-            joiner=self.joiner,
             certificate=self.certificate,
+            address=self.address,
         )
 
     @classmethod
     def from_pb(cls, m: raft_pb2.ForwardedCaller) -> ForwardedCaller:
         return cls(
-            tuple([Role(x) for x in m.roles]),
-            m.node_id,
-            m.address,
-            NodeRole(m.join_role),
-            m.joiner,
             m.certificate,
+            m.address,
         )
 
     @classmethod

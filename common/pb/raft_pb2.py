@@ -23,10 +23,9 @@ _sym_db = _symbol_database.Default()
 
 
 from common.pb import options_pb2 as options__pb2
-from common.pb import types_pb2 as types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nraft.proto\x12\x05shoal\x1a\roptions.proto\x1a\x0btypes.proto\"<\n\nRaftMember\x12\x0f\n\x07raft_id\x18\x01 \x01(\x04\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\"u\n\rRaftConfState\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x10\n\x08learners\x18\x02 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"\x9e\x01\n\x0cRaftSnapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12.\n\nconf_state\x18\x03 \x01(\x0b\x32\x14.shoal.RaftConfStateB\x04\x90\xb5\x18\x01\x12\"\n\x07members\x18\x04 \x03(\x0b\x32\x11.shoal.RaftMember\x12\x0f\n\x07removed\x18\x05 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\"D\n\tRaftEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0c\n\x04type\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x92\x02\n\x0bRaftMessage\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x10\n\x08receiver\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x10\n\x08log_term\x18\x05 \x01(\x04\x12\r\n\x05index\x18\x06 \x01(\x04\x12!\n\x07\x65ntries\x18\x07 \x03(\x0b\x32\x10.shoal.RaftEntry\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0c\n\x04vote\x18\t \x01(\x04\x12\x0e\n\x06reject\x18\n \x01(\x08\x12\x13\n\x0breject_hint\x18\x0b \x01(\x04\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x0c\x12\x16\n\x0esnapshot_index\x18\r \x01(\x04\x12\x15\n\rsnapshot_term\x18\x0e \x01(\x04\"1\n\tRaftBatch\x12$\n\x08messages\x18\x01 \x03(\x0b\x32\x12.shoal.RaftMessage\"L\n\tRaftChunk\x12#\n\x07message\x18\x01 \x01(\x0b\x32\x12.shoal.RaftMessage\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\"4\n\x0fRaftJoinRequest\x12\x0c\n\x04\x61\x64\x64r\x18\x01 \x01(\t\x12\x13\n\x0blisten_addr\x18\x02 \x01(\t\"D\n\rRaftJoinReply\x12\x0f\n\x07raft_id\x18\x01 \x01(\x04\x12\"\n\x07members\x18\x02 \x03(\x0b\x32\x11.shoal.RaftMember\"3\n\x10RaftLeaveRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65mote\x18\x02 \x01(\x08\"\x98\x01\n\x0f\x46orwardedCaller\x12\x1a\n\x05roles\x18\x01 \x03(\x0e\x32\x0b.shoal.Role\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\"\n\tjoin_role\x18\x04 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x0e\n\x06joiner\x18\x05 \x01(\x08\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\"n\n\rForwardedCall\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12,\n\x06\x63\x61ller\x18\x04 \x01(\x0b\x32\x16.shoal.ForwardedCallerB\x04\x90\xb5\x18\x01\"^\n\x0e\x46orwardedReply\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05reply\x18\x04 \x01(\x0c\x12\r\n\x05index\x18\x05 \x01(\x04\"5\n\x0e\x46orwardedCalls\x12#\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x14.shoal.ForwardedCall\":\n\x10\x46orwardedReplies\x12&\n\x07replies\x18\x01 \x03(\x0b\x32\x15.shoal.ForwardedReply\"\x1a\n\tRaftTaken\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x32\xc1\x02\n\x04Raft\x12\x39\n\x08\x45xchange\x12\x10.shoal.RaftBatch\x1a\x10.shoal.RaftTaken\"\x05\xfa\xb6\x18\x01\x04(\x01\x30\x01\x12@\n\x0fInstallSnapshot\x12\x10.shoal.RaftChunk\x1a\x10.shoal.RaftTaken\"\x05\xfa\xb6\x18\x01\x04(\x01\x30\x01\x12;\n\x04Join\x12\x16.shoal.RaftJoinRequest\x1a\x14.shoal.RaftJoinReply\"\x05\xfa\xb6\x18\x01\x04\x12\x39\n\x05Leave\x12\x17.shoal.RaftLeaveRequest\x1a\x10.shoal.RaftTaken\"\x05\xfa\xb6\x18\x01\x04\x12\x44\n\x07\x46orward\x12\x15.shoal.ForwardedCalls\x1a\x17.shoal.ForwardedReplies\"\x05\xfa\xb6\x18\x01\x04(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nraft.proto\x12\x05shoal\x1a\roptions.proto\"<\n\nRaftMember\x12\x0f\n\x07raft_id\x18\x01 \x01(\x04\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\"u\n\rRaftConfState\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x10\n\x08learners\x18\x02 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"\x9e\x01\n\x0cRaftSnapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12.\n\nconf_state\x18\x03 \x01(\x0b\x32\x14.shoal.RaftConfStateB\x04\x90\xb5\x18\x01\x12\"\n\x07members\x18\x04 \x03(\x0b\x32\x11.shoal.RaftMember\x12\x0f\n\x07removed\x18\x05 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\"D\n\tRaftEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0c\n\x04type\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x92\x02\n\x0bRaftMessage\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x10\n\x08receiver\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x10\n\x08log_term\x18\x05 \x01(\x04\x12\r\n\x05index\x18\x06 \x01(\x04\x12!\n\x07\x65ntries\x18\x07 \x03(\x0b\x32\x10.shoal.RaftEntry\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0c\n\x04vote\x18\t \x01(\x04\x12\x0e\n\x06reject\x18\n \x01(\x08\x12\x13\n\x0breject_hint\x18\x0b \x01(\x04\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x0c\x12\x16\n\x0esnapshot_index\x18\r \x01(\x04\x12\x15\n\rsnapshot_term\x18\x0e \x01(\x04\"1\n\tRaftBatch\x12$\n\x08messages\x18\x01 \x03(\x0b\x32\x12.shoal.RaftMessage\"L\n\tRaftChunk\x12#\n\x07message\x18\x01 \x01(\x0b\x32\x12.shoal.RaftMessage\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\"4\n\x0fRaftJoinRequest\x12\x0c\n\x04\x61\x64\x64r\x18\x01 \x01(\t\x12\x13\n\x0blisten_addr\x18\x02 \x01(\t\"D\n\rRaftJoinReply\x12\x0f\n\x07raft_id\x18\x01 \x01(\x04\x12\"\n\x07members\x18\x02 \x03(\x0b\x32\x11.shoal.RaftMember\"3\n\x10RaftLeaveRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65mote\x18\x02 \x01(\x08\"7\n\x0f\x46orwardedCaller\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"n\n\rForwardedCall\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12,\n\x06\x63\x61ller\x18\x04 \x01(\x0b\x32\x16.shoal.ForwardedCallerB\x04\x90\xb5\x18\x01\"^\n\x0e\x46orwardedReply\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05reply\x18\x04 \x01(\x0c\x12\r\n\x05index\x18\x05 \x01(\x04\"5\n\x0e\x46orwardedCalls\x12#\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x14.shoal.ForwardedCall\":\n\x10\x46orwardedReplies\x12&\n\x07replies\x18\x01 \x03(\x0b\x32\x15.shoal.ForwardedReply\"\x1a\n\tRaftTaken\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x32\xc1\x02\n\x04Raft\x12\x39\n\x08\x45xchange\x12\x10.shoal.RaftBatch\x1a\x10.shoal.RaftTaken\"\x05\xfa\xb6\x18\x01\x04(\x01\x30\x01\x12@\n\x0fInstallSnapshot\x12\x10.shoal.RaftChunk\x1a\x10.shoal.RaftTaken\"\x05\xfa\xb6\x18\x01\x04(\x01\x30\x01\x12;\n\x04Join\x12\x16.shoal.RaftJoinRequest\x1a\x14.shoal.RaftJoinReply\"\x05\xfa\xb6\x18\x01\x04\x12\x39\n\x05Leave\x12\x17.shoal.RaftLeaveRequest\x1a\x10.shoal.RaftTaken\"\x05\xfa\xb6\x18\x01\x04\x12\x44\n\x07\x46orward\x12\x15.shoal.ForwardedCalls\x1a\x17.shoal.ForwardedReplies\"\x05\xfa\xb6\x18\x01\x04(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,38 +46,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RAFT'].methods_by_name['Leave']._serialized_options = b'\372\266\030\001\004'
   _globals['_RAFT'].methods_by_name['Forward']._loaded_options = None
   _globals['_RAFT'].methods_by_name['Forward']._serialized_options = b'\372\266\030\001\004'
-  _globals['_RAFTMEMBER']._serialized_start=49
-  _globals['_RAFTMEMBER']._serialized_end=109
-  _globals['_RAFTCONFSTATE']._serialized_start=111
-  _globals['_RAFTCONFSTATE']._serialized_end=228
-  _globals['_RAFTSNAPSHOT']._serialized_start=231
-  _globals['_RAFTSNAPSHOT']._serialized_end=389
-  _globals['_RAFTENTRY']._serialized_start=391
-  _globals['_RAFTENTRY']._serialized_end=459
-  _globals['_RAFTMESSAGE']._serialized_start=462
-  _globals['_RAFTMESSAGE']._serialized_end=736
-  _globals['_RAFTBATCH']._serialized_start=738
-  _globals['_RAFTBATCH']._serialized_end=787
-  _globals['_RAFTCHUNK']._serialized_start=789
-  _globals['_RAFTCHUNK']._serialized_end=865
-  _globals['_RAFTJOINREQUEST']._serialized_start=867
-  _globals['_RAFTJOINREQUEST']._serialized_end=919
-  _globals['_RAFTJOINREPLY']._serialized_start=921
-  _globals['_RAFTJOINREPLY']._serialized_end=989
-  _globals['_RAFTLEAVEREQUEST']._serialized_start=991
-  _globals['_RAFTLEAVEREQUEST']._serialized_end=1042
-  _globals['_FORWARDEDCALLER']._serialized_start=1045
-  _globals['_FORWARDEDCALLER']._serialized_end=1197
-  _globals['_FORWARDEDCALL']._serialized_start=1199
-  _globals['_FORWARDEDCALL']._serialized_end=1309
-  _globals['_FORWARDEDREPLY']._serialized_start=1311
-  _globals['_FORWARDEDREPLY']._serialized_end=1405
-  _globals['_FORWARDEDCALLS']._serialized_start=1407
-  _globals['_FORWARDEDCALLS']._serialized_end=1460
-  _globals['_FORWARDEDREPLIES']._serialized_start=1462
-  _globals['_FORWARDEDREPLIES']._serialized_end=1520
-  _globals['_RAFTTAKEN']._serialized_start=1522
-  _globals['_RAFTTAKEN']._serialized_end=1548
-  _globals['_RAFT']._serialized_start=1551
-  _globals['_RAFT']._serialized_end=1872
+  _globals['_RAFTMEMBER']._serialized_start=36
+  _globals['_RAFTMEMBER']._serialized_end=96
+  _globals['_RAFTCONFSTATE']._serialized_start=98
+  _globals['_RAFTCONFSTATE']._serialized_end=215
+  _globals['_RAFTSNAPSHOT']._serialized_start=218
+  _globals['_RAFTSNAPSHOT']._serialized_end=376
+  _globals['_RAFTENTRY']._serialized_start=378
+  _globals['_RAFTENTRY']._serialized_end=446
+  _globals['_RAFTMESSAGE']._serialized_start=449
+  _globals['_RAFTMESSAGE']._serialized_end=723
+  _globals['_RAFTBATCH']._serialized_start=725
+  _globals['_RAFTBATCH']._serialized_end=774
+  _globals['_RAFTCHUNK']._serialized_start=776
+  _globals['_RAFTCHUNK']._serialized_end=852
+  _globals['_RAFTJOINREQUEST']._serialized_start=854
+  _globals['_RAFTJOINREQUEST']._serialized_end=906
+  _globals['_RAFTJOINREPLY']._serialized_start=908
+  _globals['_RAFTJOINREPLY']._serialized_end=976
+  _globals['_RAFTLEAVEREQUEST']._serialized_start=978
+  _globals['_RAFTLEAVEREQUEST']._serialized_end=1029
+  _globals['_FORWARDEDCALLER']._serialized_start=1031
+  _globals['_FORWARDEDCALLER']._serialized_end=1086
+  _globals['_FORWARDEDCALL']._serialized_start=1088
+  _globals['_FORWARDEDCALL']._serialized_end=1198
+  _globals['_FORWARDEDREPLY']._serialized_start=1200
+  _globals['_FORWARDEDREPLY']._serialized_end=1294
+  _globals['_FORWARDEDCALLS']._serialized_start=1296
+  _globals['_FORWARDEDCALLS']._serialized_end=1349
+  _globals['_FORWARDEDREPLIES']._serialized_start=1351
+  _globals['_FORWARDEDREPLIES']._serialized_end=1409
+  _globals['_RAFTTAKEN']._serialized_start=1411
+  _globals['_RAFTTAKEN']._serialized_end=1437
+  _globals['_RAFT']._serialized_start=1440
+  _globals['_RAFT']._serialized_end=1761
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,4 @@
 from common.pb import options_pb2 as _options_pb2
-from common.pb import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -133,20 +132,12 @@ class RaftLeaveRequest(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., demote: _Optional[bool] = ...) -> None: ...
 
 class ForwardedCaller(_message.Message):
-    __slots__ = ("roles", "node_id", "address", "join_role", "joiner", "certificate")
-    ROLES_FIELD_NUMBER: _ClassVar[int]
-    NODE_ID_FIELD_NUMBER: _ClassVar[int]
-    ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    JOIN_ROLE_FIELD_NUMBER: _ClassVar[int]
-    JOINER_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("certificate", "address")
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
-    roles: _containers.RepeatedScalarFieldContainer[_options_pb2.Role]
-    node_id: str
-    address: str
-    join_role: _types_pb2.NodeRole
-    joiner: bool
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
-    def __init__(self, roles: _Optional[_Iterable[_Union[_options_pb2.Role, str]]] = ..., node_id: _Optional[str] = ..., address: _Optional[str] = ..., join_role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., joiner: _Optional[bool] = ..., certificate: _Optional[bytes] = ...) -> None: ...
+    address: str
+    def __init__(self, certificate: _Optional[bytes] = ..., address: _Optional[str] = ...) -> None: ...
 
 class ForwardedCall(_message.Message):
     __slots__ = ("number", "method", "request", "caller")
