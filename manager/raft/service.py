@@ -1,0 +1,80 @@
+"""The Raft service on 2377: what other managers send comes in here. Raft's loop, but for membership.
+
+A manager's certificate is enough to send messages (role PEER): a member that lags behind can't know yet who has become a
+manager since. Whoever was removed is told so. Served by member.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from common import errors, model
+from common.rpc import Caller
+from manager.raft.core.messages import Message
+from manager.raft.runner import Runner
+from manager.raft.wire import from_wire
+
+log = logging.getLogger("raft.transport")
+
+REMOVED: Final = "this manager was removed from the swarm"
+_LARGEST: Final = 1 << 30
+
+
+class RaftService:
+    """Exchange and InstallSnapshot here; Join, Leave and Forward are given."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        join: Callable[[model.RaftJoinRequest, Caller], Awaitable[model.RaftJoinReply]],
+        leave: Callable[[model.RaftLeaveRequest, Caller], Awaitable[model.RaftTaken]],
+        forward: Callable[
+            [AsyncIterator[model.ForwardedCalls], Caller], AsyncIterator[model.ForwardedReplies]
+        ],
+    ) -> None:
+        self._runner = runner
+        self.join = join
+        self.leave = leave
+        self.forward = forward
+
+    async def exchange(
+        self, requests: AsyncIterator[model.RaftBatch], caller: Caller
+    ) -> AsyncIterator[model.RaftTaken]:
+        """Messages of one manager, until it hangs up."""
+        count = 0
+        async for batch in requests:
+            count += 1
+            for wire in batch.messages:
+                self._step(wire, b"", caller)
+        yield model.RaftTaken(count)
+
+    async def install_snapshot(
+        self, requests: AsyncIterator[model.RaftChunk], caller: Caller
+    ) -> AsyncIterator[model.RaftTaken]:
+        """A snapshot, in chunks; answered when it was handed to the core."""
+        data, first, size = bytearray(), None, 0
+        async for chunk in requests:
+            if first is None:
+                first, size = chunk.message, chunk.size
+            data += chunk.data
+            if len(data) > min(size, _LARGEST):
+                raise errors.InvalidArgument("a snapshot larger than announced")
+        if first is None or len(data) != size:
+            raise errors.InvalidArgument(f"{len(data)} bytes of a snapshot of {size}")
+        self._step(first, bytes(data), caller)
+        yield model.RaftTaken(1)
+
+    def _step(self, wire: model.RaftMessage, snapshot: bytes, caller: Caller) -> None:
+        members = self._runner.replica.members
+        if wire.sender in members.removed:
+            raise errors.PermissionDenied(REMOVED)
+        known = members.by_id.get(wire.sender)
+        if known is not None and known.node_id != caller.node_id:
+            raise errors.PermissionDenied(f"node {caller.node_id} speaks for node {known.node_id}")
+        try:
+            message: Message = from_wire(wire, snapshot)
+        except ValueError as exc:
+            raise errors.InvalidArgument(f"not a message of raft: {exc}") from exc
+        self._runner.step(message)

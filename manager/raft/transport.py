@@ -1,0 +1,220 @@
+"""The way to the other managers: one stream of batches to each, and snapshots on a stream of their own. Raft's loop.
+
+Each member has an owner task that dials it at every address known, writes what waits in batches, and begins again after a
+failure. Nothing here waits for a slow member: what does not fit into its queue is dropped and reported, as Raft expects of
+a network. Made by member.py; `Peers.send` is called by the runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import grpc.aio
+
+from common import model
+from common.model.stubs import RaftStub
+from manager.raft.core.messages import Message, MessageType
+from manager.raft.members import Members
+from manager.raft.wire import CHUNK, to_wire
+
+log = logging.getLogger("raft.transport")
+
+BACK_OFF: Final = (0.05, 1.0)
+_QUEUE: Final = 4096  # messages
+_BATCH: Final = 64
+_BATCH_BYTES: Final = 1 << 20
+Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
+Addresses = Callable[[model.RaftMember], Sequence[str]]
+
+
+class Reports(Protocol):
+    """What the transport tells the runner."""
+
+    def unreachable(self, raft_id: int) -> None:
+        """Messages to that member were lost."""
+
+    def snapshot_sent(self, raft_id: int, ok: bool) -> None:
+        """A snapshot reached that member, or did not."""
+
+
+class Peers:
+    """runner.Transport over gRPC. `snapshot` reads the newest snapshot; `addresses` knows where a member may be."""
+
+    def __init__(
+        self,
+        raft_id: int,
+        dial: Dial,
+        addresses: Addresses,
+        reports: Callable[[], Reports],
+        snapshot: Callable[[], model.RaftSnapshot | None],
+    ) -> None:
+        self._raft_id = raft_id
+        self._dial = dial
+        self._addresses = addresses
+        self._reports = reports
+        self._snapshot = snapshot
+        self._members = Members()
+        self._peers: dict[int, _Peer] = {}
+        self._changed = asyncio.Event()
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """See runner.Transport."""
+        for message in messages:
+            if (peer := self._peers.get(message.to)) is not None:
+                peer.take(message)
+
+    def update(self, members: Members) -> None:
+        """See runner.Transport."""
+        self._members = members
+        for raft_id, member in members.by_id.items():
+            if raft_id != self._raft_id and raft_id not in self._peers:
+                self._peers[raft_id] = _Peer(self, member)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled: a task for each member, which ends with its membership."""
+        running: dict[int, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._changed.clear()
+                for raft_id, peer in self._peers.items():
+                    peer.member = self._members.by_id.get(raft_id, peer.member)
+                    if raft_id not in running:
+                        running[raft_id] = group.create_task(peer.run(), name=f"peer {peer.member.node_id}")
+                for raft_id in [i for i in running if i not in self._members.by_id]:
+                    running.pop(raft_id).cancel()
+                    del self._peers[raft_id]
+                await self._changed.wait()
+
+    # ---- for a peer
+
+    def dial(self, addr: str) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+        return self._dial(addr)
+
+    def addresses(self, member: model.RaftMember) -> Sequence[str]:
+        return self._addresses(member) or (member.addr,)
+
+    def unreachable(self, raft_id: int) -> None:
+        self._reports().unreachable(raft_id)
+
+    def snapshot_sent(self, raft_id: int, ok: bool) -> None:
+        self._reports().snapshot_sent(raft_id, ok)
+
+    async def snapshot(self) -> model.RaftSnapshot | None:
+        return await asyncio.to_thread(self._snapshot)
+
+
+class _Peer:
+    """One other member."""
+
+    def __init__(self, peers: Peers, member: model.RaftMember) -> None:
+        self.member = member
+        self._peers = peers
+        self._queue: deque[Message] = deque()
+        self._snapshots: deque[Message] = deque()
+        self._filled = asyncio.Event()
+        self._up = False
+        self._complaint = ""
+
+    def take(self, message: Message) -> None:
+        """Queues a message; while there is no connection only the newest matter."""
+        if message.type is MessageType.SNAP:
+            self._snapshots.append(message)
+        elif len(self._queue) < (_QUEUE if self._up else _BATCH):
+            self._queue.append(message)
+        else:
+            self._queue.popleft()
+            self._queue.append(message)
+            self._peers.unreachable(self.member.raft_id)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        delay = BACK_OFF[0]
+        for turn in itertools.count():
+            addresses = self._peers.addresses(self.member)
+            began = asyncio.get_running_loop().time()
+            await self._connected(addresses[turn % len(addresses)])
+            self._lost()
+            if asyncio.get_running_loop().time() - began > BACK_OFF[1]:
+                delay = BACK_OFF[0]
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, BACK_OFF[1])
+
+    def _lost(self) -> None:
+        self._up = False
+        self._queue.clear()
+        while self._snapshots:
+            self._snapshots.popleft()
+            self._peers.snapshot_sent(self.member.raft_id, False)
+        self._peers.unreachable(self.member.raft_id)
+
+    async def _connected(self, addr: str) -> None:
+        """One connection, from its beginning to its end."""
+        try:
+            async with self._peers.dial(addr) as channel:
+                stub = RaftStub(channel)
+                call = stub.Exchange(self._batches(stub))
+                try:
+                    async for _ in call:
+                        pass  # it only ends
+                finally:
+                    call.cancel()
+        except grpc.aio.AioRpcError as exc:
+            self._complain(addr, exc.details() or str(exc.code()))
+        except (asyncio.InvalidStateError, grpc.aio.UsageError, OSError) as exc:
+            self._complain(addr, str(exc))
+
+    def _complain(self, addr: str, text: str) -> None:
+        if text != self._complaint:
+            log.info("manager %s at %s: %s", self.member.node_id, addr, text)
+        self._complaint = text
+
+    async def _batches(self, stub: RaftStub) -> AsyncIterator[model.RaftBatch]:
+        """What goes out on the stream. gRPC asks for the next batch when it has room for one."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                while not self._queue and not self._snapshots:
+                    self._filled.clear()
+                    await self._filled.wait()
+                while self._snapshots:
+                    group.create_task(self._send_snapshot(stub, self._snapshots.popleft()))
+                if self._queue:
+                    yield self._batch()
+                    self._up = True
+
+    def _batch(self) -> model.RaftBatch:
+        taken: list[model.RaftMessage] = []
+        size = 0
+        while self._queue and len(taken) < _BATCH and size < _BATCH_BYTES:
+            message = self._queue.popleft()
+            size += sum(len(e.data) for e in message.entries)
+            taken.append(to_wire(message))
+        return model.RaftBatch(tuple(taken))
+
+    async def _send_snapshot(self, stub: RaftStub, message: Message) -> None:
+        ok = False
+        try:
+            found = await self._peers.snapshot()
+            if found is not None:
+                log.info("snapshot at entry %d goes to manager %s", found.index, self.member.node_id)
+                call = stub.InstallSnapshot(_chunks(message, found.to_bytes()))
+                async for _ in call:
+                    ok = True
+        except grpc.aio.AioRpcError as exc:
+            log.info("the snapshot for manager %s did not arrive: %s", self.member.node_id, exc.details())
+        finally:
+            self._peers.snapshot_sent(self.member.raft_id, ok)
+
+
+async def _chunks(message: Message, data: bytes) -> AsyncIterator[model.RaftChunk]:
+    first: model.RaftMessage | None = to_wire(message)
+    for start in range(0, len(data), CHUNK):
+        yield model.RaftChunk(first, data[start : start + CHUNK], len(data) if first else 0)
+        first = None

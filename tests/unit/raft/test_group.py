@@ -1,0 +1,139 @@
+"""Several members in one loop: elections, writes, reads, membership, snapshots, a disk that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from common import errors
+from manager.raft.replica import Limits
+from tests.unit.raft.group_net import Net
+
+
+@asynccontextmanager
+async def net(count: int, limits: Limits | None = None) -> AsyncIterator[Net]:
+    made = Net(limits or Limits())
+    async with asyncio.timeout(20):
+        await made.grow(count)
+        yield made
+        await made.close()
+
+
+async def test_one_member_leads_at_once_and_keeps_what_it_wrote() -> None:
+    async with net(1) as n:
+        one = n.nodes[1]
+        indexes = await asyncio.gather(*(one.group.propose(b"%d" % i) for i in range(100)))
+        assert indexes == sorted(indexes)
+        assert one.journal.said() == [b"first", *(b"%d" % i for i in range(100))]
+        assert await one.group.read_index() == one.group.applied
+        disk = await n.crash(1)
+        again = await n.begin(1, disk)
+        await again.group.leading(True)
+        assert again.journal.said()[-1] == b"99"
+
+
+async def test_three_members_agree_and_survive_their_leader() -> None:
+    async with net(3) as n:
+        leader = await n.leader()
+        for i in range(10):
+            await leader.group.propose(b"%d" % i)
+        for node in n.nodes.values():
+            await node.group.read_index()
+            assert node.journal.said()[-1] == b"9"
+        lost = leader.group.raft_id
+        disk = await n.crash(lost)
+        second = await n.leader()
+        await second.group.propose(b"after")
+        assert second.group.term > leader.group.term or second.group.term
+        back = await n.begin(lost, disk)
+        await back.group.read_index()
+        assert back.journal.said()[-1] == b"after"
+        assert [s.leader for s in second.group.members()].count(True) == 1
+
+
+async def test_who_is_cut_off_answers_nothing() -> None:
+    async with net(3) as n:
+        leader = await n.leader()
+        n.cut.add(leader.group.raft_id)
+        second = await n.leader()
+        await second.group.propose(b"elsewhere")
+        with pytest.raises(errors.ShoalError, match="does not have a leader"):
+            await leader.group.read_index()
+        await leader.group.leading(False)
+        with pytest.raises(errors.ShoalError):
+            await leader.group.propose(b"never")
+        n.cut.clear()
+        await leader.group.read_index()
+        assert leader.journal.said()[-1] == b"elsewhere"
+
+
+async def test_a_late_member_gets_a_snapshot() -> None:
+    async with net(1, Limits(snapshot_interval=50, keep_entries=10)) as n:
+        one = n.nodes[1]
+        for i in range(200):
+            await one.group.propose(b"%d" % i)
+        two = await n.begin(2)
+        await one.group.add(two.member)
+        while not all(s.voter for s in two.group.members()) or len(two.group.members()) < 2:
+            await two.group.changed()
+        await two.group.read_index()
+        assert two.journal.said() == one.journal.said()
+        assert len(one.disk.entries) < 100
+
+
+async def test_leadership_is_handed_over_and_members_leave() -> None:
+    async with net(3) as n:
+        first = await n.leader()
+        await first.group.transfer()
+        second = await n.leader()
+        assert second is not first
+        await second.group.remove(first.member.node_id)
+        while not first.group.removed and first.member.node_id in [
+            s.member.node_id for s in second.group.members()
+        ]:
+            await second.group.changed()
+        with pytest.raises(errors.ShoalError, match="removed"):
+            await second.group.add(first.member)
+        await second.group.propose(b"two are left")
+
+
+async def test_nobody_is_removed_whose_loss_would_leave_no_quorum() -> None:
+    async with net(3) as n:
+        leader = await n.leader()
+        away, other = (i for i in n.nodes if n.nodes[i] is not leader)
+        n.cut.add(away)
+        while all(s.reachable for s in leader.group.members()):
+            await leader.group.changed()
+        with pytest.raises(errors.FailedPrecondition, match="loss of quorum"):
+            await leader.group.remove(f"node{other}")
+        await leader.group.remove(f"node{away}")
+        await leader.group.propose(b"two are left")
+
+
+async def test_a_disk_that_fails_for_a_while_and_for_good() -> None:
+    async with net(1) as n:
+        one = n.nodes[1]
+        one.disk.fails = OSError(errno.ENOSPC, "No space left on device")
+        with pytest.raises(errors.ShoalError, match="No space left"):
+            await one.group.propose(b"x")
+        with pytest.raises(errors.ShoalError, match="No space left"):
+            await one.group.propose(b"y")
+        one.disk.fails = None
+        while True:
+            try:
+                await one.group.propose(b"z")
+                break
+            except errors.ShoalError:
+                await asyncio.sleep(0.01)
+        one.disk.fails, one.disk.broken = OSError(errno.EIO, "Input/output error"), True
+        with pytest.raises(errors.ShoalError, match="Input/output error"):
+            await one.group.propose(b"w")
+        assert one.task is not None
+        await asyncio.wait([one.task])
+        with pytest.raises(ExceptionGroup) as raised:
+            await one.task
+        assert raised.group_contains(OSError)
