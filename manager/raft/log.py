@@ -193,10 +193,10 @@ class Log:
         removed = 0
         while len(self._segments) > stay and self._segments[0].last_index <= index:
             self._segments[0].path.unlink()
+            # One after the other: a power cut must not bring back an older one without a newer one.
+            sync_directory(self._directory)
             self._segments.pop(0)
             removed += 1
-        if removed:
-            sync_directory(self._directory)
         return removed
 
     def close(self) -> None:

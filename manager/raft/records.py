@@ -16,7 +16,9 @@ from manager.raft.core.messages import Entry, EntryType, HardState
 
 FORMAT: Final = 2
 _MAGIC: Final = b"SHOALLOG"
-_FILE: Final = struct.Struct("<8sIQII")  # magic, format, number of the segment, chain at its start, checksum
+_FILE: Final = struct.Struct(
+    "<8sIQIII"
+)  # magic, format, number of the segment, chain at its start, 0, checksum
 _HEAD: Final = struct.Struct(
     "<IIIIII"
 )  # checksum of this head, length, chain, start of its group, last, checksum
@@ -66,7 +68,7 @@ def padded(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
-START: Final = padded(_FILE.size)
+START: Final = _FILE.size
 
 
 def pack(content: Content) -> bytes:
@@ -97,7 +99,7 @@ def unpack(packed: bytes) -> Content:
 
 def header(number: int, chain: int) -> bytes:
     """The first bytes of a segment."""
-    head = _FILE.pack(_MAGIC, FORMAT, number, chain, 0)[:-4]
+    head = _FILE.pack(_MAGIC, FORMAT, number, chain, 0, 0)[:-4]
     return head + struct.pack("<I", zlib.crc32(head))
 
 
@@ -105,7 +107,7 @@ def header_of(data: bytes) -> Header | None:
     """What `data` begins with, None if it is no sound header."""
     if len(data) < START:
         return None
-    magic, version, number, chain, checksum = _FILE.unpack_from(data)
+    magic, version, number, chain, _, checksum = _FILE.unpack_from(data)
     if magic != _MAGIC or zlib.crc32(data[: _FILE.size - 4]) != checksum:
         return None
     return Header(number, chain, version)
