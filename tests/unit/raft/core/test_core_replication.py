@@ -13,6 +13,7 @@ from manager.raft.core.messages import (
     Snapshot,
     SnapshotMetadata,
 )
+from manager.raft.core.node import RawNode
 
 
 def follower(*terms: int, term: int = 0, commit: int = 0, **settings) -> Cluster:
