@@ -19,6 +19,7 @@ _GOSSIP_KEY: Final = 16
 NO_ADDRESS: Final = (
     "advertise address must be a non-zero IP address or network interface (with optional port number)"
 )
+BAD_LISTEN: Final = "listen address must be an IP address or network interface (with optional port number)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,8 @@ def routable(addr: str, what: str) -> tuple[str, int]:
 
 def check(request: model.InitRequest) -> None:
     """Refuses what no swarm can be made of."""
-    if request.force_new_cluster:
-        raise errors.Unimplemented("--force-new-cluster is not supported yet")
     routable(request.advertise_addr, NO_ADDRESS)
-    host_port(
-        request.listen_addr,
-        "listen address must be an IP address or network interface (with optional port number)",
-    )
+    host_port(request.listen_addr, BAD_LISTEN)
     if request.data_path_port and not 1024 <= request.data_path_port <= 49151:
         raise errors.InvalidArgument("Datapath port should be between 1024 and 49151")
     validation.cluster(request.spec)
@@ -94,6 +90,7 @@ def plan(
     root: pki.Authority,
     new_id: Callable[[], str],
     entropy: Callable[[int], bytes],
+    raft_id: int = 1,
 ) -> NewSwarm:
     """The objects of the swarm that `request` asks for; raises errors.InvalidArgument."""
     check(request)
@@ -114,10 +111,10 @@ def plan(
         network_keys=keys,
         key_clock=1,
     )
-    return NewSwarm(cluster, _first_node(request, new_id(), info), _ingress(new_id()))
+    return NewSwarm(cluster, _first_node(request, new_id(), info, raft_id), _ingress(new_id()))
 
 
-def _first_node(request: model.InitRequest, node_id: str, info: model.TLSInfo) -> model.Node:
+def _first_node(request: model.InitRequest, node_id: str, info: model.TLSInfo, raft_id: int) -> model.Node:
     host, _ = host_port(request.advertise_addr, NO_ADDRESS)
     return model.Node(
         id=node_id,
@@ -131,10 +128,9 @@ def _first_node(request: model.InitRequest, node_id: str, info: model.TLSInfo) -
         ),
         status=model.NodeStatus(state=model.NodeState.NODE_UNKNOWN, addr=host),
         manager_status=model.ManagerStatus(
-            leader=True,
             reachability=model.Reachability.REACHABLE,
             addr=request.advertise_addr,
-            raft_id=1,
+            raft_id=raft_id,
         ),
         role=model.NodeRole.MANAGER,
         certificate_key=pki.public_key_digest(request.csr),

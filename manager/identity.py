@@ -4,26 +4,28 @@ state/manager.json  node and cluster, where it listens and what it advertises
 state/manager.crt   its certificate, leaf first, root last
 state/manager.key   its private key
 state/seal.key      the key of everything in state/raft
-state/raft/         log and snapshots
+state/raft/         log and snapshots; `swarm init --force-new-cluster` makes raft.1 of it, then raft.2, ...
 
-Used by local.py (init, leave) and member.py.
+Used by local.py (init, join, leave), rescue.py and member.py.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from common import pki
+from common import model, pki
 from manager.raft.files import read_private, sync_directory, write_atomically
 from manager.raft.seal import Damaged
 
 _STATE: Final = "state"
 _NEW: Final = "state.new"
 _GONE: Final = "state.gone"
+_RAFT: Final = "raft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,23 @@ class Membership:
     cluster_id: str
     listen_addr: str
     advertise_addr: str
+    raft_id: int = 1
+    peers: tuple[model.RaftMember, ...] = ()  # who was there when it joined; what the log says counts more
+    raft: str = _RAFT  # the folder of log and snapshots
+
+    @classmethod
+    def from_json(cls, text: str) -> Membership:
+        """The opposite of `to_json`; raises ValueError or TypeError."""
+        values: dict[str, Any] = json.loads(text)
+        peers = tuple(model.RaftMember(**peer) for peer in values.pop("peers", ()))
+        made = cls(**values, peers=peers)
+        if Path(made.raft).name != made.raft:
+            raise ValueError(f"{made.raft} is no name of a folder")
+        return made
+
+    def to_json(self) -> bytes:
+        """As it stands in its file."""
+        return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +60,7 @@ class Folder:
     """Paths in a state folder."""
 
     path: Path
+    raft_name: str = _RAFT
 
     @property
     def membership(self) -> Path:
@@ -65,12 +85,17 @@ class Folder:
     @property
     def raft(self) -> Path:
         """Log and snapshots."""
-        return self.path / "raft"
+        return self.path / self.raft_name
 
     def write(self, membership: Membership, chain: bytes, key: pki.Key) -> None:
         """Puts all but the raft state there."""
         self.write_certificate(chain, key)
-        write_atomically(self.membership, json.dumps(asdict(membership), indent=1).encode() + b"\n")
+        self.write_membership(membership)
+
+    def write_membership(self, membership: Membership) -> Folder:
+        """Replaces what the manager knows of itself; answers with the folder as it is then."""
+        write_atomically(self.membership, membership.to_json())
+        return Folder(self.path, membership.raft)
 
     def write_certificate(self, chain: bytes, key: pki.Key) -> None:
         """Replaces key and certificate. The key goes first: `load` finds out when the certificate did not follow."""
@@ -80,10 +105,21 @@ class Folder:
     def load(self) -> tuple[Membership, bytes, bytes]:
         """Membership, key and certificate chain; raises Damaged or OSError."""
         try:
-            membership = Membership(**json.loads(self.membership.read_text()))
-        except (ValueError, TypeError) as exc:
+            membership = Membership.from_json(self.membership.read_text())
+        except (ValueError, TypeError, AttributeError) as exc:
             raise Damaged(f"{self.membership} cannot be read: {exc}") from exc
         return membership, read_private(self.key), self.certificate.read_bytes()
+
+    def next_raft(self) -> str:
+        """A name for a new folder of log and snapshots."""
+        _, _, number = self.raft_name.partition(".")
+        return f"{_RAFT}.{int(number or 0) + 1}"
+
+    def clear_others(self) -> None:
+        """Removes folders of log and snapshots that do not count: begun and not finished, or replaced."""
+        for other in self.path.glob(f"{_RAFT}*"):
+            if other.name != self.raft_name:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def current(root: Path) -> Folder | None:
@@ -91,7 +127,12 @@ def current(root: Path) -> Folder | None:
     for leftover in (_NEW, _GONE):
         shutil.rmtree(root / leftover, ignore_errors=True)
     folder = Folder(root / _STATE)
-    return folder if folder.path.exists() else None
+    if not folder.path.exists():
+        return None
+    with suppress(OSError, Damaged):  # `load` says so to somebody who can act on it
+        folder = Folder(folder.path, folder.load()[0].raft)
+        folder.clear_others()
+    return folder
 
 
 def begin(root: Path) -> Folder:

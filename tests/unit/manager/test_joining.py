@@ -122,11 +122,28 @@ async def test_a_connection_from_before_the_rotation_is_worth_nothing_after(swar
             await ask(CAStub(channel).Issue, model.IssueRequest(csr=pki.create_csr(pki.new_key())))
 
 
-async def test_a_second_manager_is_refused_for_now(swarm: Running) -> None:
-    token = (await swarm.cluster()).root_ca.join_tokens.manager
-    with pytest.raises(errors.Unimplemented, match="several managers are not supported yet"):
-        await join(swarm, token)
-    assert set(await nodes(swarm)) == {"manager"}
+async def test_a_managers_token_makes_a_node_that_is_to_be_a_manager(swarm: Running) -> None:
+    cluster, key = await swarm.cluster(), pki.new_key()
+    reply = await join(swarm, cluster.root_ca.join_tokens.manager, key)
+    assert reply.role is model.NodeRole.MANAGER
+    assert pki.leaf_identity(reply.certificate) == (reply.node_id, cluster.id, model.NodeRole.WORKER)
+    asked = model.RenewRequest(pki.create_csr(pki.new_key()), model.NodeRole.MANAGER)
+    async with tls(swarm, pki.key_pem(key), reply.certificate) as channel:
+        papers = await ask(CAStub(channel).Renew, asked)
+    assert pki.leaf_identity(papers.certificate) == (reply.node_id, cluster.id, model.NodeRole.MANAGER)
+    node = (await nodes(swarm))["worker"]
+    assert node.role is node.spec.role is model.NodeRole.MANAGER
+    assert node.certificate_key == pki.public_key_digest(pki.create_csr(key))
+    assert node.manager_status is None
+
+
+async def test_a_workers_node_gets_no_managers_certificate(swarm: Running) -> None:
+    token, key = (await swarm.cluster()).root_ca.join_tokens.worker, pki.new_key()
+    reply = await join(swarm, token, key)
+    asked = model.RenewRequest(pki.create_csr(pki.new_key()), model.NodeRole.MANAGER)
+    async with tls(swarm, pki.key_pem(key), reply.certificate) as channel:
+        with pytest.raises(errors.FailedPrecondition, match="is not to be a manager"):
+            await ask(CAStub(channel).Renew, asked)
 
 
 async def test_unreachable_managers(swarm: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +300,7 @@ async def test_a_joiner_may_only_ask_for_a_certificate(swarm: Running) -> None:
 
 async def all_get(channel: grpc.aio.Channel, status: str) -> None:
     found = await outcomes(channel)
-    assert {v for k, v in found.items() if "Local" not in k} == {status}
+    assert {v for k, v in found.items() if "Local" not in k} == {status}, found
     assert {v for k, v in found.items() if "Local" in k} <= {status, "UNIMPLEMENTED"}
 
 
