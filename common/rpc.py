@@ -7,10 +7,11 @@ and come back as the same classes (`error_from`). Used by the manager (server) a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ from common import errors, model
 from common.pb import options_pb2
 
 log = logging.getLogger("rpc")
+_FIRST_MESSAGE: Final = 1.0
 
 _ROLES: Any = options_pb2.roles
 _LIMIT: Final = 64 << 20
@@ -66,6 +68,7 @@ class Caller:
     address: str = ""  # IP, without port
     join_role: model.NodeRole | None = None  # which join token a joiner holds
     certificate: bytes = b""  # PEM of the leaf
+    forwarded: bool = False  # another manager took the call and passed it on: this one does not do so again
 
 
 class Authorize(Protocol):
@@ -87,7 +90,8 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _check(method: MethodDescriptor, allowed: frozenset[model.Role], caller: Caller) -> None:
+def check(method: MethodDescriptor, allowed: frozenset[model.Role], caller: Caller) -> None:
+    """Raises errors.PermissionDenied unless `caller` has one of the roles that `method` allows."""
     if model.Role.ROLE_ANYBODY not in allowed and not caller.roles & allowed:
         raise errors.PermissionDenied(f"{method.full_name} is not for {_describe(caller)}")
 
@@ -101,13 +105,21 @@ async def _fail(context: grpc.aio.ServicerContext[Any, Any], exc: errors.ShoalEr
     await context.abort(STATUS[exc.code], exc.message)
 
 
+async def _heard(requests: Any) -> None:
+    """Takes in a refused caller's first message: a client that is still sending it would not be told the reason."""
+    if hasattr(requests, "__aiter__"):
+        with suppress(TimeoutError, StopAsyncIteration):
+            async with asyncio.timeout(_FIRST_MESSAGE):
+                await anext(aiter(requests))
+
+
 def _unary(method: MethodDescriptor, function: Callable[..., Any], authorize: Authorize) -> Any:
     allowed = method_roles(method)
 
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             caller = authorize(context)
-            _check(method, allowed, caller)
+            check(method, allowed, caller)
             return await function(request, caller)
         except errors.ShoalError as exc:
             await _fail(context, exc)
@@ -121,7 +133,11 @@ def _stream(method: MethodDescriptor, function: Callable[..., Any], authorize: A
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             caller = authorize(context)
-            _check(method, allowed, caller)
+            check(method, allowed, caller)
+        except errors.ShoalError as exc:
+            await _heard(request)
+            await _fail(context, exc)
+        try:
             async with aclosing(function(request, caller)) as replies:
                 async for reply in replies:
                     yield reply

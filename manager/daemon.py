@@ -81,6 +81,7 @@ class Daemon:
         await member.open()
         self._member = member
         self._running = self._tasks.create_task(member.run(), name="member")
+        await member.elected()
         sdnotify.status(f"node {member.membership.node_id}")
 
     async def end(self) -> None:
@@ -120,7 +121,12 @@ class Daemon:
     async def _resume(self) -> None:
         """Goes on with the state on the disk, if there is any."""
         folder = identity.current(self._root)
-        if folder is not None and not await self._started(folder):
+        if folder is not None:
+            await self.resume(folder)
+
+    async def resume(self, folder: Folder) -> None:
+        """Starts the member whose state is in `folder`; what fails is reported, and tried again if it may pass."""
+        if not await self._started(folder):
             assert self._tasks is not None
             self._retrying = self._tasks.create_task(self._retry(folder), name="retry")
 

@@ -24,3 +24,6 @@ class Host(Protocol):
 
     async def end(self) -> None:
         """Stops the member and waits until it is gone."""
+
+    async def resume(self, folder: Folder) -> None:
+        """The same at a start: what fails is reported as `failure` and, if it may pass, tried again."""

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
 from common import errors, model
 from common.clock import Clock
 from common.rpc import Caller
+from manager import roles_loop
 from manager.allocator import loop as allocator
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.service import Dispatcher
 from manager.endpoints import loop as endpoints
 from manager.orchestrator import loop as orchestrator
+from manager.raft.consensus import Replicated
 from manager.scheduler import loop as scheduler
 from manager.store.store import NO_LEADER, Store
 
@@ -31,10 +33,11 @@ RESTART_INTERVAL: Final = 60.0
 class Leader:
     """The terms of one manager; serves Dispatcher.Session while one lasts."""
 
-    def __init__(self, store: Store, clock: Clock, term: Callable[[], int]) -> None:
+    def __init__(self, store: Store, clock: Clock, consensus: Replicated, node_id: str) -> None:
         self._store = store
         self._clock = clock
-        self._term = term
+        self._consensus = consensus
+        self._node_id = node_id
         self._dispatcher: Dispatcher | None = None
 
     async def session(
@@ -64,8 +67,8 @@ class Leader:
 
     async def _lead(self) -> None:
         acks = Acks()
-        dispatcher = Dispatcher(self._store, acks, self._clock, self._term)
-        log.info("leading in term %d", self._term())
+        dispatcher = Dispatcher(self._store, acks, self._clock, lambda: self._consensus.term)
+        log.info("leading in term %d", self._consensus.term)
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(orchestrator.run(self._store, self._clock), name="orchestrator")
@@ -73,6 +76,7 @@ class Leader:
                 loops.create_task(scheduler.run(self._store, self._clock), name="scheduler")
                 loops.create_task(endpoints.run(self._store, self._clock, acks), name="endpoints")
                 loops.create_task(dispatcher.run(), name="dispatcher")
+                loops.create_task(roles_loop.run(self._store, self._consensus, self._node_id), name="roles")
                 self._dispatcher = dispatcher
         finally:
             self._dispatcher = None

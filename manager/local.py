@@ -1,6 +1,6 @@
-"""The Local service: this node's own agent makes a swarm, asks how the manager is, and ends it. Unix socket only.
+"""The Local service: this node's own agent makes a swarm or a manager, asks how it is, and ends it. Unix socket only.
 
-Init is whole or not at all: everything is made in a folder of its own, which becomes the state in one rename, and is
+Each change is whole or not at all: a new state is made in a folder of its own, which counts from one rename on, and is
 taken back when the manager then cannot start.
 """
 
@@ -10,18 +10,17 @@ import asyncio
 import logging
 import secrets
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from common import errors, ids, model, pki
 from common.clock import Clock
 from common.rpc import Caller
-from manager import bootstrap, identity
+from manager import bootstrap, departure, identity, origin, promotion, rescue
 from manager.ca.service import expiry, utc
+from manager.host import Host
 from manager.identity import Folder, Membership
-from manager.member import Member
-from manager.raft.seal import create_key
-from manager.raft.single import SingleNode
-from manager.store.store import Store
+from manager.raft.seal import Damaged, create_key, load_key
+from manager.raft_membership import raft_id
 
 log = logging.getLogger("local")
 
@@ -32,32 +31,11 @@ NOT_MANAGER: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
     "to swarm and try again."
 )
-LAST_MANAGER: Final = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. "
-    "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message."
-)
-
-
-class Host(Protocol):
-    """What the daemon offers: the member that runs in it."""
-
-    @property
-    def member(self) -> Member | None:
-        """The running member."""
-
-    @property
-    def failure(self) -> str:
-        """Why the member could not be started, if so."""
-
-    async def begin(self, folder: Folder) -> None:
-        """Starts the member whose state is in `folder`; raises when it cannot."""
-
-    async def end(self) -> None:
-        """Stops the member and waits until it is gone."""
+_RAFT_LEAVE: Final = 5.0
 
 
 class Local:
-    """Init, Status, Leave."""
+    """Init, Join, Status, Leave."""
 
     def __init__(self, host: Host, root: Path, clock: Clock) -> None:
         self._host = host
@@ -68,6 +46,8 @@ class Local:
     async def init(self, request: model.InitRequest, caller: Caller) -> model.InitReply:
         """Makes a swarm of this one manager."""
         async with self._changing:
+            if request.force_new_cluster:
+                return await self._force_new_cluster(request)
             if self._host.member is not None or self._host.failure:
                 raise errors.Unavailable(ALREADY)
             bootstrap.check(request)
@@ -85,33 +65,27 @@ class Local:
     async def _make(self, request: model.InitRequest) -> model.InitReply:
         now, folder = utc(self._clock), identity.begin(self._root)
         root = pki.create_root(now)
-        swarm = bootstrap.plan(request, root, ids.new_id, secrets.token_bytes)
+        own = raft_id(secrets.token_bytes)
+        swarm = bootstrap.plan(request, root, ids.new_id, secrets.token_bytes, own)
         cluster, node_id, key = swarm.cluster, swarm.node.id, pki.new_key()
         life = expiry(cluster)
 
         def issue(csr: bytes, role: model.NodeRole) -> bytes:
             return pki.issue_node(root, csr, node_id, role, cluster.id, now, life)
 
-        member = Membership(node_id, cluster.id, request.listen_addr, request.advertise_addr)
+        member = Membership(node_id, cluster.id, request.listen_addr, request.advertise_addr, own)
         folder.write(member, issue(pki.create_csr(key), model.NodeRole.MANAGER), key)
-        await self._first_entry(folder, swarm)
+        await asyncio.to_thread(self._first_state, folder, swarm)
         agent = issue(request.csr, model.NodeRole.WORKER)
         return model.InitReply(node_id, cluster.id, agent, request.advertise_addr)
 
-    async def _first_entry(self, folder: Folder, swarm: bootstrap.NewSwarm) -> None:
-        """Writes the swarm's first objects as the first entry of its log."""
-        store = Store(self._clock)
-        consensus = SingleNode(folder.raft, create_key(folder.seal), store)
-        await consensus.start()
-        store.attach(consensus.propose)
-        writing = asyncio.create_task(consensus.run(), name="first entry")
-        try:
-            await store.update(lambda tx: [tx.put(thing) for thing in swarm.objects()])
-        finally:
-            writing.cancel()
-            await asyncio.wait([writing])
-            await store.close()
-            await consensus.stop()
+    def _first_state(self, folder: Folder, swarm: bootstrap.NewSwarm) -> None:
+        """Writes the swarm's first objects as a snapshot that its log begins after."""
+        assert swarm.node.manager_status is not None
+        status = swarm.node.manager_status
+        member = model.RaftMember(status.raft_id, swarm.node.id, status.addr)
+        snapshot = origin.first_snapshot(swarm.objects(), member, self._clock.now_ns())
+        rescue.write_first(folder, create_key(folder.seal), snapshot)
 
     async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
         """How this manager is."""
@@ -126,14 +100,80 @@ class Local:
             member.consensus.leader, managers, len(view.nodes),
         )  # fmt: skip
 
-    async def leave(self, request: model.LeaveRequest, caller: Caller) -> model.LeaveReply:
-        """Erases this manager's state."""
+    # ---- --force-new-cluster
+
+    async def _force_new_cluster(self, request: model.InitRequest) -> model.InitReply:
+        """The swarm goes on with this manager alone; without an address in the request, at those it has."""
+        folder = identity.current(self._root)
+        if folder is None:
+            raise errors.Unavailable(NOT_MANAGER)
+        membership, _, _ = folder.load()
+        listen = request.listen_addr or membership.listen_addr
+        advertise = request.advertise_addr or membership.advertise_addr
+        bootstrap.routable(advertise, bootstrap.NO_ADDRESS)
+        bootstrap.host_port(listen, bootstrap.BAD_LISTEN)
+        wanted = rescue.Wanted(raft_id(secrets.token_bytes), listen, advertise)
+        sealer = load_key(folder.seal)
+        await self._host.end()
+        made, before = folder, membership
+        try:
+            made, before = await asyncio.to_thread(rescue.rescue, folder, sealer, wanted, self._clock)
+            await self._host.begin(made)
+        except BaseException as exc:
+            await self._go_back(made, before)
+            if isinstance(exc, Damaged | OSError):
+                raise errors.Internal(f"no new cluster could be made: {exc}") from exc
+            raise
+        made.clear_others()
+        log.warning("swarm %s goes on with node %s alone", before.cluster_id, before.node_id)
+        return model.InitReply(before.node_id, before.cluster_id, b"", advertise)
+
+    async def _go_back(self, made: Folder, before: Membership) -> None:
+        """The manager as it was; when even that can't start, the daemon says why and tries again."""
+        folder = made
+        if made.raft_name != before.raft:
+            folder = await asyncio.to_thread(rescue.take_back, made, before)
+        await self._host.resume(folder)
+
+    # ---- a manager for a node that is in a swarm already
+
+    async def join(self, request: model.JoinRequest, caller: Caller) -> model.JoinReply:
+        """Makes this node a manager; one that it is already is no error, one that was taken out begins anew."""
         async with self._changing:
-            if self._host.member is None and not self._host.failure:
-                raise errors.Unavailable(NOT_MANAGER)
-            if not request.force:
-                raise errors.Unavailable(LAST_MANAGER)
+            member = self._host.member
+            if member is not None and member.membership.node_id != request.node_id:
+                raise errors.Unavailable(ALREADY)
+            if member is not None and not member.consensus.removed:
+                await promotion.voter(self._host)
+                return model.JoinReply()
+            if member is None and self._host.failure:
+                raise errors.Unavailable(self._host.failure)
             await self._host.end()
             await asyncio.to_thread(identity.erase, self._root)
-            log.info("left the swarm: state erased")
+            try:
+                await promotion.promote(request, self._host, self._root)
+            except OSError as exc:
+                raise errors.Internal(f"the manager's state could not be written: {exc}") from exc
+            return model.JoinReply()
+
+    # ---- the end
+
+    async def leave(self, request: model.LeaveRequest, caller: Caller) -> model.LeaveReply:
+        """Erases this manager's state; by force it tells the others before, where they can be reached soon."""
+        async with self._changing:
+            member = self._host.member
+            if member is None and not self._host.failure:
+                raise errors.Unavailable(NOT_MANAGER)
+            if request.demoted:
+                if member is not None and member.consensus.leader:
+                    raise errors.FailedPrecondition("this manager leads the swarm: it was not demoted")
+            elif not request.force:
+                raise errors.Unavailable(departure.warning(member.store.view() if member else None))
+            elif member is not None:
+                await departure.depart(member, _RAFT_LEAVE)
+            await self._host.end()
+            await asyncio.to_thread(identity.erase, self._root)
+            log.info(
+                "left the swarm: state erased" if not request.demoted else "no manager any more: state erased"
+            )
             return model.LeaveReply()

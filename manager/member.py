@@ -1,7 +1,8 @@
-"""A manager that is part of a swarm: state loaded, consensus running, the mTLS port open, leading.
+"""A manager that is part of a swarm: state loaded, consensus running, the mTLS port open, leading while it is elected.
 
-daemon.py makes one at start when there is state, and after `swarm init`. `open` fails cleanly; `run` serves until it is
-cancelled or its storage fails.
+daemon.py makes one at start when there is state, and after init, join and unlock. `open` fails cleanly; `run` serves until
+it is cancelled or its storage fails. The port and Raft have a loop in a thread of their own; the store, and all that
+reads and writes it, is in the main loop (docs/consensus.md).
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ import asyncio
 import datetime as dt
 import logging
 import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from common import errors, ids, pki, rpc
+from common import errors, ids, model, pki, rpc
 from common.clock import Clock
-from common.pb import ca_pb2, control_pb2, dispatcher_pb2
+from common.pb import ca_pb2, control_pb2, dispatcher_pb2, raft_pb2
 from manager.auth import Authorizer
+from manager.bridge import Bridge
 from manager.ca import authority
 from manager.ca.service import CertificateAuthority, expiry, utc
 from manager.control.service import Control
+from manager.elsewhere import Papers
 from manager.identity import Folder, Membership
 from manager.leader import Leader
+from manager.raft.disk import FileDisk
+from manager.raft.group import Group
+from manager.raft.loop import ThreadLoop
 from manager.raft.seal import load_key
-from manager.raft.single import SingleNode
+from manager.raft.service import RaftService
+from manager.raft.transport import Peers
+from manager.raft_membership import RaftMembership
 from manager.store.store import Store
 
 log = logging.getLogger("manager")
@@ -33,6 +43,7 @@ log = logging.getLogger("manager")
 _RENEW_CHECK: Final = 3600.0
 _RENEW_AT: Final = 0.6  # of a certificate's life
 _GRACE: Final = 1.0
+_ELECTED: Final = 5.0
 
 
 class Member:
@@ -42,12 +53,23 @@ class Member:
         self._folder = folder
         self._clock = clock
         self._membership, self._key, self._chain = folder.load()
+        self._loop = ThreadLoop()
+        self._main = asyncio.get_running_loop()
+        self._disk = FileDisk(folder.raft, load_key(folder.seal))
         self.store: Final = Store(clock)
-        self.consensus: Final = SingleNode(folder.raft, load_key(folder.seal), self.store)
+        self.consensus: Final = Group(
+            self._membership.raft_id,
+            self._disk,
+            self.store,
+            self._transport,
+            self._loop,
+            self._membership.peers,
+        )
         self.control: Final = Control(
             self.store, self.consensus, clock, self._membership.node_id, ids.new_id, secrets.token_bytes
         )
-        self._leader = Leader(self.store, clock, lambda: self.consensus.term)
+        self._leader = Leader(self.store, clock, self.consensus, self._membership.node_id)
+        self._bridges: list[Bridge] = []
         self._authorize: Authorizer | None = None
         self._server: grpc.aio.Server | None = None
         self.port = 0
@@ -57,28 +79,54 @@ class Member:
         """Who this manager is."""
         return self._membership
 
+    @property
+    def papers(self) -> Papers:
+        """What it shows to other managers."""
+        return Papers(self._key, self._chain)
+
     async def open(self) -> None:
         """Loads the state and opens the port; raises errors.ShoalError, Damaged or OSError and leaves nothing open."""
+        self._loop.start()
         try:
             await self.consensus.start()
             self.store.attach(self.consensus.propose)
-            self._authorize = Authorizer(self.store)
-            await self._listen()
+            self._authorize = Authorizer(self.store, self._chain)
+            await self._loop.run(self._listen())
         except BaseException:
             await self._close()
             raise
+
+    # ---- the way to other managers, in Raft's loop
+
+    def _transport(self, group: Group) -> Peers:
+        return Peers(group.raft_id, self._dial, self._addresses, lambda: group.runner, self._disk.snapshot)
+
+    @asynccontextmanager
+    async def _dial(self, addr: str) -> AsyncIterator[grpc.aio.Channel]:
+        root = pki.split_chain(self._chain)[-1]
+        credentials = grpc.ssl_channel_credentials(root, self._key, self._chain)
+        async with rpc.client(addr, credentials, pki.SERVER_NAME) as channel:
+            yield channel
+
+    def _addresses(self, member: model.RaftMember) -> Sequence[str]:
+        """Where a manager may be: what it joined with, what the store says, where its node was seen last."""
+        node = self.store.view().nodes.get(member.node_id)
+        found = [member.addr]
+        if node is not None and node.manager_status is not None:
+            found.append(node.manager_status.addr)
+            port = node.manager_status.addr.rpartition(":")[2]
+            host = f"[{node.status.addr}]" if ":" in node.status.addr else node.status.addr
+            found.append(f"{host}:{port}" if node.status.addr else "")
+        return tuple(dict.fromkeys(a for a in found if a))
+
+    # ---- the port, in Raft's loop
 
     async def _listen(self) -> None:
         authorize = self._authorize
         assert authorize is not None
         server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
-        ca = CertificateAuthority(self.store, self._clock, ids.new_id)
-        services: tuple[tuple[Any, object], ...] = (
-            (ca_pb2.DESCRIPTOR.services_by_name["CA"], ca),
-            (control_pb2.DESCRIPTOR.services_by_name["Control"], self.control),
-            (dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"], self._leader),
-        )
-        server.add_generic_rpc_handlers(tuple(rpc.handler(d, i, authorize) for d, i in services))
+        for descriptor, service in self._services():
+            server.add_generic_rpc_handlers((rpc.handler(descriptor, service, authorize),))
         credentials = grpc.dynamic_ssl_server_credentials(
             self._tls(), self._tls, require_client_authentication=True
         )
@@ -93,6 +141,25 @@ class Member:
         await server.start()
         log.info("node %s listens on %s", self._membership.node_id, addr)
 
+    def _services(self) -> tuple[tuple[Any, object], ...]:
+        """What the port serves. All but Raft's messages are answered in the main loop."""
+        ca = CertificateAuthority(self.store, self._clock, ids.new_id)
+        changes = self._bridge(
+            RaftMembership(self.store, self.consensus, self._membership.node_id, secrets.token_bytes)
+        )
+        raft = RaftService(self.consensus.runner, changes.join, changes.leave, _no_forward)
+        return (
+            (ca_pb2.DESCRIPTOR.services_by_name["CA"], self._bridge(ca)),
+            (control_pb2.DESCRIPTOR.services_by_name["Control"], self._bridge(self.control)),
+            (dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"], self._bridge(self._leader)),
+            (raft_pb2.DESCRIPTOR.services_by_name["Raft"], raft),
+        )
+
+    def _bridge(self, service: object) -> Bridge:
+        made = Bridge(service, self._main)
+        self._bridges.append(made)
+        return made
+
     def _tls(self) -> grpc.ServerCertificateConfiguration:
         """Key, chain and trusted roots for the next handshake. gRPC asks from a thread of its own."""
         assert self._authorize is not None
@@ -103,10 +170,27 @@ class Member:
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self.consensus.run(), name="consensus")
-                parts.create_task(self._leader.run(), name="leader")
+                parts.create_task(self._lead(), name="leader")
                 parts.create_task(self._renew(), name="renewal")
         finally:
             await self._close()
+
+    async def elected(self) -> None:
+        """Returns when this member leads, if nobody else could; at once otherwise."""
+        if [s.member.node_id for s in self.consensus.members()] in ([], [self._membership.node_id]):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ELECTED):
+                    await self.consensus.leading(True)
+
+    async def _lead(self) -> None:
+        """Whenever this member is the leader: its loops."""
+        while True:
+            await self.consensus.leading(True)
+            async with asyncio.TaskGroup() as term:
+                loops = term.create_task(self._leader.run(), name="loops")
+                await self.consensus.leading(False)
+                log.info("this manager leads no more")
+                loops.cancel()
 
     async def _renew(self) -> None:
         """Gives this manager a new certificate in good time."""
@@ -131,8 +215,18 @@ class Member:
     async def _close(self) -> None:
         self.store.attach(None)
         if self._server is not None:
-            await self._server.stop(_GRACE)
+            await self._loop.run(self._server.stop(_GRACE))
+        for bridge in self._bridges:
+            await bridge.close()
         if self._authorize is not None:
             self._authorize.close()
         await self.store.close()
         await self.consensus.stop()
+        await self._loop.stop()
+
+
+async def _no_forward(
+    requests: AsyncIterator[model.ForwardedCalls], caller: rpc.Caller
+) -> AsyncIterator[model.ForwardedReplies]:
+    raise errors.Unimplemented("calls are not passed on yet")
+    yield model.ForwardedReplies()

@@ -37,6 +37,7 @@ class Role(IntEnum):
     ROLE_WORKER = 3
     ROLE_MANAGER = 4
     ROLE_LOCAL = 5
+    ROLE_PEER = 6
 
     @classmethod
     def _missing_(cls, value: object) -> Role:

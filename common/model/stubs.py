@@ -146,6 +146,11 @@ class LocalStub:
             request_serializer=Message.to_bytes,
             response_deserializer=StatusReply.from_bytes,
         )
+        self.Join: grpc.aio.UnaryUnaryMultiCallable[JoinRequest, JoinReply] = channel.unary_unary(
+            "/shoal.Local/Join",
+            request_serializer=Message.to_bytes,
+            response_deserializer=JoinReply.from_bytes,
+        )
         self.Leave: grpc.aio.UnaryUnaryMultiCallable[LeaveRequest, LeaveReply] = channel.unary_unary(
             "/shoal.Local/Leave",
             request_serializer=Message.to_bytes,

@@ -19,6 +19,7 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_WORKER: _ClassVar[Role]
     ROLE_MANAGER: _ClassVar[Role]
     ROLE_LOCAL: _ClassVar[Role]
+    ROLE_PEER: _ClassVar[Role]
 OMIT: Empty
 KEEP: Empty
 NULL: Empty
@@ -28,6 +29,7 @@ ROLE_JOINER: Role
 ROLE_WORKER: Role
 ROLE_MANAGER: Role
 ROLE_LOCAL: Role
+ROLE_PEER: Role
 API_FIELD_NUMBER: _ClassVar[int]
 api: _descriptor.FieldDescriptor
 EMPTY_FIELD_NUMBER: _ClassVar[int]

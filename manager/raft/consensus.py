@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from common import model
+from common import errors, model
+
+
+class NotLeader(errors.ShoalError):
+    """This member does not lead. What it was asked for was not begun and never will be: the leader may be asked."""
 
 
 @dataclass(frozen=True, slots=True)

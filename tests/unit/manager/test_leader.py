@@ -23,6 +23,18 @@ class Clock:
         return 1000.0
 
 
+class Alone:
+    """As much of a Replicated as the loops need that run here."""
+
+    term, leader = 7, True
+
+    def members(self) -> tuple[()]:
+        return ()
+
+    async def changed(self) -> None:
+        await asyncio.Event().wait()
+
+
 async def nothing() -> AsyncIterator[model.AgentMessage]:
     return
     yield
@@ -58,7 +70,7 @@ async def test_a_failing_loop_ends_the_term_and_the_next_begins_at_once(
     monkeypatch.setattr(leader.scheduler, "run", fails)
     monkeypatch.setattr(leader.orchestrator, "run", goes_on)
     monkeypatch.setattr(leader.asyncio, "sleep", sleep)
-    made = Leader(Store(Clock()), Clock(), lambda: 7)
+    made = Leader(Store(Clock()), Clock(), Alone(), "n1")  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
     async with asyncio.timeout(10):
         await paused.wait()
