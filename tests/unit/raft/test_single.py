@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common import errors
-from manager.raft.seal import Damaged, Sealer, create_key, load_key
+from manager.raft.seal import Damaged, Sealer
 from manager.raft.single import SingleNode
 
 KEY = bytes(range(32))
@@ -142,17 +142,3 @@ async def test_a_snapshot_without_its_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="missing"):
         await node.start()
     await node.stop()
-
-
-def test_key_file(tmp_path: Path) -> None:
-    path = tmp_path / "seal.key"
-    sealed = create_key(path).seal(b"x", b"c")
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert load_key(path).open(sealed, b"c") == b"x"
-    path.chmod(0o644)
-    with pytest.raises(PermissionError, match="chmod 600"):
-        load_key(path)
-    path.chmod(0o600)
-    path.write_text("something else")
-    with pytest.raises(Damaged, match="no key file"):
-        load_key(path)
