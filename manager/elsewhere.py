@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from common import errors, pki, rpc
+from manager.store.store import NO_LEADER
 
 log = logging.getLogger("manager")
 T = TypeVar("T")
@@ -53,7 +54,9 @@ async def ask(papers: Papers, addresses: Sequence[str], call: Call[T], seconds: 
                 break
             try:
                 return await _one(papers, addr, call, left)
-            except _PASSING as exc:
+            except errors.ShoalError as exc:
+                if not isinstance(exc, _PASSING) and exc.message != NO_LEADER:
+                    raise
                 last = exc
         await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
         pause = min(2 * pause, _BACK_OFF[1])

@@ -14,7 +14,7 @@ from typing import Final
 from common import errors, model
 from common.rpc import Caller
 from manager import bootstrap, roles
-from manager.raft.consensus import Replicated
+from manager.raft.consensus import NotLeader, Replicated
 from manager.store.store import NO_LEADER, Store, Transaction
 
 log = logging.getLogger("membership")
@@ -82,12 +82,12 @@ class RaftMembership:
             raise errors.FailedPrecondition(roles.LOSES_QUORUM)
         if node_id == self._own:
             await self._consensus.transfer()
-            raise errors.Unavailable(NO_LEADER)  # asked again, the next leader does it
+            raise NotLeader(NO_LEADER)  # asked again, the next leader does it
         await self._consensus.remove(node_id)
 
     def _leads(self) -> None:
         if not self._consensus.leader:
-            raise errors.Unavailable(NO_LEADER)
+            raise NotLeader(NO_LEADER)
 
 
 def _demote(tx: Transaction, node_id: str) -> None:

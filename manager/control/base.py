@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from common.clock import Clock
-from manager.raft.consensus import Consensus
+from manager.raft.consensus import Replicated
 from manager.store.store import Store
 from manager.store.tables import View
 
@@ -17,7 +17,7 @@ class ControlBase:
     def __init__(
         self,
         store: Store,
-        consensus: Consensus,
+        consensus: Replicated,
         clock: Clock,
         node_id: str,
         new_id: Callable[[], str],

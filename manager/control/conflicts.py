@@ -6,10 +6,12 @@ Used by the control service inside its transactions, so that nothing can come be
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from common import errors, model
+from manager import roles
+from manager.raft.consensus import MemberStatus
 from manager.store.view import ReadView
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -192,25 +194,18 @@ def network_removable(view: ReadView, network: model.Network) -> None:
 # ---- nodes
 
 
-def managers(nodes: Iterable[model.Node]) -> list[model.Node]:
-    """Nodes that are or are to be managers."""
-    return [n for n in nodes if n.spec.role is model.NodeRole.MANAGER]
+def node_updatable(
+    view: ReadView, node: model.Node, spec: model.NodeSpec, members: Sequence[MemberStatus]
+) -> None:
+    """Role changes: the last manager stays one, and whoever is left must be able to go on."""
+    if spec.role is not node.spec.role and spec.role is model.NodeRole.WORKER:
+        roles.demotable(view, members, node.id)
 
 
-def node_updatable(view: ReadView, node: model.Node, spec: model.NodeSpec) -> None:
-    """Role changes: the last manager stays one."""
-    if spec.role is node.spec.role:
-        return
-    if spec.role is model.NodeRole.WORKER:
-        if len(managers(view.nodes.all())) <= 1:
-            raise errors.FailedPrecondition("attempting to demote the last manager of the swarm")
-        return
-    raise errors.Unimplemented("several managers are not supported yet: this node cannot be promoted")
-
-
-def node_removable(node: model.Node, force: bool) -> None:
-    """Only workers go, and without force only those that are down."""
-    if node.spec.role is model.NodeRole.MANAGER:
+def node_removable(node: model.Node, force: bool, members: Sequence[MemberStatus]) -> None:
+    """Managers are demoted first; without force only nodes that are down go. One that was to become a manager and never
+    did is no member, and one that is to be a worker leaves the agreement whether its node is there or not."""
+    if node.spec.role is model.NodeRole.MANAGER and roles.member_of(members, node.id) is not None:
         raise errors.FailedPrecondition(
             f"node {node.id} is a cluster manager and is a member of the raft cluster. "
             "It must be demoted to worker before removal"

@@ -44,14 +44,14 @@ class NodeMethods(ControlBase):
         """A node as answers have it: a manager shows whether it leads."""
         if node.manager_status is None:
             return node
-        leads = node.id == self.own_id() and self.consensus.leader
+        leads = node.id == self.consensus.leader_id
         return replace(node, manager_status=replace(node.manager_status, leader=leads))
 
     async def update_node(self, request: model.UpdateNodeRequest, caller: Caller) -> model.NodeReply:
         def change(tx: Transaction) -> str:
             node = lookup.node(tx.view, request.ref)
             tx.expect(node, request.version)
-            conflicts.node_updatable(tx.view, node, request.spec)
+            conflicts.node_updatable(tx.view, node, request.spec, self.consensus.members())
             tx.put(replace(node, spec=request.spec))
             return node.id
 
@@ -61,7 +61,7 @@ class NodeMethods(ControlBase):
     async def remove_node(self, request: model.RemoveRequest, caller: Caller) -> model.Nothing:
         def change(tx: Transaction) -> None:
             node = lookup.node(tx.view, request.ref)
-            conflicts.node_removable(node, request.force)
+            conflicts.node_removable(node, request.force, self.consensus.members())
             tx.remove(node)
 
         await self.store.update(change)

@@ -42,6 +42,8 @@ class ManagerDouble:
         self.root = pki.create_root(dt.datetime.now(dt.UTC))
         self.active = False
         self.leaves: list[bool] = []
+        self.joins: list[model.JoinRequest] = []
+        self.join_error: errors.ShoalError | None = None
         self.refuse: errors.ShoalError | None = None
         self.leave_error: errors.ShoalError | None = None
         self.addr = ""
@@ -54,6 +56,13 @@ class ManagerDouble:
             raise errors.InvalidArgument("subnet size must be less than 32")
         self.active = True
         return model.InitReply(NODE, CLUSTER, self.certificate(request.csr), self.addr)
+
+    async def join(self, request: model.JoinRequest, caller: Caller) -> model.JoinReply:
+        self.joins.append(request)
+        if self.join_error:
+            raise self.join_error
+        self.active = True
+        return model.JoinReply()
 
     async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
         return model.StatusReply()

@@ -9,6 +9,7 @@ import pytest
 
 from common import errors, model, rpc
 from manager.control.service import Control
+from manager.raft.consensus import MemberStatus
 from manager.store import Store, StoreObject
 
 CALLER = rpc.Caller(frozenset({model.Role.ROLE_LOCAL}))
@@ -29,6 +30,8 @@ class Agreed:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.term, self.leader, self.applied = 1, True, 0
+        self.leader_id, self.removed = "manager", False
+        self.status = {"manager": True}  # who answers
 
     async def propose(self, data: bytes) -> int:
         self.applied += 1
@@ -37,6 +40,22 @@ class Agreed:
 
     async def read_index(self) -> int:
         return self.applied
+
+    def members(self) -> tuple[MemberStatus, ...]:
+        return tuple(
+            MemberStatus(model.RaftMember(n, name, f"{name}:2377"), True, name == self.leader_id, up)
+            for n, (name, up) in enumerate(self.status.items(), 1)
+        )
+
+    async def changed(self) -> None: ...
+
+    async def leading(self, leads: bool) -> None: ...
+
+    async def add(self, member: model.RaftMember) -> None: ...
+
+    async def remove(self, node_id: str) -> None: ...
+
+    async def transfer(self, node_id: str = "") -> None: ...
 
     async def start(self) -> None: ...
 
@@ -50,11 +69,11 @@ class Bench:
 
     def __init__(self) -> None:
         self.store = Store(Clock())
-        consensus = Agreed(self.store)
-        self.store.attach(consensus.propose)
+        self.consensus = Agreed(self.store)
+        self.store.attach(self.consensus.propose)
         self._ids = (f"id{n:023}" for n in range(1000))
         self.control = Control(
-            self.store, consensus, Clock(), "manager", lambda: next(self._ids), lambda n: bytes(n)
+            self.store, self.consensus, Clock(), "manager", lambda: next(self._ids), lambda n: bytes(n)
         )
 
     async def put(self, *objects: StoreObject) -> None:
@@ -411,6 +430,66 @@ async def test_removal_of_nodes(bench: Bench) -> None:
     await bench.control.remove_node(model.RemoveRequest("ready", force=True), CALLER)
     await bench.control.remove_node(model.RemoveRequest("host-worker"), CALLER)
     assert [n.id for n in bench.store.view().nodes.all()] == ["manager"]
+
+
+async def managers(bench: Bench, **up: bool) -> None:
+    """Managers beside the first one; the value says whether they answer."""
+    bench.consensus.status |= up
+    for name in up:
+        status = model.ManagerStatus(False, model.Reachability.REACHABLE, f"{name}:2377", 9)
+        made = replace(node(name), role=model.NodeRole.MANAGER, manager_status=status)
+        await bench.put(replace(made, spec=replace(made.spec, role=model.NodeRole.MANAGER)))
+
+
+async def role(bench: Bench, name: str, wanted: model.NodeRole) -> model.Node:
+    known = bench.store.view().nodes.get(name)
+    assert known is not None
+    spec = replace(known.spec, role=wanted)
+    return (await bench.control.update_node(model.UpdateNodeRequest(name, known.version, spec), CALLER)).node
+
+
+async def test_managers_come_and_go(bench: Bench) -> None:
+    promoted = await role(bench, "worker", model.NodeRole.MANAGER)
+    assert (promoted.spec.role, promoted.role) == (model.NodeRole.MANAGER, model.NodeRole.WORKER)
+    await refused(
+        role(bench, "manager", model.NodeRole.WORKER),
+        "FailedPrecondition",
+        "attempting to demote the last manager of the swarm",
+    )
+    assert (await role(bench, "worker", model.NodeRole.WORKER)).spec.role is model.NodeRole.WORKER
+    await role(bench, "worker", model.NodeRole.MANAGER)
+    await bench.control.remove_node(model.RemoveRequest("worker"), CALLER)
+
+
+async def test_a_demotion_that_costs_the_quorum(bench: Bench) -> None:
+    await managers(bench, second=True, third=False)
+    lost = "can't remove member from the raft: this would result in a loss of quorum"
+    await refused(role(bench, "second", model.NodeRole.WORKER), "FailedPrecondition", lost)
+    await refused(role(bench, "manager", model.NodeRole.WORKER), "FailedPrecondition", lost)
+    await refused(
+        bench.control.remove_node(model.RemoveRequest("third", force=True), CALLER),
+        "FailedPrecondition",
+        "node third is a cluster manager and is a member of the raft cluster. "
+        "It must be demoted to worker before removal",
+    )
+    await role(bench, "third", model.NodeRole.WORKER)
+    await bench.control.remove_node(model.RemoveRequest("third", force=True), CALLER)
+    assert (await role(bench, "manager", model.NodeRole.WORKER)).spec.role is model.NodeRole.WORKER
+    await refused(
+        role(bench, "second", model.NodeRole.WORKER),
+        "FailedPrecondition",
+        "attempting to demote the last manager of the swarm",
+    )
+
+
+async def test_every_manager_shows_who_leads(bench: Bench) -> None:
+    await managers(bench, second=True)
+    bench.consensus.leader, bench.consensus.leader_id = False, "second"
+    shown = (await bench.control.list_nodes(model.ListRequest(), CALLER)).nodes
+    assert {n.id: n.manager_status.leader for n in shown if n.manager_status} == {
+        "manager": False,
+        "second": True,
+    }
 
 
 # ---- networks

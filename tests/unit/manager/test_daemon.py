@@ -58,7 +58,12 @@ async def test_a_new_swarm_has_dockers_defaults(tmp_path: Path) -> None:
         assert (cluster.default_address_pool, cluster.subnet_size) == (("10.0.0.0/8",), 24)
         assert (cluster.data_path_port, cluster.epoch) == (4789, 1)
         node = (await ask(m.control.GetNode, model.GetRequest("manager"))).node
-        assert node.manager_status == model.ManagerStatus(True, model.Reachability.REACHABLE, m.addr, 1)
+        assert m.daemon.member is not None
+        raft_id = m.daemon.member.membership.raft_id
+        assert 1 < raft_id < 2**63
+        assert node.manager_status == model.ManagerStatus(
+            True, model.Reachability.REACHABLE, m.addr, raft_id
+        )
         assert node.role is node.spec.role is model.NodeRole.MANAGER
         network = (await ask(m.control.GetNetwork, model.GetRequest("ingress"))).network
         assert network.spec.ingress

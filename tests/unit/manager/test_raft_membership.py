@@ -8,6 +8,7 @@ from agreement import Agreement, FakeMember, node
 
 from common import errors, model
 from common.rpc import Caller
+from manager.raft.consensus import NotLeader
 from manager.raft_membership import RaftMembership, raft_id
 from manager.store import Store
 
@@ -137,10 +138,10 @@ async def test_a_manager_leaves_only_for_itself_and_not_below_a_quorum() -> None
 async def test_the_leader_hands_on_before_it_leaves() -> None:
     bench = Bench("a", "b")
     await bench.put(node("a"), node("b"))
-    with pytest.raises(errors.Unavailable, match="does not have a leader"):
+    with pytest.raises(NotLeader, match="does not have a leader"):
         await bench.leave("a", demote=True)
     assert bench.all.leader_id == "b"
-    with pytest.raises(errors.Unavailable, match="does not have a leader"):
+    with pytest.raises(NotLeader, match="does not have a leader"):
         await bench.leave("a", demote=True)
     assert bench.all.voters() == ["a", "b"]
 
@@ -148,5 +149,5 @@ async def test_the_leader_hands_on_before_it_leaves() -> None:
 async def test_only_the_leader_answers() -> None:
     bench = Bench("a", "b", leader="b")
     await bench.put(node("a"), node("b"), node("c"))
-    with pytest.raises(errors.Unavailable, match="does not have a leader"):
+    with pytest.raises(NotLeader, match="does not have a leader"):
         await bench.join("c")
