@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench ci clean
+.PHONY: up down test unit lint format proto proto-check lock bench soak-raft ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -51,6 +51,10 @@ lock: $(VENV)/.ready ## Newest versions that pyproject.toml allows, with hashes
 
 bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half an hour)
 	@$(PY) -m benchmarks.swarm
+
+N ?= 100000
+soak-raft: $(VENV)/.ready ## The agreement, simulated N times; goes on where it was stopped (by hand)
+	@$(PY) -m tests.soak.raft --runs $(N)
 
 ci:
 	@.ci/run

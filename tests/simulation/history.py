@@ -249,7 +249,7 @@ def _search(ops: Sequence[Operation], budget: int) -> int | None:
     if not count:
         return None
     # Events in a ring of links: 0..2n-1 by time, calls before returns of the same moment; `head` is the anchor.
-    order = sorted(
+    order: list[tuple[float, int, int]] = sorted(
         [(op.call, 0, i) for i, op in enumerate(ops)] + [(op.returned, 1, i) for i, op in enumerate(ops)]
     )
     head = len(order)
