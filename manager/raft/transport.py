@@ -157,10 +157,21 @@ class _Peer:
 
     async def _connected(self, addr: str) -> None:
         """One connection, from its beginning to its end."""
+        async with asyncio.TaskGroup() as group:
+            under_way: list[asyncio.Task[None]] = []
+
+            def send(stub: RaftStub, message: Message) -> None:
+                under_way.append(group.create_task(self._send_snapshot(stub, message)))
+
+            await self._exchange(addr, send)
+            for task in under_way:
+                task.cancel()
+
+    async def _exchange(self, addr: str, send: Callable[[RaftStub, Message], None]) -> None:
         try:
             async with self._peers.dial(addr) as channel:
                 stub = RaftStub(channel)
-                call = stub.Exchange(self._batches(stub))
+                call = stub.Exchange(self._batches(stub, send))
                 try:
                     async for _ in call:
                         pass  # it only ends
@@ -176,18 +187,19 @@ class _Peer:
             log.info("manager %s at %s: %s", self.member.node_id, addr, text)
         self._complaint = text
 
-    async def _batches(self, stub: RaftStub) -> AsyncIterator[model.RaftBatch]:
-        """What goes out on the stream. gRPC asks for the next batch when it has room for one."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                while not self._queue and not self._snapshots:
-                    self._filled.clear()
-                    await self._filled.wait()
-                while self._snapshots:
-                    group.create_task(self._send_snapshot(stub, self._snapshots.popleft()))
-                if self._queue:
-                    yield self._batch()
-                    self._up = True
+    async def _batches(
+        self, stub: RaftStub, send: Callable[[RaftStub, Message], None]
+    ) -> AsyncIterator[model.RaftBatch]:
+        """What goes out on the stream. gRPC asks for the next batch when it has room for one, from a task of its own."""
+        while True:
+            while not self._queue and not self._snapshots:
+                self._filled.clear()
+                await self._filled.wait()
+            while self._snapshots:
+                send(stub, self._snapshots.popleft())
+            if self._queue:
+                yield self._batch()
+                self._up = True
 
     def _batch(self) -> model.RaftBatch:
         taken: list[model.RaftMessage] = []

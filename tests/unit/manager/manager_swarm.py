@@ -90,7 +90,7 @@ async def manager(path: Path, port: int = 0, listener: socket.socket | None = No
             if task.done():
                 ready.cancel()
                 await task
-            yield Running(daemon, LocalStub(channel), ControlStub(channel), path, port or free_port(), task)
+        yield Running(daemon, LocalStub(channel), ControlStub(channel), path, port or free_port(), task)
     finally:
         await channel.close()
         stop.set()
