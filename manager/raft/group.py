@@ -33,7 +33,7 @@ NO_LEADER: Final = (
     "The swarm does not have a leader. It's possible that too few managers are online. "
     "Make sure more than half of the managers are online."
 )
-NO_QUORUM: Final = "raft: member cannot be removed, because removing it may result in loss of quorum"
+NO_QUORUM: Final = "can't remove member from the raft: this would result in a loss of quorum"
 DEADLINE: Final = 2.0
 """Seconds that a read waits for a leader."""
 _CHANGE_DEADLINE: Final = 10.0
