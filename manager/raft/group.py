@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from common import errors, model
 from manager.raft import members as table
-from manager.raft.consensus import MemberStatus, StateMachine
+from manager.raft.consensus import MemberStatus, NotLeader, StateMachine
 from manager.raft.core.messages import AnyConfChange, ConfChangeType, EntryType
 from manager.raft.disk import Disk, Loaded
 from manager.raft.loop import Loop
@@ -179,7 +179,7 @@ class Group:
 
     async def propose(self, data: bytes) -> int:
         if not self._leading:
-            raise errors.ShoalError(LOST if self._status.leader_id else NO_LEADER)
+            raise NotLeader(LOST if self._status.leader_id else NO_LEADER)
         return await self._ask(lambda token: self.runner.propose(data, self.term, token))
 
     async def _ask(self, call: Callable[[asyncio.Future[int]], None]) -> int:
@@ -212,7 +212,7 @@ class Group:
 
     async def _change(self, change: AnyConfChange) -> None:
         if not self._leading:
-            raise errors.ShoalError(LOST if self._status.leader_id else NO_LEADER)
+            raise NotLeader(LOST if self._status.leader_id else NO_LEADER)
         try:
             async with asyncio.timeout(_CHANGE_DEADLINE):
                 await self._ask(lambda token: self.runner.change(change, self.term, token))
@@ -286,6 +286,11 @@ class Group:
             if token is not None and not token.done():
                 token.set_exception(errors.ShoalError(f"raft: failed to process the request: {why}"))
 
+    def not_leading(self, token: Any) -> None:
+        """A proposal that was not begun: it is for the leader."""
+        if not token.done():
+            token.set_exception(NotLeader(LOST))
+
     def take_status(self, status: Status) -> None:
         """How the member stands now."""
         self._take_status(status)
@@ -328,6 +333,9 @@ class _Hops:
 
     def lost(self, tokens: Sequence[Any], why: str) -> None:
         self._hop(self._group.lost, tokens, why)
+
+    def not_leading(self, token: Any) -> None:
+        self._hop(self._group.not_leading, token)
 
     def status(self, status: Status) -> None:
         self._hop(self._group.take_status, status)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from manager.raft.core.config import Config
-from manager.raft.core.errors import ConfChangeRefused, RaftError, SnapshotTemporarilyUnavailable
+from manager.raft.core.errors import ConfChangeRefused, ProposalDropped, RaftError, SnapshotTemporarilyUnavailable
 from manager.raft.core.messages import (
     AnyConfChange,
     ConfChange,
@@ -110,6 +110,10 @@ class Work:
 
 class Refused(Exception):
     """A proposal or change that this member can't take now; nothing was written. The text says why."""
+
+
+class NotLeading(Refused):
+    """The same: the leader could take it, or this member in a moment."""
 
 
 class _Stable(MemoryStorage):
@@ -239,16 +243,18 @@ class Replica:
 
     def _append(self, propose: Callable[[], None], token: Any, type_: EntryType) -> None:
         if not self.is_leader:
-            raise Refused("this manager does not lead")
+            raise NotLeading("this manager does not lead")
         log = self._node.raft.log
         before = log.last_index()
         try:
             propose()
+        except ProposalDropped as exc:
+            raise NotLeading(str(exc)) from exc
         except RaftError as exc:
             raise Refused(str(exc)) from exc
         index = log.last_index()
         if index == before:
-            raise Refused("the entry was not taken")
+            raise NotLeading("the entry was not taken")
         self._waiting[index] = Proposal(token, self.term, type_)
 
     def read(self, context: bytes) -> None:

@@ -18,7 +18,7 @@ from manager.raft.consensus import MemberStatus
 from manager.raft.core.messages import AnyConfChange, ConfChangeType, HardState, Message
 from manager.raft.disk import Disk
 from manager.raft.members import Members
-from manager.raft.replica import Committed, Refused, Replica, Work
+from manager.raft.replica import Committed, NotLeading, Refused, Replica, Work
 
 log = logging.getLogger("raft")
 T = TypeVar("T")
@@ -56,6 +56,9 @@ class Host(Protocol):
 
     def lost(self, tokens: Sequence[Any], why: str) -> None:
         """Proposals that did not, or may not, come to be."""
+
+    def not_leading(self, token: Any) -> None:
+        """A proposal that was not begun: it is for the leader."""
 
     def status(self, status: Status) -> None:
         """How the member stands now."""
@@ -125,8 +128,10 @@ class Runner:
             if self._trouble:
                 raise Refused(self._trouble)
             if term and term != self.replica.term:
-                raise Refused("this manager does not lead any more")
+                raise NotLeading("this manager does not lead any more")
             call()
+        except NotLeading:
+            self._host.not_leading(token)
         except Refused as exc:
             self._host.lost((token,), str(exc))
         self._wake.set()
