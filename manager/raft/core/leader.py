@@ -102,8 +102,6 @@ def membership_changed(r: Raft) -> None:
 
 
 def _propose(r: Raft, message: Message) -> None:
-    if not message.entries:
-        raise Inconsistent("a proposal without entries")
     if r.id not in r.tracker.progress:
         raise ProposalDropped("this leader has been removed")
     if r.lead_transferee != NOBODY:

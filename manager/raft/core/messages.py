@@ -89,6 +89,14 @@ RESPONSES: Final = frozenset(
     }
 )
 
+AFTER_APPEND: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
+"""They promise something that must be stable first; all others may be sent while the disk still writes."""
+
+WITHOUT_TERM: Final = frozenset(
+    {MessageType.PROP, MessageType.READ_INDEX, MessageType.TRANSFER_LEADER, MessageType.FORGET_LEADER}
+)
+"""Requests that may come without a term; everything else that a member says to another has one."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfState:

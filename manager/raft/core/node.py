@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from manager.raft.core.config import Config
-from manager.raft.core.errors import Inconsistent, StepLocal, StepPeerNotFound
+from manager.raft.core.errors import Inconsistent, Malformed, StepLocal, StepPeerNotFound
 from manager.raft.core.messages import (
     LOCAL_MESSAGES,
     RESPONSES,
+    WITHOUT_TERM,
     AnyConfChange,
     ConfState,
     Entry,
@@ -37,7 +38,7 @@ from manager.raft.core.storage import Storage
 @dataclass(frozen=True, slots=True)
 class Ready:
     """What is to be done now, in this order: save, then send, then apply, then advance. States that are None haven't
-    changed."""
+    changed. Messages that aren't in AFTER_APPEND may be sent while the rest is still being saved."""
 
     soft_state: SoftState | None = None
     hard_state: HardState | None = None
@@ -101,6 +102,7 @@ class RawNode:
             raise StepLocal(f"{message.type.name} is not for the network")
         if message.type in RESPONSES and message.from_ not in self.raft.tracker.progress:
             raise StepPeerNotFound(f"{message.from_:x} has no part in this")
+        _check(message)
         self.raft.step(message)
 
     def propose(self, data: bytes) -> None:
@@ -229,6 +231,19 @@ class RawNode:
             raft.tracker.config,
             {id_: progress[id_].clone(progress[id_].inflights.clone()) for id_ in sorted(progress)},
         )
+
+
+def _check(message: Message) -> None:
+    """Raises Malformed for what no member says."""
+    type_ = message.type
+    if not message.term and type_ not in WITHOUT_TERM:
+        raise Malformed(f"{type_.name} without a term")
+    entries = message.entries
+    if type_ == MessageType.APP:
+        if any(entry.index != index for index, entry in enumerate(entries, message.index + 1)):
+            raise Malformed(f"entries that don't follow on {message.index}")
+    elif not entries and type_ in (MessageType.PROP, MessageType.READ_INDEX):
+        raise Malformed(f"{type_.name} without entries")
 
 
 def is_conf_change(entry: Entry) -> bool:

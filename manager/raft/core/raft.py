@@ -18,6 +18,7 @@ from manager.raft.core.config import Config
 from manager.raft.core.errors import Inconsistent, ProposalDropped
 from manager.raft.core.log import RaftLog
 from manager.raft.core.messages import (
+    AFTER_APPEND,
     NO_LIMIT,
     NOBODY,
     TRANSFER,
@@ -38,9 +39,8 @@ from manager.raft.core.progress import Progress, ProgressTracker
 from manager.raft.core.read_only import ReadOnly
 from manager.raft.core.storage import Storage
 
-_AFTER_APPEND: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
 _FROM_LEADER: Final = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
-_WITHOUT_TERM: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})
+_OF_NO_TERM: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})
 
 
 class Raft:
@@ -165,14 +165,14 @@ class Raft:
             reject_hint,
             context,
         )
-        if type_ in _AFTER_APPEND:
+        if type_ in AFTER_APPEND:
             self.after_append.append(message)
         else:
             self.messages.append(message)
 
     def pass_on(self, message: Message, to: int) -> None:
         """Queues somebody's request for another member. Proposals and reads belong to no term."""
-        term = 0 if message.type in _WITHOUT_TERM else self.term
+        term = 0 if message.type in _OF_NO_TERM else self.term
         self.messages.append(replace(message, to=to, from_=message.from_ or self.id, term=term))
 
     # -- time ----------------------------------------------------------------------------------------------------

@@ -58,6 +58,27 @@ def test_answers_of_strangers_are_not_heard(type_):
     assert cluster[1].status().hard_state.term == 1
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(MessageType.HEARTBEAT, to=1, from_=2),
+        Message(MessageType.VOTE, to=1, from_=2),
+        Message(MessageType.PROP, to=1, from_=2),
+        Message(MessageType.READ_INDEX, to=1, from_=2),
+        Message(MessageType.APP, to=1, from_=2, term=5, index=3, log_term=1, entries=(Entry(5, 5),)),
+        Message(
+            MessageType.APP, to=1, from_=2, term=5, index=3, log_term=1, entries=(Entry(4, 5), Entry(4, 5))
+        ),
+    ],
+)
+def test_what_no_member_says_is_refused(message):
+    cluster = led(3)
+    with pytest.raises(Malformed):
+        cluster[1].step(message)
+    assert cluster.roles()[0] == "1 leader t1 lead=1"
+    assert not cluster[1].has_ready()
+
+
 def test_nothing_to_do_at_the_start():
     cluster = Cluster()
     cluster.add(3, (1, 2, 3), index=2)
