@@ -13,7 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from manager.raft.core.config import Config
-from manager.raft.core.errors import ConfChangeRefused, ProposalDropped, RaftError, SnapshotTemporarilyUnavailable
+from manager.raft.core.errors import (
+    ConfChangeRefused,
+    ProposalDropped,
+    RaftError,
+    SnapshotTemporarilyUnavailable,
+)
 from manager.raft.core.messages import (
     AnyConfChange,
     ConfChange,

@@ -301,6 +301,7 @@ async def test_a_write_whose_fate_is_unknown_is_not_tried_again(managers: Swarm)
     write = asyncio.create_task(managers["m2"].control.create_service(service("web"), LOCAL))
     await reached.wait()
     waits = asyncio.create_task(managers["m3"].control.create_service(service("other"), LOCAL))
+    await until(lambda: sum(m1.batches) == 2)
     await m1.stop_serving()
     with pytest.raises(errors.ShoalError) as failure:
         await write
