@@ -169,6 +169,7 @@ class Replica:
         self._role = Role.FOLLOWER
         self._lost: list[Any] = []
         self._taken = False  # a Ready is under way
+        self._held: list[bytes] = []  # reads that came before the leader's own first entry
         self.handed = start.index  # the last entry that was handed on to be applied
 
     # ---- what it is
@@ -263,7 +264,14 @@ class Replica:
         self._waiting[index] = Proposal(token, self.term, type_)
 
     def read(self, context: bytes) -> None:
-        """Asks for an index to read at; it comes in Work.reads, or never."""
+        """Asks for an index to read at; it comes in Work.reads, or never.
+
+        A leader must have committed an entry of its own term first: a sole voter that has just started may have
+        forgotten how far its log was committed. The core waits with that only where there are others to be asked.
+        """
+        if self.is_leader and not self._node.raft.committed_in_term():
+            self._held.append(context)
+            return
         try:
             self._node.read_index(context)
         except RaftError:
@@ -312,6 +320,10 @@ class Replica:
         if self._taken:
             self._taken = False
             self._node.advance()
+        if self._held and (not self.is_leader or self._node.raft.committed_in_term()):
+            held, self._held = self._held, []
+            for context in held:
+                self.read(context)
 
     def _became(self, role: Role) -> None:
         if self._role is Role.LEADER and role is not Role.LEADER:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from common import errors
+from manager.raft.core.messages import HardState
 from manager.raft.replica import Limits
 from tests.unit.raft.group_net import Net
 
@@ -34,6 +35,19 @@ async def test_one_member_leads_at_once_and_keeps_what_it_wrote() -> None:
         again = await n.begin(1, disk)
         await again.group.leading(True)
         assert again.journal.said()[-1] == b"99"
+
+
+async def test_a_sole_member_reads_nothing_older_than_what_it_acknowledged() -> None:
+    """How far the log was committed is not synced by itself: after a crash it is to be found out again first."""
+    async with net(1) as n:
+        one = n.nodes[1]
+        await one.group.propose(b"acknowledged")
+        acknowledged = one.group.applied
+        disk = await n.crash(1)
+        disk.state = HardState(disk.state.term, disk.state.vote, 1)
+        again = await n.begin(1, disk)
+        assert await again.group.read_index() >= acknowledged
+        assert again.journal.said()[-1] == b"acknowledged"
 
 
 async def test_three_members_agree_and_survive_their_leader() -> None:
