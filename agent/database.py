@@ -68,6 +68,7 @@ class Contact:
     network_keys: tuple[model.EncryptionKey, ...] = ()
     role: model.NodeRole = model.NodeRole.WORKER
     availability: model.Availability = model.Availability.ACTIVE
+    fence: model.Fence = field(default_factory=model.Fence)  # as of when the role is; without a cluster, none was heard
 
     def to_bytes(self) -> bytes:
         return model.Welcome(
@@ -75,12 +76,13 @@ class Contact:
             network_keys=self.network_keys,
             role=self.role,
             availability=self.availability,
+            fence=self.fence,
         ).to_bytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Contact:
         w = model.Welcome.from_bytes(data)
-        return cls(w.managers, w.network_keys, w.role, w.availability)
+        return cls(w.managers, w.network_keys, w.role, w.availability, w.fence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def with_status(task: model.Task | None, node_id: str, status: model.TaskStatus)
     return replace(task, status=status)
 
 
-def welcome(view: ReadView, node: model.Node, session_id: str) -> model.Welcome:
-    """What a node is told of the swarm."""
+def welcome(view: ReadView, node: model.Node, session_id: str, fence: model.Fence) -> model.Welcome:
+    """What a node is told of the swarm. The fence says how new that is: a role from the past must not count."""
     cluster = view.cluster
     managers = tuple(
         model.ManagerAddress(node_id=n.id, addr=n.manager_status.addr)
@@ -63,4 +63,5 @@ def welcome(view: ReadView, node: model.Node, session_id: str) -> model.Welcome:
         cluster_id=cluster.id,
         network_keys=cluster.network_keys,
         availability=node.spec.availability,
+        fence=fence,
     )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from common import errors, ids, model
@@ -290,7 +291,7 @@ class Dispatcher:
             if session.greet:
                 session.greet = False
                 welcome = self._welcome(session)
-                if welcome != session.welcomed:
+                if replace(welcome, fence=session.welcomed.fence) != session.welcomed:
                     session.welcomed = welcome
                     yield model.ManagerMessage(update=welcome)
             if session.taken is not None:
@@ -312,14 +313,17 @@ class Dispatcher:
         node = view.nodes.get(session.node_id)
         if node is None:
             raise errors.PermissionDenied("this node was removed from the swarm")
-        return registration.welcome(view, node, session.id)
+        return registration.welcome(view, node, session.id, self._fence())
 
     def _assignments(self, session: Session) -> list[model.Assignments]:
         view, feed = self._store.view(), session.feed
         wanted = desired(view, self._members, self._interned, session.node_id, self._peers_ready, feed.fresh)
+        return feed.step(wanted, self._fence())
+
+    def _fence(self) -> model.Fence:
+        view = self._store.view()
         cluster = view.cluster
-        fence = model.Fence(cluster_id=cluster.id, epoch=cluster.epoch, term=self._term(), index=view.index)
-        return feed.step(wanted, fence)
+        return model.Fence(cluster_id=cluster.id, epoch=cluster.epoch, term=self._term(), index=view.index)
 
     def _peers_ready(self, task: model.Task) -> bool:
         """Every other node that takes part and has a session has this task's legs in its kernel."""
