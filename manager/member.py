@@ -21,6 +21,7 @@ import grpc.aio
 from common import errors, ids, model, pki, rpc
 from common.clock import Clock
 from common.pb import ca_pb2, control_pb2, dispatcher_pb2, raft_pb2
+from manager.anywhere import Anywhere, Channels, Own
 from manager.auth import Authorizer
 from manager.bridge import Bridge
 from manager.ca import authority
@@ -65,12 +66,10 @@ class Member:
             self._loop,
             self._membership.peers,
         )
-        self.control: Final = Control(
-            self.store, self.consensus, clock, self._membership.node_id, ids.new_id, secrets.token_bytes
-        )
         self._leader = Leader(self.store, clock, self.consensus, self._membership.node_id)
         self._bridges: list[Bridge] = []
         self._authorize: Authorizer | None = None
+        self._anywhere: Anywhere | None = None
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
@@ -78,6 +77,12 @@ class Member:
     def membership(self) -> Membership:
         """Who this manager is."""
         return self._membership
+
+    @property
+    def control(self) -> Any:
+        """The Control service, here or at the leader."""
+        assert self._anywhere is not None, "open was not called"
+        return self._anywhere.control
 
     @property
     def papers(self) -> Papers:
@@ -91,10 +96,27 @@ class Member:
             await self.consensus.start()
             self.store.attach(self.consensus.propose)
             self._authorize = Authorizer(self.store, self._chain)
+            self._anywhere = self._serves(self._authorize)
             await self._loop.run(self._listen())
         except BaseException:
             await self._close()
             raise
+
+    def _serves(self, authorize: Authorizer) -> Anywhere:
+        node_id, store, consensus = self._membership.node_id, self.store, self.consensus
+        own = Own(
+            Control(store, consensus, self._clock, node_id, ids.new_id, secrets.token_bytes),
+            CertificateAuthority(store, self._clock, ids.new_id),
+            RaftMembership(store, consensus, node_id, secrets.token_bytes),
+            self._leader,
+        )
+        channels = Channels(self._where, lambda: self.papers)
+        return Anywhere(own, store, consensus, node_id, authorize.first, channels)
+
+    def _where(self, node_id: str) -> Sequence[str]:
+        """The addresses of a manager."""
+        found = (s.member for s in self.consensus.members() if s.member.node_id == node_id)
+        return next((self._addresses(member) for member in found), ())
 
     # ---- the way to other managers, in Raft's loop
 
@@ -143,15 +165,14 @@ class Member:
 
     def _services(self) -> tuple[tuple[Any, object], ...]:
         """What the port serves. All but Raft's messages are answered in the main loop."""
-        ca = CertificateAuthority(self.store, self._clock, ids.new_id)
-        changes = self._bridge(
-            RaftMembership(self.store, self.consensus, self._membership.node_id, secrets.token_bytes)
-        )
-        raft = RaftService(self.consensus.runner, changes.join, changes.leave, _no_forward)
+        anywhere = self._anywhere
+        assert anywhere is not None
+        changes, calls = self._bridge(anywhere.membership), self._bridge(anywhere.forwarded)
+        raft = RaftService(self.consensus.runner, changes.join, changes.leave, calls.forward)
         return (
-            (ca_pb2.DESCRIPTOR.services_by_name["CA"], self._bridge(ca)),
-            (control_pb2.DESCRIPTOR.services_by_name["Control"], self._bridge(self.control)),
-            (dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"], self._bridge(self._leader)),
+            (ca_pb2.DESCRIPTOR.services_by_name["CA"], self._bridge(anywhere.ca)),
+            (control_pb2.DESCRIPTOR.services_by_name["Control"], self._bridge(anywhere.control)),
+            (dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"], self._bridge(anywhere.sessions)),
             (raft_pb2.DESCRIPTOR.services_by_name["Raft"], raft),
         )
 
@@ -172,6 +193,7 @@ class Member:
                 parts.create_task(self.consensus.run(), name="consensus")
                 parts.create_task(self._lead(), name="leader")
                 parts.create_task(self._renew(), name="renewal")
+                parts.create_task(self._passing(), name="forwarding")
         finally:
             await self._close()
 
@@ -191,6 +213,10 @@ class Member:
                 await self.consensus.leading(False)
                 log.info("this manager leads no more")
                 loops.cancel()
+
+    async def _passing(self) -> None:
+        assert self._anywhere is not None
+        await self._anywhere.run()
 
     async def _renew(self) -> None:
         """Gives this manager a new certificate in good time."""
@@ -223,10 +249,3 @@ class Member:
         await self.store.close()
         await self.consensus.stop()
         await self._loop.stop()
-
-
-async def _no_forward(
-    requests: AsyncIterator[model.ForwardedCalls], caller: rpc.Caller
-) -> AsyncIterator[model.ForwardedReplies]:
-    raise errors.Unimplemented("calls are not passed on yet")
-    yield model.ForwardedReplies()

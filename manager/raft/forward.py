@@ -84,12 +84,14 @@ def only_at_leader(method: MethodDescriptor) -> bool:
 
 
 class AtLeader:
-    """Has the methods of `service`; see the module's text. `local` is the service of this manager."""
+    """Has the methods of `service` that `local`, the service of this manager, has; see the module's text."""
 
     def __init__(self, service: ServiceDescriptor, local: object, forwarder: Forwarder) -> None:
         for method in service.methods:
             name = rpc.snake_case(method.name)
-            function = getattr(local, name)
+            function = getattr(local, name, None)
+            if function is None:
+                continue
             if only_at_leader(method):
                 function = partial(forwarder.call, method, function)
             setattr(self, name, function)

@@ -169,15 +169,6 @@ class Face:
     install_snapshot = exchange
 
 
-class _Rest:
-    """Exchange and the like are no business of AtLeader's, which wants every method of the service."""
-
-    def __init__(self, membership: Membership) -> None:
-        self.join, self.leave = membership.join, membership.leave
-
-    exchange = install_snapshot = forward = None
-
-
 class Manager:
     """One of them."""
 
@@ -209,18 +200,17 @@ class Manager:
         )
         ca = CertificateAuthority(self.store, clock, ids.new_id)
         self.forwarder = Forwarder(consensus, self.node_id, self.dial, self.store)
-        rest = _Rest(self.membership)
         self.forwarded = Forwarded(
             consensus,
             self.node_id,
-            ((CONTROL, self.local_control), (CA, ca), (RAFT, rest)),
+            ((CONTROL, self.local_control), (CA, ca), (RAFT, self.membership)),
             self.authorizer.first,
         )
         self.control: Any = AtLeader(CONTROL, self.local_control, self.forwarder)
         services = (
             (CONTROL, self.control),
             (CA, AtLeader(CA, ca, self.forwarder)),
-            (RAFT, Face(AtLeader(RAFT, rest, self.forwarder), self._counted())),
+            (RAFT, Face(AtLeader(RAFT, self.membership, self.forwarder), self._counted())),
             (DISPATCHER, SessionAtLeader(self.terms, consensus, self.node_id, self.dial)),
         )
         self.server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
