@@ -88,7 +88,7 @@ class Results:
     @classmethod
     def open(cls, path: Path | None) -> Results:
         """The named file; or today's of this commit, where there is one, or a new one."""
-        about = _about()
+        about = environment()
         path = path or FOLDER / f"{about['date']}-{about['commit']}.json"
         return cls.load(path) if path.exists() else cls(path, about)
 
@@ -97,7 +97,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _about() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """What a run was made on."""
     commit = run(["git", "-C", str(ROOT), "rev-parse", "--short=10", "HEAD"]).strip()
     compared = subprocess.run(
         ["git", "-C", str(ROOT), "diff", "--quiet", "HEAD", "--", *PROGRAM], check=False
