@@ -275,7 +275,8 @@ def _search(ops: Sequence[Operation], budget: int) -> int | None:
             # An operation that must have happened by now can't: take the last choice back.
             reached = max(reached, place)
             if not chosen:
-                return order[reached][2]
+                failed: int = order[reached][2]
+                return failed
             place, value, done = chosen.pop()
             _relink(place, ends[order[place][2]], after, before)
             place = after[place]

@@ -7,8 +7,9 @@ come in. Everything else (clients, faults) calls a member from outside; cluster.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from manager.raft.core.config import Config
 from manager.raft.core.errors import ProposalDropped, StepPeerNotFound
@@ -26,17 +27,42 @@ from manager.raft.core.messages import (
 )
 from manager.raft.core.node import RawNode, Ready
 from manager.raft.core.storage import MemoryStorage
+from tests.simulation.raft.clock import Clock
 from tests.simulation.raft.disk import Disk
-from tests.simulation.raft.invariants import everybody, normal
-
-if TYPE_CHECKING:
-    from tests.simulation.raft.cluster import Cluster
+from tests.simulation.raft.invariants import Invariants, everybody, normal
 
 _AHEAD = frozenset({MessageType.APP, MessageType.HEARTBEAT})
 """What a leader may send while its own disk still syncs."""
 
 _INBOX = 300
 """Messages that wait for a paused member; more are lost."""
+
+
+class World(Protocol):
+    """What surrounds a member: a seeded run, or a stage."""
+
+    rng: random.Random
+    clock: Clock
+    check: Invariants
+    options: dict[str, Any]
+    sync_time: float
+    """Mean, in ticks."""
+    snapshot_every: int
+    entries_kept: int
+    trace: Callable[[str], None] | None
+
+    def carry(self, sender: Member, message: Message, /) -> None:
+        """Takes a message to its receiver."""
+
+    def snapshot_arrived(self, message: Message, /) -> None:
+        """The receiver has got it."""
+
+    def snapshot_lost(self, message: Message, /) -> None:
+        """The receiver is down."""
+
+    def say(self, text: str, /) -> None:
+        """For whoever looks on."""
+
 
 Answer = Callable[[bool, str | None], None]
 """Called with whether it was done, and what was read."""
@@ -45,7 +71,7 @@ Answer = Callable[[bool, str | None], None]
 class Member:
     """Up while `node` is there; `life` tells one start from the next."""
 
-    def __init__(self, cluster: Cluster, id_: int, disk: Disk) -> None:
+    def __init__(self, cluster: World, id_: int, disk: Disk) -> None:
         self.cluster = cluster
         self.id = id_
         self.disk = disk
@@ -278,7 +304,7 @@ class Member:
         if self._waiting:
             self._release()
         node.advance()
-        self._compact()
+        self.compact()
 
     def _apply(self, node: RawNode, entry: Entry) -> None:
         check = self.cluster.check
@@ -311,7 +337,8 @@ class Member:
         self.confs.append(normal(snapshot.metadata.conf_state))
         self.values = json.loads(snapshot.data) if snapshot.data else {}
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
+        """Makes a snapshot if it is time, and forgets the log in it."""
         cluster, storage = self.cluster, self.storage
         last = storage.snapshot().metadata
         # A snapshot from before a member was there can't be given to that member.

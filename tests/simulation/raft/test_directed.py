@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.raft import directed_membership
+from tests.simulation.raft.directed import SCENARIOS
+
+assert directed_membership.SCENARIOS is SCENARIOS
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(name: str) -> None:
+    SCENARIOS[name]()
