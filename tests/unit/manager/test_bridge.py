@@ -269,6 +269,7 @@ class Real:
 
     def __init__(self) -> None:
         self.threads: set[str] = set()
+        self.renewals = 0
         self.cancelled = 0
         self.sessions = 0
 
@@ -277,6 +278,7 @@ class Real:
         return model.IssueReply(node_id=request.hostname)
 
     async def renew(self, request: model.RenewRequest, caller: rpc.Caller) -> model.IssueReply:
+        self.renewals += 1
         try:
             await asyncio.Event().wait()
         finally:
@@ -345,7 +347,7 @@ async def test_grpc_in_two_loops() -> None:
             await call.write(model.AgentMessage(acknowledge=model.Acknowledge(1)))
             await call.read()
             pending = asyncio.create_task(_code(ca.Renew(model.RenewRequest())))
-            await condition(lambda: real.sessions == 1)
+            await condition(lambda: real.sessions == 1 and real.renewals == 2)
             await other.run(lambda: servers.pop().stop(0.1))
             gone = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
             assert await call.code() in gone and await pending in gone
