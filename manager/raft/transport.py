@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import grpc.aio
 
@@ -171,12 +171,15 @@ class _Peer:
         try:
             async with self._peers.dial(addr) as channel:
                 stub = RaftStub(channel)
-                call = stub.Exchange(self._batches(stub, send))
+                call = stub.Exchange()
+                writer = asyncio.create_task(self._write(call, stub, send), name=f"to {addr}")
                 try:
                     async for _ in call:
                         pass  # it only ends
                 finally:
                     call.cancel()
+                    writer.cancel()
+                    await asyncio.wait([writer])
         except grpc.aio.AioRpcError as exc:
             self._complain(addr, exc.details() or str(exc.code()))
         except (asyncio.InvalidStateError, grpc.aio.UsageError, OSError) as exc:
@@ -187,10 +190,8 @@ class _Peer:
             log.info("manager %s at %s: %s", self.member.node_id, addr, text)
         self._complaint = text
 
-    async def _batches(
-        self, stub: RaftStub, send: Callable[[RaftStub, Message], None]
-    ) -> AsyncIterator[model.RaftBatch]:
-        """What goes out on the stream. gRPC asks for the next batch when it has room for one, from a task of its own."""
+    async def _write(self, call: Any, stub: RaftStub, send: Callable[[RaftStub, Message], None]) -> None:
+        """What goes out on the stream, as soon as there is room for it; that the stream is over, its reader says."""
         while True:
             while not self._queue and not self._snapshots:
                 self._filled.clear()
@@ -198,7 +199,10 @@ class _Peer:
             while self._snapshots:
                 send(stub, self._snapshots.popleft())
             if self._queue:
-                yield self._batch()
+                try:
+                    await call.write(self._batch())
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    return
                 self._up = True
 
     def _batch(self) -> model.RaftBatch:
