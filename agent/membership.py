@@ -49,7 +49,6 @@ NOT_MANAGER: Final = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this"
     " command on a manager node or promote the current node to a manager."
 )
-LOCKED: Final = 'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
 _INIT_TIMEOUT: Final = 30.0
 _LOCAL_TIMEOUT: Final = 20.0
 _WELCOME_TIMEOUT: Final = 10.0
@@ -303,8 +302,10 @@ class Membership:
     # ---- leave
 
     async def unlock(self, key: str) -> None:
-        """No manager of this version keeps its key off the disk."""
-        raise errors.Conflict("swarm is not locked")
+        """Gives this node's manager the key that it needs; raises Conflict when it needs none."""
+        if self._identity is None or not self._identity.manager:
+            raise errors.Conflict("swarm is not locked")
+        await self._ask_local("Unlock", model.UnlockRequest(key), _INIT_TIMEOUT)
 
     async def leave(self, force: bool = False) -> None:
         """Leaves the swarm: tasks end, networks go, identity and state are erased."""

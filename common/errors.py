@@ -7,8 +7,12 @@ for everything about swarm membership). This module imports nothing, so that the
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
+SWARM_LOCKED: Final = (
+    "Swarm is encrypted and needs to be unlocked before it can be used. "
+    'Please use "docker swarm unlock" to unlock it.'
+)
 
 class ShoalError(Exception):
     """Base: something that a user or a peer is told. `message` is the whole text they see."""
@@ -75,6 +79,10 @@ class Unavailable(ShoalError):
 
     code = "Unavailable"
     status = 503
+
+    def described(self) -> str:
+        """That the swarm is locked, the daemon says itself: no code in front."""
+        return self.message if self.message == SWARM_LOCKED else super().described()
 
 
 class DeadlineExceeded(ShoalError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common import errors, model, pki
+from manager import autolock
 from manager.ca import authority
 from manager.control import defaults, validation
 
@@ -98,10 +99,11 @@ def plan(
     keys = tuple(
         model.EncryptionKey(f"networking:{use}", entropy(_GOSSIP_KEY), 1) for use in ("gossip", "ipsec")
     )
-    info = model.TLSInfo(*pki.tls_info(root.cert))
+    info, spec = model.TLSInfo(*pki.tls_info(root.cert)), defaults.merged_cluster(request.spec)
+    locked = spec.encryption.auto_lock_managers
     cluster = model.Cluster(
         id=new_id(),
-        spec=defaults.merged_cluster(request.spec),
+        spec=spec,
         tls_info=info,
         default_address_pool=request.default_address_pool or (defaults.ADDRESS_POOL,),
         subnet_size=request.subnet_size or defaults.SUBNET_SIZE,
@@ -110,6 +112,8 @@ def plan(
         epoch=1,
         network_keys=keys,
         key_clock=1,
+        unlock_key=entropy(autolock.KEY_BYTES) if locked else b"",
+        unlock_generation=int(locked),
     )
     return NewSwarm(cluster, _first_node(request, new_id(), info, raft_id), _ingress(new_id()))
 

@@ -32,7 +32,7 @@ from manager.activation import Relay
 from manager.identity import Folder
 from manager.local import NOT_MANAGER, Local
 from manager.member import Member
-from manager.raft.seal import Damaged
+from manager.raft.seal import Damaged, Locked, WrongKey
 from manager.settings import DEFAULT_FILE, Settings, load
 
 log = logging.getLogger("manager")
@@ -66,20 +66,27 @@ class Daemon:
         self._running: asyncio.Task[None] | None = None
         self._retrying: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._unlock_key = b""
+        self.locked = False
         self.failure = ""
 
     @property
     def member(self) -> Member | None:
         return self._member
 
+    @property
+    def unlock_key(self) -> bytes:
+        return self._member.keeper.unlock_key if self._member else self._unlock_key
+
     # ---- what Local asks for
 
-    async def begin(self, folder: Folder) -> None:
+    async def begin(self, folder: Folder, unlock_key: bytes = b"") -> None:
         """Starts a member; it lives in the daemon's own TaskGroup."""
         assert self._tasks is not None
-        member = Member(folder, self._clock)
+        member = Member(folder, self._clock, unlock_key or self._unlock_key)
+        self._unlock_key = unlock_key or self._unlock_key
         await member.open()
-        self._member = member
+        self._member, self.locked, self.failure = member, False, ""
         self._running = self._tasks.create_task(member.run(), name="member")
         await member.elected()
         sdnotify.status(f"node {member.membership.node_id}")
@@ -87,8 +94,9 @@ class Daemon:
     async def end(self) -> None:
         """Stops the member, or the attempts to start it."""
         going = [task for task in (self._running, self._retrying) if task is not None]
+        self._unlock_key = self.unlock_key
         self._member = self._running = self._retrying = None
-        self.failure = ""
+        self.failure, self.locked = "", False
         for task in going:
             task.cancel()
         if going:
@@ -134,6 +142,9 @@ class Daemon:
         """Whether the member runs, or never will: state that cannot be read is reported, not dropped."""
         try:
             await self.begin(folder)
+        except (Locked, WrongKey):
+            self.locked = True
+            self._failed(errors.SWARM_LOCKED)
         except Damaged as exc:
             self._failed(str(exc))
         except (errors.ShoalError, OSError) as exc:

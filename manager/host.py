@@ -19,8 +19,17 @@ class Host(Protocol):
     def failure(self) -> str:
         """Why the member could not be started, if so."""
 
-    async def begin(self, folder: Folder) -> None:
-        """Starts the member whose state is in `folder`; raises when it cannot."""
+    @property
+    def locked(self) -> bool:
+        """Whether there is a member whose keys are locked, so that it cannot start."""
+
+    @property
+    def unlock_key(self) -> bytes:
+        """What the running member's keys are locked by, or those of the last one."""
+
+    async def begin(self, folder: Folder, unlock_key: bytes = b"") -> None:
+        """Starts the member whose state is in `folder`; raises when it cannot, seal.Locked and WrongKey too. Without a
+        key, with the one that is known."""
 
     async def end(self) -> None:
         """Stops the member and waits until it is gone."""

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from common import model, pki
+from common import model
 from manager.raft.files import read_private, sync_directory, write_atomically
 from manager.raft.seal import Damaged
 
@@ -87,7 +87,7 @@ class Folder:
         """Log and snapshots."""
         return self.path / self.raft_name
 
-    def write(self, membership: Membership, chain: bytes, key: pki.Key) -> None:
+    def write(self, membership: Membership, chain: bytes, key: bytes) -> None:
         """Puts all but the raft state there."""
         self.write_certificate(chain, key)
         self.write_membership(membership)
@@ -97,13 +97,14 @@ class Folder:
         write_atomically(self.membership, membership.to_json())
         return Folder(self.path, membership.raft)
 
-    def write_certificate(self, chain: bytes, key: pki.Key) -> None:
-        """Replaces key and certificate. The key goes first: `load` finds out when the certificate did not follow."""
-        write_atomically(self.key, pki.key_pem(key))
+    def write_certificate(self, chain: bytes, key: bytes) -> None:
+        """Replaces key (PEM, or as keeper.py seals it) and certificate. The key goes first: `load` finds out when the
+        certificate did not follow."""
+        write_atomically(self.key, key)
         write_atomically(self.certificate, chain)
 
     def load(self) -> tuple[Membership, bytes, bytes]:
-        """Membership, key and certificate chain; raises Damaged or OSError."""
+        """Membership, key as it was written, and certificate chain; raises Damaged or OSError."""
         try:
             membership = Membership.from_json(self.membership.read_text())
         except (ValueError, TypeError, AttributeError) as exc:

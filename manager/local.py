@@ -15,11 +15,11 @@ from typing import Final
 from common import errors, ids, model, pki
 from common.clock import Clock
 from common.rpc import Caller
-from manager import bootstrap, departure, identity, origin, promotion, rescue
+from manager import autolock, bootstrap, departure, identity, keeper, origin, promotion, rescue
 from manager.ca.service import expiry, utc
 from manager.host import Host
 from manager.identity import Folder, Membership
-from manager.raft.seal import Damaged, create_key, load_key
+from manager.raft.seal import Damaged, Keys, Locked, WrongKey, new_keys, read_keys, unlock
 from manager.raft_membership import raft_id
 
 log = logging.getLogger("local")
@@ -31,11 +31,12 @@ NOT_MANAGER: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
     "to swarm and try again."
 )
+REMOVED: Final = "this manager was removed from the swarm"
 _RAFT_LEAVE: Final = 5.0
 
 
 class Local:
-    """Init, Join, Status, Leave."""
+    """Init, Join, Status, Unlock, Leave."""
 
     def __init__(self, host: Host, root: Path, clock: Clock) -> None:
         self._host = host
@@ -52,8 +53,8 @@ class Local:
                 raise errors.Unavailable(ALREADY)
             bootstrap.check(request)
             try:
-                reply = await self._make(request)
-                await self._host.begin(identity.finish(self._root))
+                reply, unlock_key = await self._make(request)
+                await self._host.begin(identity.finish(self._root), unlock_key)
             except BaseException as exc:
                 identity.erase(self._root)
                 if isinstance(exc, OSError):
@@ -62,7 +63,7 @@ class Local:
             log.info("swarm %s made, this node is %s", reply.cluster_id, reply.node_id)
             return reply
 
-    async def _make(self, request: model.InitRequest) -> model.InitReply:
+    async def _make(self, request: model.InitRequest) -> tuple[model.InitReply, bytes]:
         now, folder = utc(self._clock), identity.begin(self._root)
         root = pki.create_root(now)
         own = raft_id(secrets.token_bytes)
@@ -74,31 +75,62 @@ class Local:
             return pki.issue_node(root, csr, node_id, role, cluster.id, now, life)
 
         member = Membership(node_id, cluster.id, request.listen_addr, request.advertise_addr, own)
-        folder.write(member, issue(pki.create_csr(key), model.NodeRole.MANAGER), key)
-        await asyncio.to_thread(self._first_state, folder, swarm)
+        keys = new_keys().locked_by(cluster.unlock_key, cluster.unlock_generation)
+        stored = keeper.private(pki.key_pem(key), keys)
+        folder.write(member, issue(pki.create_csr(key), model.NodeRole.MANAGER), stored)
+        await asyncio.to_thread(self._first_state, folder, swarm, keys)
         agent = issue(request.csr, model.NodeRole.WORKER)
-        return model.InitReply(node_id, cluster.id, agent, request.advertise_addr)
+        reply = model.InitReply(node_id, cluster.id, agent, request.advertise_addr)
+        return reply, cluster.unlock_key
 
-    def _first_state(self, folder: Folder, swarm: bootstrap.NewSwarm) -> None:
+    def _first_state(self, folder: Folder, swarm: bootstrap.NewSwarm, keys: Keys) -> None:
         """Writes the swarm's first objects as a snapshot that its log begins after."""
         assert swarm.node.manager_status is not None
         status = swarm.node.manager_status
         member = model.RaftMember(status.raft_id, swarm.node.id, status.addr)
         snapshot = origin.first_snapshot(swarm.objects(), member, self._clock.now_ns())
-        rescue.write_first(folder, create_key(folder.seal), snapshot)
+        keys.save(folder.seal)
+        rescue.write_first(folder, keys.sealer(), snapshot)
 
     async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
         """How this manager is."""
         member, states = self._host.member, model.StatusReplyState
         if member is None:
             state = states.ERROR if self._host.failure else states.INACTIVE
+            state = states.LOCKED if self._host.locked else state
             return model.StatusReply(state=state, error=self._host.failure)
+        if member.consensus.removed:
+            return model.StatusReply(states.REMOVED, error=REMOVED)
         view, known = member.store.view(), member.membership
         managers = sum(1 for n in view.nodes.all() if n.role is model.NodeRole.MANAGER)
         return model.StatusReply(
             states.ACTIVE, known.node_id, known.cluster_id, "", known.advertise_addr,
             member.consensus.leader, managers, len(view.nodes),
         )  # fmt: skip
+
+    # ---- autolock
+
+    async def unlock(self, request: model.UnlockRequest, caller: Caller) -> model.UnlockReply:
+        """Starts a locked manager with the swarm's unlock key, or with the one that counted when it was last on."""
+        async with self._changing:
+            folder = identity.current(self._root)
+            if folder is None or not self._host.locked:
+                raise errors.Conflict(autolock.NOT_LOCKED)
+            key = autolock.parse(request.key)
+            try:
+                await self._host.begin(folder, key)
+            except WrongKey as exc:
+                raise errors.Unauthenticated(autolock.WRONG_KEY) from exc
+            except Damaged as exc:
+                raise errors.Internal(str(exc)) from exc
+            log.info("unlocked")
+            return model.UnlockReply()
+
+    def _keys(self, folder: Folder) -> Keys:
+        try:
+            return unlock(read_keys(folder.seal), self._host.unlock_key)
+        except (Locked, WrongKey) as exc:
+            raise errors.Unavailable(errors.SWARM_LOCKED) from exc
 
     # ---- --force-new-cluster
 
@@ -113,10 +145,11 @@ class Local:
         bootstrap.routable(advertise, bootstrap.NO_ADDRESS)
         bootstrap.host_port(listen, bootstrap.BAD_LISTEN)
         wanted = rescue.Wanted(raft_id(secrets.token_bytes), listen, advertise)
-        sealer = load_key(folder.seal)
+        self._keys(folder)
         await self._host.end()
         made, before = folder, membership
         try:
+            sealer = self._keys(folder).sealer()  # only now nobody replaces them any more
             made, before = await asyncio.to_thread(rescue.rescue, folder, sealer, wanted, self._clock)
             await self._host.begin(made)
         except BaseException as exc:
@@ -167,6 +200,8 @@ class Local:
             if request.demoted:
                 if member is not None and member.consensus.leader:
                     raise errors.FailedPrecondition("this manager leads the swarm: it was not demoted")
+            elif not request.force and self._host.locked:
+                raise errors.Unavailable(autolock.LEAVE_LOCKED)
             elif not request.force:
                 raise errors.Unavailable(departure.warning(member.store.view() if member else None))
             elif member is not None:

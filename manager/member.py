@@ -29,11 +29,12 @@ from manager.ca.service import CertificateAuthority, expiry, utc
 from manager.control.service import Control
 from manager.elsewhere import Papers
 from manager.identity import Folder, Membership
+from manager.keeper import Keeper, open_private
 from manager.leader import Leader
 from manager.raft.disk import FileDisk
 from manager.raft.group import Group
 from manager.raft.loop import ThreadLoop
-from manager.raft.seal import load_key
+from manager.raft.seal import read_keys, unlock
 from manager.raft.service import RaftService
 from manager.raft.transport import Peers
 from manager.raft_membership import RaftMembership
@@ -50,14 +51,17 @@ _ELECTED: Final = 5.0
 class Member:
     """See the module's text; `control` is also served on the unix socket, by the daemon."""
 
-    def __init__(self, folder: Folder, clock: Clock) -> None:
+    def __init__(self, folder: Folder, clock: Clock, unlock_key: bytes = b"") -> None:
         self._folder = folder
         self._clock = clock
-        self._membership, self._key, self._chain = folder.load()
+        keys = unlock(read_keys(folder.seal), unlock_key)
+        self._membership, stored, self._chain = folder.load()
+        self._key = open_private(stored, keys.sealer(), folder)
         self._loop = ThreadLoop()
         self._main = asyncio.get_running_loop()
-        self._disk = FileDisk(folder.raft, load_key(folder.seal))
+        self._disk = FileDisk(folder.raft, keys.sealer())
         self.store: Final = Store(clock)
+        self.keeper: Final = Keeper(folder, keys, self.store, self._disk.rotate)
         self.consensus: Final = Group(
             self._membership.raft_id,
             self._disk,
@@ -194,12 +198,13 @@ class Member:
                 parts.create_task(self._lead(), name="leader")
                 parts.create_task(self._renew(), name="renewal")
                 parts.create_task(self._passing(), name="forwarding")
+                parts.create_task(self.keeper.run(), name="keys")
         finally:
             await self._close()
 
     async def elected(self) -> None:
         """Returns when this member leads, if nobody else could; at once otherwise."""
-        if self.consensus.runner.replica.alone:
+        if [s.member.node_id for s in self.consensus.members()] in ([], [self._membership.node_id]):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ELECTED):
                     await self.consensus.leading(True)
@@ -234,7 +239,7 @@ class Member:
         chain = pki.issue_node(
             root, pki.create_csr(key), self._membership.node_id, role, cluster.id, now, expiry(cluster)
         )
-        self._folder.write_certificate(chain, key)
+        self._folder.write_certificate(chain, self.keeper.private(pki.key_pem(key)))
         self._key, self._chain = pki.key_pem(key), chain
         log.info("new certificate, valid until %s", pki.validity(chain)[1])
 

@@ -53,7 +53,7 @@ async def promote(request: model.JoinRequest, host: Host, root: Path) -> None:
                 joined.raft_id, joined.members,
             ),
             reply.certificate,
-            key,
+            pki.key_pem(key),
         )  # fmt: skip
         await host.begin(identity.finish(root))
         await voter(host)

@@ -96,7 +96,7 @@ class Swarm(Protocol):
         """Leaves; Unavailable with Docker's text for a manager without `force`."""
 
     async def unlock(self, key: str) -> None:
-        """Unlocks a locked manager."""
+        """Unlocks a locked manager; Conflict when it isn't locked, Unauthenticated with another key."""
 
     def control(self) -> ControlStub:
         """The manager process of this node; errors.Unavailable with Docker's text when there is none."""

@@ -15,7 +15,6 @@ ALREADY_MEMBER: Final = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
 NOT_MEMBER: Final = "This node is not part of a swarm"
-NOT_LOCKED: Final = "swarm is not locked"
 _DEFAULT_NAME: Final = "default"
 
 
@@ -27,8 +26,12 @@ async def init(call: Call) -> web.StreamResponse:
         raise errors.Unavailable(ALREADY_MEMBER)
     local = await call.backend.host.addresses()
     listen = addresses.resolve_listen(fields.text("ListenAddr") or "0.0.0.0:2377", local)
-    advertise = addresses.resolve_advertise(fields.text("AdvertiseAddr"), listen, local)
-    addresses.require_own(advertise[0], local)
+    said = fields.text("AdvertiseAddr")
+    advertise = ""  # a forced new cluster stays where it is unless it is told otherwise
+    if said or not force:
+        found = addresses.resolve_advertise(said, listen, local)
+        addresses.require_own(found[0], local)
+        advertise = addresses.join_port(*found)
     data_path = addresses.resolve_data_path(fields.text("DataPathAddr"), local)
     pool, size = fields.texts("DefaultAddrPool"), fields.number("SubnetSize")
     if pool:
@@ -40,7 +43,7 @@ async def init(call: Call) -> web.StreamResponse:
         raise errors.InvalidArgument(f'swarm spec must be named "{_DEFAULT_NAME}"')
     options = InitOptions(
         listen_addr=addresses.join_port(*listen),
-        advertise_addr=addresses.join_port(*advertise),
+        advertise_addr=advertise,
         data_path_addr=data_path,
         data_path_port=port,
         force_new_cluster=force,
@@ -134,11 +137,8 @@ async def unlock_key(call: Call) -> web.StreamResponse:
 async def unlock(call: Call) -> web.StreamResponse:
     """POST /swarm/unlock."""
     fields = await call.fields()
-    state = call.backend.swarm.membership().state
-    if state is LocalState.INACTIVE:
+    if call.backend.swarm.membership().state is LocalState.INACTIVE:
         raise errors.Unavailable(NOT_MEMBER)
-    if state is not LocalState.LOCKED:
-        raise errors.Conflict(NOT_LOCKED)
     await finish(call.backend.swarm.unlock(fields.text("UnlockKey")))
     return empty()
 

@@ -24,6 +24,10 @@ _PLUGINS: Final[Mapping[str, Any]] = {
 }
 _INFO_TIMEOUT: Final = 3.0  # without a quorum `info` tells so soon
 _INDEX: Final = "https://index.docker.io/v1/"
+_TWO_MANAGERS: Final = """WARNING: Running Swarm in a two-manager configuration. This configuration provides
+         no fault tolerance, and poses a high risk to lose control over the cluster.
+         Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the
+         Swarm for fault-tolerance."""
 # What the kernel and the runtime must have for this engine to start at all.
 _ABILITIES: Final = (
     "MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "IPv4Forwarding",
@@ -90,6 +94,7 @@ async def show_info(call: Call) -> web.StreamResponse:
     containers = await backend.runtime.containers()
     images = await backend.runtime.images()
     below = await backend.runtime.versions()
+    swarm = await _swarm(call, backend)
     return answer({
         "ID": info.id,
         **_counts(containers),
@@ -127,7 +132,7 @@ async def show_info(call: Call) -> web.StreamResponse:
         "ServerVersion": version.ENGINE,
         "Runtimes": {below.oci_runtime: {"path": below.oci_path}},
         "DefaultRuntime": below.oci_runtime,
-        "Swarm": await _swarm(call, backend),
+        "Swarm": swarm,
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": below.init.rpartition("/")[2],
@@ -135,7 +140,7 @@ async def show_info(call: Call) -> web.StreamResponse:
         "RuncCommit": _commit(below.oci_version, below.oci_commit),
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": ["name=seccomp,profile=default"],
-        "Warnings": None,
+        "Warnings": swarm.get("Warnings"),
     })  # fmt: skip
 
 
@@ -188,9 +193,13 @@ async def _swarm(call: Call, backend: Backend) -> dict[str, Any]:
         cluster = (await call.ask(control.GetCluster, model.Nothing(), _INFO_TIMEOUT)).cluster
         nodes = (await call.ask(control.ListNodes, model.ListRequest(), _INFO_TIMEOUT)).nodes
     except errors.ShoalError as exc:
+        if exc.message == errors.SWARM_LOCKED:
+            locked = {"NodeID": "", "LocalNodeState": str(LocalState.LOCKED), "RemoteManagers": None}
+            return {**shown, **locked, "ControlAvailable": False, "Error": exc.message}
         return {**shown, "ControlAvailable": False, "Error": mine.error or exc.message}
-    managers = sum(1 for node in nodes if node.spec.role is model.NodeRole.MANAGER)
-    return {**shown, "Nodes": len(nodes), "Managers": managers, "Cluster": apijson.encode(cluster)}
+    managers = sum(node.manager_status is not None for node in nodes)
+    shown |= {"Nodes": len(nodes), "Managers": managers, "Cluster": apijson.encode(cluster)}
+    return {**shown, "Warnings": [_TWO_MANAGERS]} if managers == 2 else shown
 
 
 async def plugins(call: Call) -> web.StreamResponse:

@@ -2596,6 +2596,8 @@ class Cluster(Message):
     network_keys: tuple[EncryptionKey, ...] = ()
     key_clock: int = 0
     next_vni: int = 0
+    unlock_key: bytes = b""
+    unlock_generation: int = 0
 
     def to_pb(self) -> objects_pb2.Cluster:
         return objects_pb2.Cluster(
@@ -2614,6 +2616,8 @@ class Cluster(Message):
             network_keys=[x.to_pb() for x in self.network_keys],
             key_clock=self.key_clock,
             next_vni=self.next_vni,
+            unlock_key=self.unlock_key,
+            unlock_generation=self.unlock_generation,
         )
 
     @classmethod
@@ -2634,6 +2638,8 @@ class Cluster(Message):
             tuple([EncryptionKey.from_pb(x) for x in m.network_keys]) if m.network_keys else (),
             m.key_clock,
             m.next_vni,
+            m.unlock_key,
+            m.unlock_generation,
         )
 
     @classmethod
@@ -3874,6 +3880,7 @@ class StatusReplyState(IntEnum):
     ACTIVE = 1
     LOCKED = 2
     ERROR = 3
+    REMOVED = 4
 
     @classmethod
     def _missing_(cls, value: object) -> StatusReplyState:
@@ -4122,6 +4129,43 @@ class JoinReply(Message):
     @classmethod
     def from_bytes(cls, data: bytes) -> JoinReply:
         return cls.from_pb(local_pb2.JoinReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockRequest(Message):
+    key: str = ""
+
+    def to_pb(self) -> local_pb2.UnlockRequest:
+        return local_pb2.UnlockRequest(
+            key=self.key,
+        )
+
+    @classmethod
+    def from_pb(cls, m: local_pb2.UnlockRequest) -> UnlockRequest:
+        return cls(
+            m.key,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> UnlockRequest:
+        return cls.from_pb(local_pb2.UnlockRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockReply(Message):
+
+    def to_pb(self) -> local_pb2.UnlockReply:
+        return local_pb2.UnlockReply(
+        )
+
+    @classmethod
+    def from_pb(cls, m: local_pb2.UnlockReply) -> UnlockReply:
+        return cls(
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> UnlockReply:
+        return cls.from_pb(local_pb2.UnlockReply.FromString(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -4723,6 +4767,8 @@ __all__ = [
     "TmpfsOptions",
     "Transaction",
     "Ulimit",
+    "UnlockReply",
+    "UnlockRequest",
     "UpdateClusterRequest",
     "UpdateConfig",
     "UpdateNodeRequest",

@@ -156,6 +156,11 @@ class LocalStub:
             request_serializer=Message.to_bytes,
             response_deserializer=LeaveReply.from_bytes,
         )
+        self.Unlock: grpc.aio.UnaryUnaryMultiCallable[UnlockRequest, UnlockReply] = channel.unary_unary(
+            "/shoal.Local/Unlock",
+            request_serializer=Message.to_bytes,
+            response_deserializer=UnlockReply.from_bytes,
+        )
 
 
 class RaftStub:

@@ -64,10 +64,12 @@ class StatusReply(_message.Message):
         ACTIVE: _ClassVar[StatusReply.State]
         LOCKED: _ClassVar[StatusReply.State]
         ERROR: _ClassVar[StatusReply.State]
+        REMOVED: _ClassVar[StatusReply.State]
     INACTIVE: StatusReply.State
     ACTIVE: StatusReply.State
     LOCKED: StatusReply.State
     ERROR: StatusReply.State
+    REMOVED: StatusReply.State
     STATE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -121,5 +123,15 @@ class JoinRequest(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., listen_addr: _Optional[str] = ..., advertise_addr: _Optional[str] = ..., managers: _Optional[_Iterable[str]] = ..., certificate: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
 
 class JoinReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UnlockRequest(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    def __init__(self, key: _Optional[str] = ...) -> None: ...
+
+class UnlockReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

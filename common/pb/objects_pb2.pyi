@@ -371,7 +371,7 @@ class EncryptionKey(_message.Message):
     def __init__(self, subsystem: _Optional[str] = ..., key: _Optional[bytes] = ..., lamport_time: _Optional[int] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_address_pool", "subnet_size", "data_path_port", "root_ca", "epoch", "network_keys", "key_clock", "next_vni")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_address_pool", "subnet_size", "data_path_port", "root_ca", "epoch", "network_keys", "key_clock", "next_vni", "unlock_key", "unlock_generation")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -387,6 +387,8 @@ class Cluster(_message.Message):
     NETWORK_KEYS_FIELD_NUMBER: _ClassVar[int]
     KEY_CLOCK_FIELD_NUMBER: _ClassVar[int]
     NEXT_VNI_FIELD_NUMBER: _ClassVar[int]
+    UNLOCK_KEY_FIELD_NUMBER: _ClassVar[int]
+    UNLOCK_GENERATION_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: int
     created_at: _timestamp_pb2.Timestamp
@@ -402,7 +404,9 @@ class Cluster(_message.Message):
     network_keys: _containers.RepeatedCompositeFieldContainer[EncryptionKey]
     key_clock: int
     next_vni: int
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[_types_pb2.TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_address_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., root_ca: _Optional[_Union[RootCA, _Mapping]] = ..., epoch: _Optional[int] = ..., network_keys: _Optional[_Iterable[_Union[EncryptionKey, _Mapping]]] = ..., key_clock: _Optional[int] = ..., next_vni: _Optional[int] = ...) -> None: ...
+    unlock_key: bytes
+    unlock_generation: int
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[_types_pb2.TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_address_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., root_ca: _Optional[_Union[RootCA, _Mapping]] = ..., epoch: _Optional[int] = ..., network_keys: _Optional[_Iterable[_Union[EncryptionKey, _Mapping]]] = ..., key_clock: _Optional[int] = ..., next_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., unlock_generation: _Optional[int] = ...) -> None: ...
 
 class Secret(_message.Message):
     __slots__ = ("id", "version", "created_at", "updated_at", "spec")

@@ -199,8 +199,6 @@ def cluster(spec: model.ClusterSpec) -> None:
         raise errors.InvalidArgument("minimum certificate expiry time is: 1h0m0s")
     if spec.ca.external_cas or spec.ca.signing_ca_cert or spec.ca.signing_ca_key:
         raise errors.Unimplemented("external and own certificate authorities are not supported yet")
-    if spec.encryption.auto_lock_managers:
-        raise errors.Unimplemented("autolock is not supported yet")
     if spec.dispatcher.heartbeat_period < 0:
         raise errors.InvalidArgument("heartbeat time period cannot be a negative duration")
 

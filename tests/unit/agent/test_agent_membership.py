@@ -67,6 +67,11 @@ class ManagerDouble:
     async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
         return model.StatusReply()
 
+    async def unlock(self, request: model.UnlockRequest, caller: Caller) -> model.UnlockReply:
+        if request.key != "right":
+            raise errors.Unauthenticated("swarm could not be unlocked: invalid key provided")
+        return model.UnlockReply()
+
     async def leave(self, request: model.LeaveRequest, caller: Caller) -> model.LeaveReply:
         if self.leave_error and not request.force:
             raise self.leave_error
@@ -195,6 +200,16 @@ async def test_leave_without_force_is_the_managers_word(tmp_path: Path) -> None:
             await n.membership.leave(False)
         assert n.membership.membership().state == LocalState.ACTIVE
         assert identity.load(n.folder) is not None
+
+
+async def test_unlock_is_the_managers_word(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+        with pytest.raises(errors.Conflict, match="swarm is not locked"):
+            await n.membership.unlock("right")
+        await n.membership.init(options(double.addr))
+        with pytest.raises(errors.Unauthenticated, match="could not be unlocked: invalid key provided"):
+            await n.membership.unlock("wrong")
+        await n.membership.unlock("right")
 
 
 async def test_an_init_that_the_dispatcher_refuses_leaves_nothing(tmp_path: Path) -> None:

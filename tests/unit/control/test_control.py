@@ -598,10 +598,20 @@ async def test_updates_of_the_swarm(bench: Bench) -> None:
     assert after.root_ca.join_tokens.worker.startswith("SWMTKN-1-")
     assert after.root_ca.join_tokens.manager == "m"
     await refused(bench.control.update_cluster(request, CALLER), "Unknown", "update out of sequence")
-    await refused(
-        bench.control.update_cluster(
-            model.UpdateClusterRequest(after.version, after.spec, rotate_unlock_key=True), CALLER
-        ),
-        "Unimplemented",
-        "autolock is not supported yet",
-    )
+
+
+async def test_the_unlock_key_comes_with_autolock_and_goes_with_it(bench):
+    async def update(locked: bool, rotate: bool = False) -> tuple[str, int]:
+        cluster = bench.store.view().cluster
+        spec = model.ClusterSpec(encryption=model.EncryptionConfig(locked))
+        request = model.UpdateClusterRequest(cluster.version, spec, rotate_unlock_key=rotate)
+        await bench.control.update_cluster(request, CALLER)
+        reply = await bench.control.get_cluster(model.Nothing(), CALLER)
+        return reply.unlock_key, reply.cluster.unlock_generation
+
+    assert await update(False, rotate=True) == ("", 0)
+    key, generation = await update(True)
+    assert (key[:9], len(key), generation) == ("SWMKEY-1-", 52, 1)
+    assert await update(True) == (key, 1)
+    assert (await update(True, rotate=True))[1] == 2
+    assert await update(False) == ("", 3)

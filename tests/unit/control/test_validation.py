@@ -213,11 +213,6 @@ def test_refused_networks(given: model.NetworkSpec, error: type[errors.ShoalErro
         ),
         (model.ClusterSpec(name="x"), errors.InvalidArgument, "named 'default'"),
         (
-            model.ClusterSpec(encryption=model.EncryptionConfig(auto_lock_managers=True)),
-            errors.Unimplemented,
-            "autolock",
-        ),
-        (
             model.ClusterSpec(ca=model.CAConfig(external_cas=(model.ExternalCA(),))),
             errors.Unimplemented,
             "certificate authorities",

@@ -255,6 +255,8 @@ class FakeSwarm:
 
     async def unlock(self, key):
         self._fail()
+        if self.now.state is not LocalState.LOCKED:
+            raise errors.Conflict("swarm is not locked")
 
     def control(self):
         if self.now.state is LocalState.INACTIVE:

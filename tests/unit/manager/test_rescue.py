@@ -86,7 +86,7 @@ def folder(tmp_path: Path) -> Folder:
     )
     disk.close()
     key = pki.new_key()
-    made.write(Membership("b", "c", "0.0.0.0:2377", "10.0.0.2:2377", 2, known), b"chain", key)
+    made.write(Membership("b", "c", "0.0.0.0:2377", "10.0.0.2:2377", 2, known), b"chain", pki.key_pem(key))
     return identity.finish(tmp_path)
 
 

@@ -1,0 +1,166 @@
+"""Autolock: a manager that restarts needs the swarm's unlock key, and its files tell nothing without it."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from manager_swarm import Running, ask, free_port, manager
+
+from common import errors, model
+from manager import autolock
+from manager.raft.seal import read_keys
+
+State = model.StatusReplyState
+LOCKED = "Swarm is encrypted and needs to be unlocked before it can be used"
+
+
+def spec(locked: bool) -> model.ClusterSpec:
+    return model.ClusterSpec(encryption=model.EncryptionConfig(locked))
+
+
+async def unlock_key(m: Running) -> str:
+    reply: model.ClusterReply = await ask(m.control.GetCluster, model.Nothing())
+    return reply.unlock_key
+
+
+async def update(m: Running, locked: bool, rotate: bool = False) -> str:
+    """As `swarm update --autolock` and `unlock-key --rotate`; the key when the files are locked by it."""
+    cluster = await m.cluster()
+    encryption = model.EncryptionConfig(locked)
+    request = model.UpdateClusterRequest(
+        spec=replace(cluster.spec, encryption=encryption), version=cluster.version, rotate_unlock_key=rotate
+    )
+    await ask(m.control.UpdateCluster, request)
+    await kept(m)
+    return await unlock_key(m)
+
+
+async def kept(m: Running) -> None:
+    """Waits until the files are as the swarm wants them."""
+    assert m.daemon.member is not None
+    generation = m.daemon.member.store.view().cluster.unlock_generation
+    async with asyncio.timeout(10):
+        while True:
+            found = read_keys(m.path / "state/state/seal.key")
+            sealed = not (m.path / "state/state/manager.key").read_bytes().startswith(b"-----BEGIN")
+            if found.generation == generation and len(found.keys) == 1 and sealed == found.locked:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_locked_manager_starts_with_the_key_only(tmp_path: Path) -> None:
+    port = free_port()
+    async with manager(tmp_path, port) as m:
+        made = await m.init(spec=spec(True))
+        key = await unlock_key(m)
+        assert key.startswith("SWMKEY-1-") and len(key) == 9 + 43
+        await m.settled()
+        before = await m.cluster()
+    async with manager(tmp_path, port) as m:
+        status = await ask(m.local.Status, model.StatusRequest())
+        assert (status.state, status.error[: len(LOCKED)]) == (State.LOCKED, LOCKED)
+        with pytest.raises(errors.Unavailable, match=LOCKED) as refused:
+            await ask(m.control.ListNodes, model.ListRequest())
+        assert refused.value.described() == refused.value.message
+        with pytest.raises(errors.Unavailable, match="already part of a swarm"):
+            await m.init()
+        with pytest.raises(errors.Unavailable, match="encrypted and locked"):
+            await ask(m.local.Leave, model.LeaveRequest())
+        with pytest.raises(errors.Unavailable, match=LOCKED):
+            await m.init(force_new_cluster=True)
+        with pytest.raises(errors.Unauthenticated, match="could not be unlocked: invalid key provided"):
+            await ask(m.local.Unlock, model.UnlockRequest(autolock.text(bytes(32))))
+        with pytest.raises(errors.InvalidArgument, match="invalid key string"):
+            await ask(m.local.Unlock, model.UnlockRequest("nonsense"))
+        await ask(m.local.Unlock, model.UnlockRequest(key))
+        status = await ask(m.local.Status, model.StatusRequest())
+        assert (status.state, status.node_id) == (State.ACTIVE, made.node_id)
+        assert (await m.cluster()).root_ca == before.root_ca
+        with pytest.raises(errors.Conflict, match="swarm is not locked"):
+            await ask(m.local.Unlock, model.UnlockRequest(key))
+    async with manager(tmp_path, port) as m:
+        await ask(m.local.Leave, model.LeaveRequest(force=True))
+        assert (await ask(m.local.Status, model.StatusRequest())).state is State.INACTIVE
+        await m.init()
+
+
+async def test_autolock_on_rotated_and_off(tmp_path: Path) -> None:
+    port = free_port()
+    async with manager(tmp_path, port) as m:
+        await m.init()
+        assert await unlock_key(m) == ""
+        before = read_keys(tmp_path / "state/state/seal.key")
+        first = await update(m, locked=True)
+        assert await update(m, locked=True) == first, "no other key without --rotate"
+        second = await update(m, locked=True, rotate=True)
+        assert second != first
+        data = max(read_keys(tmp_path / "state/state/seal.key").keys)
+        assert data == max(before.keys) + 2, "each lock has a data key of its own"
+        with pytest.raises(errors.Conflict, match="swarm is not locked"):
+            await ask(m.local.Unlock, model.UnlockRequest(second))
+    async with manager(tmp_path, port) as m:
+        with pytest.raises(errors.Unauthenticated, match="invalid key provided"):
+            await ask(m.local.Unlock, model.UnlockRequest(first))
+        await ask(m.local.Unlock, model.UnlockRequest(second))
+        assert await update(m, locked=False, rotate=True) == ""
+    async with manager(tmp_path, port) as m:
+        assert (await ask(m.local.Status, model.StatusRequest())).state is State.ACTIVE
+        again = await update(m, locked=True)
+        assert again not in (first, second)
+
+
+async def test_a_manager_that_was_off_unlocks_with_its_old_key_and_follows(tmp_path: Path) -> None:
+    """The files are those of before the rotation; the log, which had it already, is opened by a key that is in both."""
+    port = free_port()
+    files = tmp_path / "state/state"
+    async with manager(tmp_path, port) as m:
+        await m.init(spec=spec(True))
+        old = await unlock_key(m)
+        member = m.daemon.member
+        assert member is not None
+        # What a crash leaves between the agreement on a new key and the first step to it.
+        rotate = member.keeper._follow
+        member.keeper._follow = lambda cluster: asyncio.sleep(0)
+        cluster = await m.cluster()
+        await ask(
+            m.control.UpdateCluster,
+            model.UpdateClusterRequest(spec=cluster.spec, version=cluster.version, rotate_unlock_key=True),
+        )
+        new = await unlock_key(m)
+        assert new != old and rotate is not None
+    assert read_keys(files / "seal.key").generation == 1
+    async with manager(tmp_path, port) as m:
+        with pytest.raises(errors.Unauthenticated):
+            await ask(m.local.Unlock, model.UnlockRequest(new))
+        await ask(m.local.Unlock, model.UnlockRequest(old))
+        await kept(m)
+        assert read_keys(files / "seal.key").generation == 2
+    async with manager(tmp_path, port) as m:
+        await ask(m.local.Unlock, model.UnlockRequest(new))
+
+
+async def test_a_rescue_of_a_locked_swarm(tmp_path: Path) -> None:
+    port = free_port()
+    async with manager(tmp_path, port) as m:
+        await m.init(spec=spec(True))
+        key = await update(m, locked=True, rotate=True)
+        await ask(m.local.Init, m.request(force_new_cluster=True))
+        assert await unlock_key(m) == key
+    async with manager(tmp_path, port) as m:
+        await ask(m.local.Unlock, model.UnlockRequest(key))
+        assert (await m.cluster()).epoch == 2
+
+
+@pytest.mark.parametrize(
+    "said", ["", "SWMKEY-1-", "SWMKEY-1-AAAA", "A" * 43, "SWMKEY-2-" + "A" * 43, "SWMKEY-1-" + "é" * 43]
+)
+def test_what_is_no_key(said: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match="invalid key string"):
+        autolock.parse(said)
+
+
+def test_a_key_is_read_as_it_is_written() -> None:
+    key = bytes(range(32))
+    assert autolock.parse(autolock.text(key)) == key
+    assert autolock.text(b"") == ""
