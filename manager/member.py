@@ -204,7 +204,7 @@ class Member:
 
     async def elected(self) -> None:
         """Returns when this member leads, if nobody else could; at once otherwise."""
-        if [s.member.node_id for s in self.consensus.members()] in ([], [self._membership.node_id]):
+        if self.consensus.runner.replica.alone:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ELECTED):
                     await self.consensus.leading(True)
