@@ -357,6 +357,36 @@ async def test_grpc_in_two_loops() -> None:
     assert not said
 
 
+async def test_a_blocked_loop_keeps_the_other_ones_calls_waiting_for_nothing() -> None:
+    """gRPC has one poller for all loops: what is for Raft's loop must not lie in the other one's hands."""
+    answered = threading.Event()
+
+    async def serve() -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server()
+        everybody = rpc.Caller(frozenset(model.Role))
+        ca = ca_pb2.DESCRIPTOR.services_by_name["CA"]
+        server.add_generic_rpc_handlers([rpc.handler(ca, Real(), lambda _context: everybody)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        return server, port
+
+    async def ask(port: int) -> None:
+        async with rpc.client(f"127.0.0.1:{port}") as channel:
+            for _ in range(100):
+                await CAStub(channel).Issue(model.IssueRequest())
+        answered.set()
+
+    here, _ = await serve()
+    with other_loop() as server_loop, other_loop() as client_loop:
+        server, port = await server_loop.run(serve)
+        asking = asyncio.ensure_future(client_loop.run(lambda: ask(port)))
+        await asyncio.sleep(0)
+        until(answered)  # this loop stands still
+        await asking
+        await server_loop.run(lambda: server.stop(None))
+    await here.stop(None)
+
+
 async def _code(call: Any) -> Any:
     try:
         await call
