@@ -34,6 +34,8 @@ class Identity:
     remote_addr: str = ""  # the node's address as the manager saw it when it joined
     managers: tuple[str, ...] = ()  # host:port of those known when it was issued
     manager: bool = False  # a manager runs on this node too
+    listen_addr: str = ""  # host:port where it listens, or would
+    manager_addr: str = ""  # host:port that it advertises, if somebody has said so
 
 
 def load(folder: Path) -> Identity | None:

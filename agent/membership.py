@@ -12,7 +12,6 @@ import datetime as dt
 import logging
 import os
 import random
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +20,21 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from agent import description, identity
+from agent import description, fence, identity
 from agent.applier import Applier
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
 from agent.engine.backend import InitOptions, JoinOptions, LocalState
 from agent.identity import Identity
 from agent.network.api import Network
+from agent.own_manager import OwnManager
+from agent.promotion import Promotion
 from agent.session import Link, Session
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.worker import Worker
 from common import errors, joining, model, pki, rpc
-from common.model.stubs import CAStub, ControlStub, LocalStub
+from common.model.stubs import CAStub, ControlStub
 
 log = logging.getLogger("membership")
 
@@ -82,7 +83,8 @@ class Membership:
         self._changing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._instance = os.urandom(16)
-        self._local: grpc.aio.Channel | None = None
+        self._manager = OwnManager(parts.manager_socket)
+        self._promotion = Promotion(self, self._manager)
         self.on_contact: Callable[[Contact], None] = lambda contact: None  # network keys, for gossip
         if self._identity:
             self._begin_session()
@@ -92,6 +94,16 @@ class Membership:
     @property
     def identity(self) -> Identity | None:
         return self._identity
+
+    @property
+    def role(self) -> model.NodeRole | None:
+        """What the managers want this node to be; None while they have not said so."""
+        return self._contact.role if self._contact.fence.cluster_id else None
+
+    def keep(self, papers: Identity) -> None:
+        """These are the node's papers now."""
+        identity.save(self._parts.folder, papers)
+        self._identity = papers
 
     @property
     def link(self) -> Link:
@@ -133,52 +145,32 @@ class Membership:
 
     # ---- this node's own manager
 
-    def _local_channel(self) -> grpc.aio.Channel:
-        path = self._parts.manager_socket
-        try:
-            found = stat.S_ISSOCK(os.stat(path).st_mode)
-        except OSError:
-            found = False
-        if not found:
-            raise errors.Unavailable(
-                f"there is no manager on this node: {path} does not exist (is shoal-manager.socket active?)"
-            )
-        if self._local is None:
-            self._local = rpc.client(f"unix://{path}")
-        return self._local
-
     def control(self) -> ControlStub:
         """The cluster's API; raises errors.Unavailable, as Docker words it, on a node that is no manager."""
         if self._identity is None:
             raise errors.Unavailable(NO_SWARM)
         if not self._identity.manager:
             raise errors.Unavailable(NOT_MANAGER)
-        return ControlStub(self._local_channel())
+        return ControlStub(self._manager.channel())
 
     async def wake_manager(self) -> None:
         """Connects to this node's manager, if it has one: under systemd that starts it after a reboot."""
         if self._identity and self._identity.manager:
-            await self._ask_local("Status", model.StatusRequest(), _LOCAL_TIMEOUT)
-
-    async def _ask_local(self, method: str, request: model.Message, timeout: float) -> model.Message:
-        call = getattr(LocalStub(self._local_channel()), method)
-        try:
-            reply: model.Message = await call(request, timeout=timeout, wait_for_ready=True)
-        except grpc.aio.AioRpcError as exc:
-            raise rpc.error_from(exc) from exc
-        return reply
+            await self._manager.ask("Status", model.StatusRequest(), _LOCAL_TIMEOUT)
 
     # ---- init
 
     async def init(self, options: InitOptions) -> str:
         """Makes a swarm with this node as its first manager; answers with the node's id."""
         async with self._changing:
-            if self._identity and not options.force_new_cluster:
+            if options.force_new_cluster:
+                return await self._force_new_cluster(options)
+            if self._identity:
                 raise errors.Unavailable(ALREADY_MEMBER)
             key = pki.key_pem(pki.new_key()).decode()
             request = await self._init_request(options, key)
             try:
-                reply = await self._ask_local("Init", request, _INIT_TIMEOUT)
+                reply = await self._manager.ask("Init", request, _INIT_TIMEOUT)
             except errors.InvalidArgument as exc:
                 raise errors.InvalidArgument(exc.described()) from exc
             except errors.DeadlineExceeded:
@@ -187,11 +179,14 @@ class Membership:
             if not isinstance(reply, model.InitReply):
                 raise errors.Internal("the manager's answer is of another kind")
             papers = self._papers(
-                key, reply.node_id, reply.cluster_id, reply.certificate, manager=True,
+                key, reply.node_id, reply.cluster_id, reply.certificate,
                 managers=(reply.advertise_addr or request.advertise_addr,),
                 advertise_addr=joining.split_address(request.advertise_addr)[0],
                 data_path_addr=request.data_path_addr,
             )  # fmt: skip
+            papers = replace(
+                papers, manager=True, listen_addr=request.listen_addr, manager_addr=request.advertise_addr
+            )
             try:
                 await self._become(papers)
             except BaseException:
@@ -199,9 +194,35 @@ class Membership:
                 raise
             return papers.node_id
 
+    async def _force_new_cluster(self, options: InitOptions) -> str:
+        """The swarm goes on with this node's manager alone. Tasks and networks stay as they are."""
+        mine = self._identity
+        if mine is None or not mine.manager:
+            raise errors.Unavailable(NO_SWARM if mine is None else NOT_MANAGER)
+        request = model.InitRequest(
+            listen_addr=options.listen_addr, advertise_addr=options.advertise_addr, force_new_cluster=True
+        )
+        reply = await self._manager.ask("Init", request, _INIT_TIMEOUT)
+        if not isinstance(reply, model.InitReply):
+            raise errors.Internal("the manager's answer is of another kind")
+        host = joining.split_address(reply.advertise_addr)[0]
+        known = replace(mine, managers=(reply.advertise_addr,), manager_addr=reply.advertise_addr)
+        known = replace(known, listen_addr=options.listen_addr or mine.listen_addr, advertise_addr=host)
+        if options.data_path_addr or mine.data_path_addr == mine.advertise_addr:
+            known = replace(known, data_path_addr=options.data_path_addr or host)
+        self.keep(known)
+        own = (model.ManagerAddress(mine.node_id, reply.advertise_addr),)
+        self._contact = replace(self._contact, managers=own)
+        await self._parts.database.put_contact(self._contact)
+        session = self._begin_session()
+        with contextlib.suppress(TimeoutError):  # the manager stands: the session may come a little later
+            async with asyncio.timeout(_WELCOME_TIMEOUT):
+                await session.settled.wait()
+        return mine.node_id
+
     async def _undo_init(self) -> None:
         with contextlib.suppress(errors.ShoalError):
-            await self._ask_local("Leave", model.LeaveRequest(force=True), _LOCAL_TIMEOUT)
+            await self._manager.ask("Leave", model.LeaveRequest(force=True), _LOCAL_TIMEOUT)
 
     async def _init_request(self, options: InitOptions, key: str) -> model.InitRequest:
         return model.InitRequest(
@@ -237,11 +258,23 @@ class Membership:
                     managers=reply.managers or options.remote_addrs, advertise_addr=advertise,
                     data_path_addr=options.data_path_addr, remote_addr=reply.remote_addr,
                 )  # fmt: skip
-                if reply.role == model.NodeRole.MANAGER:
-                    raise errors.Unimplemented("joining as a manager is not supported yet: join as a worker")
+                papers = replace(papers, listen_addr=options.listen_addr, manager_addr=options.advertise_addr)
                 await self._become(papers)
+                if reply.role == model.NodeRole.MANAGER:
+                    await self._as_manager(papers)
             finally:
                 self._pending = False
+
+    async def _as_manager(self, papers: Identity) -> None:
+        """The second half of a join by a manager's token; without it the first one does not count either."""
+        try:
+            await self._promotion.now(papers)
+        except BaseException as exc:
+            log.warning("this node does not become a manager: %s", exc)
+            await self._forget()
+            if isinstance(exc, errors.ShoalError):
+                raise type(exc)(exc.described()) from exc
+            raise
 
     async def _ask_to_join(self, options: JoinOptions, key: str, advertise: str) -> model.IssueReply:
         csr = pki.create_csr(pki.load_key(key.encode()))
@@ -260,7 +293,7 @@ class Membership:
 
     def _papers(
         self, key: str, node_id: str, cluster_id: str, certificate: bytes, *, managers: tuple[str, ...],
-        advertise_addr: str, data_path_addr: str, remote_addr: str = "", manager: bool = False,
+        advertise_addr: str, data_path_addr: str, remote_addr: str = "",
     ) -> Identity:  # fmt: skip
         return Identity(
             node_id=node_id,
@@ -273,7 +306,6 @@ class Membership:
             data_path_addr=data_path_addr,
             remote_addr=remote_addr,
             managers=managers,
-            manager=manager,
         )
 
     async def _become(self, papers: Identity) -> None:
@@ -305,16 +337,17 @@ class Membership:
         """Gives this node's manager the key that it needs; raises Conflict when it needs none."""
         if self._identity is None or not self._identity.manager:
             raise errors.Conflict("swarm is not locked")
-        await self._ask_local("Unlock", model.UnlockRequest(key), _INIT_TIMEOUT)
+        await self._manager.ask("Unlock", model.UnlockRequest(key), _INIT_TIMEOUT)
 
     async def leave(self, force: bool = False) -> None:
         """Leaves the swarm: tasks end, networks go, identity and state are erased."""
+        self._promotion.stop()
         async with self._changing:
             if self._identity is None:
                 raise errors.Unavailable(NOT_MEMBER)
             if self._identity.manager:
                 try:
-                    await self._ask_local("Leave", model.LeaveRequest(force), _LOCAL_TIMEOUT)
+                    await self._manager.ask("Leave", model.LeaveRequest(force), _LOCAL_TIMEOUT)
                 except errors.ShoalError as exc:
                     if not force:
                         raise
@@ -350,7 +383,11 @@ class Membership:
             async with asyncio.TaskGroup() as group:
                 jobs = []
                 if session:
-                    jobs = [group.create_task(session.run()), group.create_task(self._renew_in_time())]
+                    jobs = [
+                        group.create_task(session.run()),
+                        group.create_task(self._renew_in_time()),
+                        group.create_task(self._promotion.run()),
+                    ]
                 await self._changed.wait()
                 for job in jobs:
                     job.cancel()
@@ -373,14 +410,20 @@ class Membership:
         first = self._identity.managers if self._identity else ()
         return list(dict.fromkeys([*own, *others, *first]))
 
-    async def hello(self, chain: str, fence: model.Fence) -> model.Hello:
+    async def hello(self, chain: str, seen: model.Fence) -> model.Hello:
         """The first word of a session."""
         addr = self._identity.advertise_addr if self._identity else ""
-        return model.Hello(await self.describe(), addr, chain, fence, self._instance)
+        return model.Hello(await self.describe(), addr, chain, seen, self._instance)
 
     async def welcomed(self, welcome: model.Welcome) -> None:
         """Keeps what a manager says of the swarm."""
-        contact = Contact(welcome.managers, welcome.network_keys, welcome.role, welcome.availability)
+        if old := fence.refusal(self._contact.fence, welcome.fence):
+            log.warning("a manager's welcome does not count: %s", old)
+            return
+        contact = Contact(
+            welcome.managers, welcome.network_keys, welcome.role, welcome.availability, welcome.fence
+        )
+        self._promotion.heard()
         if contact == self._contact:
             return
         self._contact = contact
@@ -426,14 +469,14 @@ class Membership:
                 except grpc.aio.AioRpcError as exc:
                     last = rpc.error_from(exc)
                     continue
-            renewed = replace(mine, key=pki.key_pem(key).decode(), certificate=reply.certificate.decode())
-            identity.save(self._parts.folder, renewed)
-            self._identity = renewed
+            renewed = replace(
+                self._identity or mine, key=pki.key_pem(key).decode(), certificate=reply.certificate.decode()
+            )
+            self.keep(renewed)
             log.info("this node's certificate was renewed")
             return
         raise last
 
     async def close(self) -> None:
         """Lets go of the local manager's socket."""
-        if self._local:
-            await self._local.close()
+        await self._manager.close()

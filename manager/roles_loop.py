@@ -56,24 +56,28 @@ async def _steps(store: Store, consensus: Replicated, own_node_id: str) -> float
         if step is None:
             return None
         try:
-            await _take(step, store, consensus)
+            taken = await _take(step, store, consensus)
         except errors.ShoalError as exc:
             log.warning("%s, but: %s", step.why, exc.message)
             return RETRY
-        log.info("%s", step.why)
+        if taken:
+            log.info("%s", step.why)
     return None
 
 
-async def _take(step: roles.Step, store: Store, consensus: Replicated) -> None:
+async def _take(step: roles.Step, store: Store, consensus: Replicated) -> bool:
+    if isinstance(step, roles.Write):
+        return await store.update(lambda tx: _write(tx, step))
     if isinstance(step, roles.Remove):
         await consensus.remove(step.node_id)
-    elif isinstance(step, roles.Transfer):
-        await consensus.transfer(step.to)
     else:
-        await store.update(lambda tx: _write(tx, step))
+        await consensus.transfer(step.to)
+    return True
 
 
-def _write(tx: Transaction, step: roles.Write) -> None:
+def _write(tx: Transaction, step: roles.Write) -> bool:
     """A node that was changed meanwhile is planned for anew."""
-    if tx.view.nodes.get(step.after.id) == step.before:
-        tx.put(step.after)
+    if tx.view.nodes.get(step.after.id) != step.before:
+        return False
+    tx.put(step.after)
+    return True

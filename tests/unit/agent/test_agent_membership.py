@@ -47,11 +47,29 @@ class ManagerDouble:
         self.refuse: errors.ShoalError | None = None
         self.leave_error: errors.ShoalError | None = None
         self.addr = ""
+        self.state = model.StatusReplyState.INACTIVE
+        self.role = model.NodeRole.WORKER
+        self.fence = model.Fence()
+        self.sessions: list[asyncio.Queue[model.ManagerMessage]] = []
+
+    def welcome(self) -> model.Welcome:
+        managers = (model.ManagerAddress("m1", self.addr),)
+        return model.Welcome(
+            "s", 2_000_000_000, managers, role=self.role, node_id=NODE, cluster_id=CLUSTER, fence=self.fence
+        )
+
+    def say(self, role: model.NodeRole, term: int, index: int) -> None:
+        """The node's role changes, as a leader of `term` has it."""
+        self.role, self.fence = role, model.Fence(CLUSTER, 1, term, index)
+        for session in self.sessions:
+            session.put_nowait(model.ManagerMessage(update=self.welcome()))
 
     def certificate(self, csr: bytes) -> bytes:
         return pki.issue_node(self.root, csr, NODE, model.NodeRole.WORKER, CLUSTER, dt.datetime.now(dt.UTC))
 
     async def init(self, request: model.InitRequest, caller: Caller) -> model.InitReply:
+        if request.force_new_cluster:
+            return model.InitReply(NODE, CLUSTER, b"", request.advertise_addr or self.addr)
         if request.subnet_size == 99:
             raise errors.InvalidArgument("subnet size must be less than 32")
         self.active = True
@@ -61,11 +79,11 @@ class ManagerDouble:
         self.joins.append(request)
         if self.join_error:
             raise self.join_error
-        self.active = True
+        self.active, self.state = True, model.StatusReplyState.ACTIVE
         return model.JoinReply()
 
     async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
-        return model.StatusReply()
+        return model.StatusReply(self.state)
 
     async def unlock(self, request: model.UnlockRequest, caller: Caller) -> model.UnlockReply:
         if request.key != "right":
@@ -76,7 +94,7 @@ class ManagerDouble:
         if self.leave_error and not request.force:
             raise self.leave_error
         self.leaves.append(request.force)
-        self.active = False
+        self.active, self.state = False, model.StatusReplyState.INACTIVE
         return model.LeaveReply()
 
     async def session(
@@ -85,15 +103,17 @@ class ManagerDouble:
         await anext(requests)
         if self.refuse:
             raise self.refuse
-        managers = (model.ManagerAddress("m1", self.addr),)
-        yield model.ManagerMessage(
-            welcome=model.Welcome("s", 2_000_000_000, managers, node_id=NODE, cluster_id=CLUSTER)
-        )
+        yield model.ManagerMessage(welcome=self.welcome())
         yield model.ManagerMessage(
             assignments=model.Assignments(model.Fence(CLUSTER, 1, 1, 5), True, "", "a", (), False)
         )
-        async for _ in requests:
-            continue
+        queue: asyncio.Queue[model.ManagerMessage] = asyncio.Queue()
+        self.sessions.append(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.sessions.remove(queue)
 
 
 def _worker(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
