@@ -112,6 +112,7 @@ def a_learner_never_counts() -> None:
     expect(s.term(3) == s.term(1) and not s.leads(3), "a learner stood for election")
     s.tick([1], 40, among=(1, 3))
     expect(not s.leads(1), "a leader that only a learner hears steps down")
+    s.tick([3], 30)
     for _ in range(3):
         s.campaign(1)
         s.deliver((1, 3))
