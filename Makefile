@@ -49,6 +49,11 @@ lock: $(VENV)/.ready ## Newest versions that pyproject.toml allows, with hashes
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o deploy/requirements.lock
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o deploy/requirements-dev.lock
 
+N ?= 200
+SEED ?= 1
+soak-log: $(VENV)/.ready ## Kills a writer of the log N times (by hand); goes on where it was
+	@$(PY) -m tests.soak.log $(N) $(SEED)
+
 bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half an hour)
 	@$(PY) -m benchmarks.swarm
 

@@ -119,10 +119,10 @@ def next_call(rng: random.Random, now: Model) -> Call:
     if kind < 0.83 and commit > now.base:
         index = rng.randint(now.base + 1, commit)
         return Snapshot(snapshot(rng, index, now.entries[index - now.base - 1].term))
-    if kind < 0.87:
+    if kind < 0.84:
         index = rng.randint(max(commit, 1), commit + 30)
         return Install(snapshot(rng, index, term), HardState(term, 0, index))
-    if kind < 0.9:
+    if kind < 0.86:
         return Rotate()
     return Compact(rng.randint(0, now.last + 5))
 
