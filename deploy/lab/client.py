@@ -57,9 +57,17 @@ def leader(name: str) -> int:
     raise LabError(f"{name} is not running")
 
 
+def awake(name: str) -> int:
+    """``leader`` of a machine that isn't paused: what entered one that is would stand still with it."""
+    pid = leader(name)
+    if kernel.frozen(name):
+        raise LabError(f"{name} is paused (lab resume {name})")
+    return pid
+
+
 def enter(name: str, argv: list[str]) -> NoReturn:
     """Becomes a command that runs in a machine as if typed in its shell; standard streams and exit code are its own."""
-    pid = leader(name)
+    pid = awake(name)
     _join_cgroups(name, pid)
     environment = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": os.environ.get("TERM", "dumb")}
     for key in ("COLUMNS", "LINES"):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import client
 import images
 import kernel
+import pause
 import power
 import rootfs
 from plan import (
@@ -203,6 +204,7 @@ def down(arguments: list[str]) -> int:
 
 def _clean_up() -> None:
     """Ends whatever there is of a lab, whole or half."""
+    kernel.thaw()  # what is paused can't die
     for pid in _lab_processes():
         _kill(pid)
     kernel.remove_cgroups()
@@ -247,8 +249,9 @@ def status(arguments: list[str]) -> int:
     print(f"{'MACHINE':<12} {'ADDRESS':<14} {'STATE':<10} {'BOOTS':<6} SOCKET")
     for machine in lab.machines:
         own = states.get(machine.name, {"state": "off", "boots": 0})
+        state, still = _still(machine.name, own["state"])
         print(
-            f"{machine.name:<12} {machine.address:<14} {own['state']:<10} {own['boots']:<6} {machine.docker_socket}"
+            f"{machine.name:<12} {machine.address:<14} {state:<10} {own['boots']:<6} {machine.docker_socket}{still}"
         )
     if running:
         print(
@@ -258,6 +261,14 @@ def status(arguments: list[str]) -> int:
             f"{'registry':<12} {REGISTRY.partition(':')[0]:<14} {'ready':<10} {'':<6} http://{REGISTRY}/v2/"
         )
     return 0 if running else 1
+
+
+def _still(name: str, state: str) -> tuple[str, str]:
+    """The state of a machine that may be paused, and which daemons in it are."""
+    if state not in ("starting", "ready"):
+        return state, ""
+    names = ", ".join(pause.stopped(name))
+    return "paused" if kernel.frozen(name) else state, f" (paused: {names})" if names else ""
 
 
 def env(arguments: list[str]) -> int:
@@ -276,7 +287,7 @@ def logs(arguments: list[str]) -> int:
     machine = Lab.load().find(arguments[0])
     argv = ["journalctl", "--no-pager", *arguments[1:]]
     try:
-        client.leader(machine.name)
+        client.awake(machine.name)
     except LabError:
         folder = machine.folder / "upper" / "var" / "log" / "journal"
         os.execvp("journalctl", [*argv, "--directory", str(folder)])
@@ -299,6 +310,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "reboot": power.reboot,
     "cut": power.cut,
     "heal": power.heal,
+    "pause": pause.pause,
+    "resume": pause.resume,
     "install": power.install,
 }
 

@@ -114,6 +114,64 @@ def _fill_cpuset(folder: Path) -> None:
             file.write_text((folder.parent / name).read_text())
 
 
+def processes(group: str) -> list[int]:
+    """All processes of GROUP and below, by the caller's numbering."""
+    hierarchy = _freezer()
+    found: list[int] = []
+    for file in (lab_cgroup(hierarchy) / group).rglob("cgroup.procs"):
+        try:
+            found += [int(pid) for pid in file.read_text().split()]
+        except OSError:
+            continue  # the group went meanwhile
+    return sorted(set(found))
+
+
+def _freezer() -> Path:
+    """The hierarchy that can freeze."""
+    found = hierarchies()
+    return next((h for h in found if is_v2(h) or "freezer" in h.name.split(",")), found[0])
+
+
+def freeze(group: str, seconds: float) -> bool:
+    """Freezes GROUP and all below it; False when it isn't frozen within so many seconds."""
+    hierarchy = _freezer()
+    folder = lab_cgroup(hierarchy) / group
+    end = time.monotonic() + seconds
+    while not frozen(group):
+        if time.monotonic() > end:
+            return False
+        # Written again each time: on v1 a process that was just being born can hold up one attempt.
+        if is_v2(hierarchy):
+            (folder / "cgroup.freeze").write_text("1")
+        else:
+            (folder / "freezer.state").write_text("FROZEN")
+        time.sleep(0.005)
+    return True
+
+
+def thaw(group: str = "") -> None:
+    """Thaws GROUP, or every group of the lab."""
+    hierarchy = _freezer()
+    lab = lab_cgroup(hierarchy)
+    file, word = ("cgroup.freeze", "0") if is_v2(hierarchy) else ("freezer.state", "THAWED")
+    for folder in [lab / group] if group else lab.glob("*/"):
+        try:
+            (folder / file).write_text(word)
+        except FileNotFoundError:
+            continue  # the group is gone, and its processes with it
+
+
+def frozen(group: str) -> bool:
+    hierarchy = _freezer()
+    folder = lab_cgroup(hierarchy) / group
+    try:
+        if is_v2(hierarchy):
+            return "frozen 1" in (folder / "cgroup.events").read_text()
+        return (folder / "freezer.state").read_text().strip() == "FROZEN"
+    except FileNotFoundError:
+        return False
+
+
 def remove_cgroups(group: str = "", deadline: float = 10.0) -> None:
     """Removes GROUP of the lab (or all of the lab's groups) once their processes are gone."""
     end = time.monotonic() + deadline
@@ -149,6 +207,21 @@ def process_start(pid: int) -> str | None:
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else fields[19]
+
+
+def process_state(pid: int) -> str:
+    """One letter as ps has it: S sleeping, T stopped, Z dead and not fetched; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def process_name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def children(pid: int) -> list[int]:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import client
+import kernel
 import rootfs
 from plan import LAB_CODE, Lab, LabError, Machine
 
@@ -31,6 +32,8 @@ def say(text: str) -> None:
 def boot(machine: Machine) -> str:
     """Boots a machine and waits until it is up; returns what is wrong with it."""
     client.ask(do="start", machine=asdict(machine))
+    if kernel.frozen(machine.name):
+        return f"{machine.name} is on, but paused (lab resume {machine.name})"
     return _wait_ready(machine)
 
 
@@ -112,7 +115,7 @@ def power_on(arguments: list[str]) -> int:
 def reboot(arguments: list[str]) -> int:
     def one(machine: Machine) -> str:
         before = client.ask(do="list")["machines"][machine.name]["boots"]
-        os.kill(client.leader(machine.name), 2)  # SIGINT to a container's systemd: reboot
+        os.kill(client.awake(machine.name), 2)  # SIGINT to a container's systemd: reboot
         end = time.monotonic() + BOOT_DEADLINE
         while client.ask(do="list")["machines"][machine.name]["boots"] == before:
             if time.monotonic() > end:

@@ -274,6 +274,7 @@ class Supervisor:
         if power.pid:
             for pid in kernel.children(power.pid) or [power.pid]:
                 os.kill(pid, signal.SIGKILL)
+            kernel.thaw(power.machine.name)  # a paused machine dies only when it may go on
 
     # -- clients
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def machines() -> Iterator[None]:
     assert "is up" in up.stderr, up.stderr
     yield
     lab("down")
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def reaches(machine: str, address: str) -> bool:
@@ -116,6 +124,56 @@ def test_cut_and_heal() -> None:
     assert not reaches("worker1", "10.99.0.100")
     output("heal", "worker1")
     assert reaches("manager", "10.99.0.2")
+
+
+def shown(machine: str) -> str:
+    """The machine's line of `lab status`."""
+    return next(line for line in output("status").splitlines() if line.split()[0] == machine)
+
+
+def test_a_paused_machine_stands_still_and_goes_on() -> None:
+    output(
+        "exec",
+        "worker1",
+        "sh",
+        "-c",
+        "(while :; do date +%s%N >/run/shoal/beat; sleep 0.05; done) >/dev/null 2>&1 &",
+    )
+    beat = (
+        Path(next(word for word in shown("worker1").split() if word.endswith("docker.sock"))).parent / "beat"
+    )
+    until(beat.exists)
+    output("pause", "worker1")
+    output("pause", "worker1")
+    last = beat.read_text()
+    assert shown("worker1").split()[2] == "paused"
+    assert lab("exec", "worker1", "true").stderr == "lab: worker1 is paused (lab resume worker1)\n"
+    assert "worker1" in output("logs", "worker1", "-n", "5")
+    assert reaches("manager", "10.99.0.2")  # the kernel answers: it isn't cut off
+    assert beat.read_text() == last
+    output("resume", "worker1")
+    until(lambda: beat.read_text() not in ("", last))
+    assert shown("worker1").split()[2] == "ready"
+
+
+def test_a_paused_daemon_is_stopped_alone() -> None:
+    before = output("exec", "worker1", "systemctl", "show", "-p", "MainPID", "--value", "containerd").strip()
+    output("pause", "worker1", "containerd")
+    line = shown("worker1")
+    assert (line.split()[2], line.split("(")[1]) == ("ready", "paused: containerd)")
+    assert "T (stopped)" in output("exec", "worker1", "grep", "State", f"/proc/{before}/status")
+    output("resume", "worker1")
+    assert "T (stopped)" not in output("exec", "worker1", "grep", "State", f"/proc/{before}/status")
+    assert "(" not in shown("worker1")
+    assert lab("pause", "worker1", "nothing").stderr == "lab: no process nothing in worker1\n"
+
+
+def test_the_plug_of_a_paused_machine_can_be_pulled() -> None:
+    output("pause", "worker1")
+    output("power-off", "worker1")
+    assert shown("worker1").split()[2] == "off"
+    lab("power-on", "worker1")
+    assert output("exec", "worker1", "hostname") == "worker1\n"
 
 
 def test_unknown_machines_and_commands_are_named() -> None:
