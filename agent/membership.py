@@ -20,11 +20,11 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from agent import description, fence, identity
+from agent import backups, description, fence, identity
 from agent.applier import Applier
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
-from agent.engine.backend import InitOptions, JoinOptions, LocalState
+from agent.engine.backend import InitOptions, JoinOptions, LocalState, RestoreOptions
 from agent.identity import Identity
 from agent.network.api import Network
 from agent.own_manager import OwnManager
@@ -330,6 +330,59 @@ class Membership:
                     f"the manager at {', '.join(papers.managers)} issued a certificate but took no session of this node"
                 ) from exc
             raise
+
+    # ---- backups
+
+    def backup(self, passphrase: str) -> AsyncIterator[bytes]:
+        """The swarm's backup, from this node's manager; raises errors.Unavailable where there is none."""
+        self.control()
+        return backups.save(self._manager.channel(), passphrase)
+
+    async def restore(self, options: RestoreOptions, data: bytes) -> model.RestoreReply:
+        """Makes this node the only manager of the swarm in a backup, whatever it was before."""
+        self._promotion.stop()
+        async with self._changing:
+            if self._identity and not options.force:
+                raise errors.Unavailable(ALREADY_MEMBER)
+            key = pki.key_pem(pki.new_key()).decode()
+            request = model.RestoreRequest(
+                b"", options.passphrase, options.force, options.listen_addr, options.advertise_addr,
+                options.data_path_addr, pki.create_csr(pki.load_key(key.encode())), description.hostname(),
+                identity.machine_hash(), await self._parts.routes(),
+            )  # fmt: skip
+            reply = await backups.restore(self._manager.channel(), request, data)
+            papers = self._papers(
+                key, reply.node_id, reply.cluster_id, reply.certificate, managers=(reply.advertise_addr,),
+                advertise_addr=joining.split_address(reply.advertise_addr)[0],
+                data_path_addr=options.data_path_addr,
+            )  # fmt: skip
+            await self._restored(
+                replace(
+                    papers, manager=True, listen_addr=options.listen_addr, manager_addr=reply.advertise_addr
+                )
+            )
+            return reply
+
+    async def _restored(self, papers: Identity) -> None:
+        """The manager is what it is to be: the node follows. What it ran for another swarm, or as another node, ends;
+        what it ran as the same node goes on. There is no way back from here: the session comes when it comes."""
+        before = self._identity
+        self.keep(papers)
+        if before is None or (before.node_id, before.cluster_id) != (papers.node_id, papers.cluster_id):
+            self._session = None
+            self._changed.set()
+            self._parts.applier.reset(NodeState())
+            if before is not None:
+                await self._parts.worker.stop_all()
+                await self._parts.network.teardown()
+                await self._parts.database.clear()
+            self._parts.applier.reset(NodeState(node_id=papers.node_id, fence=model.Fence(papers.cluster_id)))
+        self._contact = Contact()
+        await self._parts.database.put_contact(self._contact)
+        session = self._begin_session()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WELCOME_TIMEOUT):
+                await session.settled.wait()
 
     # ---- leave
 

@@ -26,12 +26,14 @@ import grpc.aio
 
 from common import errors, logs, memory, rpc, sdnotify
 from common.clock import Clock, SystemClock
-from common.pb import control_pb2, local_pb2
+from common.pb import backup_pb2, control_pb2, local_pb2
 from manager import auth, identity
 from manager.activation import Relay
+from manager.backups import Backups
 from manager.identity import Folder
 from manager.local import NOT_MANAGER, Local
 from manager.member import Member
+from manager.raft.service import REMOVED
 from manager.raft.seal import Damaged, Locked, WrongKey
 from manager.settings import DEFAULT_FILE, Settings, load
 
@@ -87,9 +89,16 @@ class Daemon:
         self._unlock_key = unlock_key or self._unlock_key
         await member.open()
         self._member, self.locked, self.failure = member, False, ""
-        self._running = self._tasks.create_task(member.run(), name="member")
+        self._running = self._tasks.create_task(self._live(member), name="member")
         await member.elected()
         sdnotify.status(f"node {member.membership.node_id}")
+
+    async def _live(self, member: Member) -> None:
+        """Runs a member to its end; one that comes by itself means that the others have removed it."""
+        await member.run()
+        if self._member is member:
+            self._member, self.failure = None, REMOVED
+            sdnotify.status(REMOVED)
 
     async def end(self) -> None:
         """Stops the member, or the attempts to start it."""
@@ -178,6 +187,10 @@ class Daemon:
         local = Local(self, self._root, self._clock)
         services: tuple[tuple[Any, object], ...] = (
             (local_pb2.DESCRIPTOR.services_by_name["Local"], local),
+            (
+                backup_pb2.DESCRIPTOR.services_by_name["Backup"],
+                Backups(self, self._root, self._clock, local.changing),
+            ),
             (control_pb2.DESCRIPTOR.services_by_name["Control"], _Gate(self)),
         )
         server.add_generic_rpc_handlers(tuple(rpc.handler(d, i, auth.local) for d, i in services))

@@ -25,6 +25,7 @@ from manager.raft.seal import Damaged
 _STATE: Final = "state"
 _NEW: Final = "state.new"
 _GONE: Final = "state.gone"
+_BEFORE: Final = "state.before"
 _RAFT: Final = "raft"
 
 
@@ -125,7 +126,9 @@ class Folder:
 
 def current(root: Path) -> Folder | None:
     """The state of the swarm that this machine manages, if any; clears away what a crash left half-made."""
-    for leftover in (_NEW, _GONE):
+    if (root / _BEFORE).exists() and not (root / _STATE).exists():
+        (root / _BEFORE).rename(root / _STATE)
+    for leftover in (_NEW, _GONE, _BEFORE):
         shutil.rmtree(root / leftover, ignore_errors=True)
     folder = Folder(root / _STATE)
     if not folder.path.exists():
@@ -150,6 +153,29 @@ def finish(root: Path) -> Folder:
     (root / _NEW).rename(root / _STATE)
     sync_directory(root)
     return Folder(root / _STATE)
+
+
+def exchange(root: Path) -> Folder:
+    """Makes what was begun the current state in the place of another one, if there is one; `keep` or `put_back` ends
+    it. A crash between the two renames leaves the state that was there before."""
+    if (root / _STATE).exists():
+        (root / _STATE).rename(root / _BEFORE)
+    return finish(root)
+
+
+def keep(root: Path) -> None:
+    """The new state stays."""
+    shutil.rmtree(root / _BEFORE, ignore_errors=True)
+
+
+def put_back(root: Path) -> Folder | None:
+    """The state before `begin` and `exchange`, wherever they were stopped; None where there was none."""
+    if (root / _BEFORE).exists():
+        if (root / _STATE).exists():
+            (root / _STATE).rename(root / _GONE)
+        (root / _BEFORE).rename(root / _STATE)
+        sync_directory(root)
+    return current(root)
 
 
 def erase(root: Path) -> None:

@@ -31,7 +31,6 @@ NOT_MANAGER: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
     "to swarm and try again."
 )
-REMOVED: Final = "this manager was removed from the swarm"
 _RAFT_LEAVE: Final = 5.0
 
 
@@ -43,6 +42,11 @@ class Local:
         self._root = root
         self._clock = clock
         self._changing = asyncio.Lock()
+
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Held by whoever changes what this machine is a manager of; backups.py does too."""
+        return self._changing
 
     async def init(self, request: model.InitRequest, caller: Caller) -> model.InitReply:
         """Makes a swarm of this one manager."""

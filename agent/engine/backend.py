@@ -7,7 +7,7 @@ puts them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -18,7 +18,8 @@ from common import model
 from common.model.stubs import ControlStub
 
 __all__ = [
-    "Backend", "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "Runtime", "Swarm",
+    "Backend", "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "RestoreOptions", "Runtime",
+    "Swarm",
 ]  # fmt: skip
 
 
@@ -72,6 +73,17 @@ class JoinOptions:
     availability: model.Availability = model.Availability.ACTIVE
 
 
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """`swarm restore`, checked; addresses are resolved."""
+
+    listen_addr: str  # host:port
+    advertise_addr: str  # host:port
+    data_path_addr: str = ""
+    passphrase: str = field(default="", repr=False)
+    force: bool = False
+
+
 class Swarm(Protocol):
     """The node's membership. Errors are those of common/errors with the text that the user is to read.
 
@@ -94,6 +106,14 @@ class Swarm(Protocol):
 
     async def leave(self, force: bool) -> None:
         """Leaves; Unavailable with Docker's text for a manager without `force`."""
+
+    def backup(self, passphrase: str) -> AsyncIterator[bytes]:
+        """The swarm's backup as the bytes of a file, from this node's manager."""
+        ...
+
+    async def restore(self, options: RestoreOptions, data: bytes) -> model.RestoreReply:
+        """Makes this node the only manager of the swarm in a backup."""
+        ...
 
     async def unlock(self, key: str) -> None:
         """Unlocks a locked manager; Conflict when it isn't locked, Unauthenticated with another key."""

@@ -9,6 +9,7 @@ from enum import IntEnum
 
 from common.model.base import EMPTY, Message, from_timestamp, to_timestamp
 from common.pb import (
+    backup_pb2,
     ca_pb2,
     control_pb2,
     dispatcher_pb2,
@@ -4169,6 +4170,137 @@ class UnlockReply(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class BackupRequest(Message):
+    passphrase: str = ""
+
+    def to_pb(self) -> backup_pb2.BackupRequest:
+        return backup_pb2.BackupRequest(
+            passphrase=self.passphrase,
+        )
+
+    @classmethod
+    def from_pb(cls, m: backup_pb2.BackupRequest) -> BackupRequest:
+        return cls(
+            m.passphrase,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> BackupRequest:
+        return cls.from_pb(backup_pb2.BackupRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class BackupChunk(Message):
+    data: bytes = b""
+
+    def to_pb(self) -> backup_pb2.BackupChunk:
+        return backup_pb2.BackupChunk(
+            data=self.data,
+        )
+
+    @classmethod
+    def from_pb(cls, m: backup_pb2.BackupChunk) -> BackupChunk:
+        return cls(
+            m.data,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> BackupChunk:
+        return cls.from_pb(backup_pb2.BackupChunk.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest(Message):
+    data: bytes = b""
+    passphrase: str = ""
+    force: bool = False
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    csr: bytes = b""
+    hostname: str = ""
+    machine: str = ""
+    routes: tuple[str, ...] = ()
+
+    def to_pb(self) -> backup_pb2.RestoreRequest:
+        return backup_pb2.RestoreRequest(
+            data=self.data,
+            passphrase=self.passphrase,
+            force=self.force,
+            listen_addr=self.listen_addr,
+            advertise_addr=self.advertise_addr,
+            data_path_addr=self.data_path_addr,
+            csr=self.csr,
+            hostname=self.hostname,
+            machine=self.machine,
+            routes=self.routes,
+        )
+
+    @classmethod
+    def from_pb(cls, m: backup_pb2.RestoreRequest) -> RestoreRequest:
+        return cls(
+            m.data,
+            m.passphrase,
+            m.force,
+            m.listen_addr,
+            m.advertise_addr,
+            m.data_path_addr,
+            m.csr,
+            m.hostname,
+            m.machine,
+            tuple(m.routes),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RestoreRequest:
+        return cls.from_pb(backup_pb2.RestoreRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReply(Message):
+    node_id: str = ""
+    cluster_id: str = ""
+    certificate: bytes = b""
+    created: int = 0
+    known_node: bool = False
+    known_addr: bool = False
+    managers: tuple[str, ...] = ()
+    workers: int = 0
+    advertise_addr: str = ""
+
+    def to_pb(self) -> backup_pb2.RestoreReply:
+        return backup_pb2.RestoreReply(
+            node_id=self.node_id,
+            cluster_id=self.cluster_id,
+            certificate=self.certificate,
+            created=self.created,
+            known_node=self.known_node,
+            known_addr=self.known_addr,
+            managers=self.managers,
+            workers=self.workers,
+            advertise_addr=self.advertise_addr,
+        )
+
+    @classmethod
+    def from_pb(cls, m: backup_pb2.RestoreReply) -> RestoreReply:
+        return cls(
+            m.node_id,
+            m.cluster_id,
+            m.certificate,
+            m.created,
+            m.known_node,
+            m.known_addr,
+            tuple(m.managers),
+            m.workers,
+            m.advertise_addr,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RestoreReply:
+        return cls.from_pb(backup_pb2.RestoreReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
 class RaftMember(Message):
     raft_id: int = 0
     node_id: str = ""
@@ -4616,6 +4748,8 @@ __all__ = [
     "AssignmentChange",
     "Assignments",
     "Availability",
+    "BackupChunk",
+    "BackupRequest",
     "BindOptions",
     "CAConfig",
     "Cluster",
@@ -4730,6 +4864,8 @@ __all__ = [
     "Resources",
     "RestartCondition",
     "RestartPolicy",
+    "RestoreReply",
+    "RestoreRequest",
     "Role",
     "RootCA",
     "RuntimeTarget",

@@ -163,6 +163,22 @@ class LocalStub:
         )
 
 
+class BackupStub:
+    """Client of shoal.Backup; requests and answers are dataclasses."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.Save: grpc.aio.UnaryStreamMultiCallable[BackupRequest, BackupChunk] = channel.unary_stream(
+            "/shoal.Backup/Save",
+            request_serializer=Message.to_bytes,
+            response_deserializer=BackupChunk.from_bytes,
+        )
+        self.Restore: grpc.aio.StreamStreamMultiCallable[RestoreRequest, RestoreReply] = channel.stream_stream(
+            "/shoal.Backup/Restore",
+            request_serializer=Message.to_bytes,
+            response_deserializer=RestoreReply.from_bytes,
+        )
+
+
 class RaftStub:
     """Client of shoal.Raft; requests and answers are dataclasses."""
 
