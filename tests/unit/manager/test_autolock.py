@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from manager_swarm import Running, ask, free_port, manager
+from managers import machines
 
 from common import errors, model
 from manager import autolock
@@ -31,15 +32,13 @@ async def update(m: Running, locked: bool, rotate: bool = False) -> str:
     request = model.UpdateClusterRequest(
         spec=replace(cluster.spec, encryption=encryption), version=cluster.version, rotate_unlock_key=rotate
     )
-    await ask(m.control.UpdateCluster, request)
-    await kept(m)
+    after = (await ask(m.control.UpdateCluster, request)).cluster
+    await kept(m, after.unlock_generation)
     return await unlock_key(m)
 
 
-async def kept(m: Running) -> None:
+async def kept(m: Running, generation: int) -> None:
     """Waits until the files are as the swarm wants them."""
-    assert m.daemon.member is not None
-    generation = m.daemon.member.store.view().cluster.unlock_generation
     async with asyncio.timeout(10):
         while True:
             found = read_keys(m.path / "state/state/seal.key")
@@ -111,7 +110,6 @@ async def test_autolock_on_rotated_and_off(tmp_path: Path) -> None:
 
 
 async def test_a_manager_that_was_off_unlocks_with_its_old_key_and_follows(tmp_path: Path) -> None:
-    """The files are those of before the rotation; the log, which had it already, is opened by a key that is in both."""
     port = free_port()
     files = tmp_path / "state/state"
     async with manager(tmp_path, port) as m:
@@ -120,7 +118,6 @@ async def test_a_manager_that_was_off_unlocks_with_its_old_key_and_follows(tmp_p
         member = m.daemon.member
         assert member is not None
         # What a crash leaves between the agreement on a new key and the first step to it.
-        rotate = member.keeper._follow
         member.keeper._follow = lambda cluster: asyncio.sleep(0)
         cluster = await m.cluster()
         await ask(
@@ -128,14 +125,13 @@ async def test_a_manager_that_was_off_unlocks_with_its_old_key_and_follows(tmp_p
             model.UpdateClusterRequest(spec=cluster.spec, version=cluster.version, rotate_unlock_key=True),
         )
         new = await unlock_key(m)
-        assert new != old and rotate is not None
+        assert new != old
     assert read_keys(files / "seal.key").generation == 1
     async with manager(tmp_path, port) as m:
         with pytest.raises(errors.Unauthenticated):
             await ask(m.local.Unlock, model.UnlockRequest(new))
         await ask(m.local.Unlock, model.UnlockRequest(old))
-        await kept(m)
-        assert read_keys(files / "seal.key").generation == 2
+        await kept(m, 2)
     async with manager(tmp_path, port) as m:
         await ask(m.local.Unlock, model.UnlockRequest(new))
 
@@ -164,3 +160,29 @@ def test_a_key_is_read_as_it_is_written() -> None:
     key = bytes(range(32))
     assert autolock.parse(autolock.text(key)) == key
     assert autolock.text(b"") == ""
+
+
+async def test_every_manager_locks_its_own_files(tmp_path: Path) -> None:
+    """One of three is off while the key is rotated: it needs the old one, catches up, and needs the new one then."""
+    async with machines(tmp_path, "a", "b", "c") as swarm:
+        a, b, c = swarm.all.values()
+        await b.join(a)
+        await c.join(a)
+        old = await update(b.running, locked=True)
+        for machine in (a, b, c):
+            await kept(machine.running, 1)
+        await swarm.off("c")
+        leader = await swarm.led()
+        new = await update(leader.running, locked=True, rotate=True)
+        for machine in (a, b):
+            await kept(machine.running, 2)
+        c = await swarm.on("c")
+        assert (await ask(c.running.local.Status, model.StatusRequest())).state is State.LOCKED
+        with pytest.raises(errors.Unauthenticated):
+            await ask(c.running.local.Unlock, model.UnlockRequest(new))
+        await ask(c.running.local.Unlock, model.UnlockRequest(old))
+        await kept(c.running, 2)
+        await swarm.off("c")
+        c = await swarm.on("c")
+        await ask(c.running.local.Unlock, model.UnlockRequest(new))
+        assert await unlock_key(c.running) == new
