@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import grpc
 import grpc.aio
@@ -44,7 +44,10 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", _LIMIT),
     ("grpc.max_send_message_length", _LIMIT),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    (
+        "grpc.min_reconnect_backoff_ms",
+        1_000,
+    ),  # how long one attempt may take: with TLS, on a machine that is busy
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -105,12 +108,27 @@ async def _fail(context: grpc.aio.ServicerContext[Any, Any], exc: errors.ShoalEr
     await context.abort(STATUS[exc.code], exc.message)
 
 
-async def _heard(requests: Any) -> None:
-    """Takes in a refused caller's first message: a client that is still sending it would not be told the reason."""
-    if hasattr(requests, "__aiter__"):
-        with suppress(TimeoutError, StopAsyncIteration):
-            async with asyncio.timeout(_FIRST_MESSAGE):
-                await anext(aiter(requests))
+class _Requests:
+    """A stream's messages; knows whether one has come."""
+
+    def __init__(self, messages: Any) -> None:
+        self._messages = aiter(messages)
+        self._heard = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await anext(self._messages)
+        self._heard = True
+        return message
+
+    async def heard(self) -> None:
+        """Takes in a refused caller's first message: a client that is still sending it would not be told the reason."""
+        if not self._heard:
+            with suppress(TimeoutError, StopAsyncIteration):
+                async with asyncio.timeout(_FIRST_MESSAGE):
+                    await anext(self)
 
 
 def _unary(method: MethodDescriptor, function: Callable[..., Any], authorize: Authorize) -> Any:
@@ -131,17 +149,16 @@ def _stream(method: MethodDescriptor, function: Callable[..., Any], authorize: A
     allowed = method_roles(method)
 
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        given = _Requests(request) if method.client_streaming else request
         try:
             caller = authorize(context)
             check(method, allowed, caller)
-        except errors.ShoalError as exc:
-            await _heard(request)
-            await _fail(context, exc)
-        try:
-            async with aclosing(function(request, caller)) as replies:
+            async with aclosing(function(given, caller)) as replies:
                 async for reply in replies:
                     yield reply
         except errors.ShoalError as exc:
+            if isinstance(given, _Requests):
+                await given.heard()
             await _fail(context, exc)
 
     return handle

@@ -372,7 +372,7 @@ async def test_a_blocked_loop_keeps_the_other_ones_calls_waiting_for_nothing() -
 
     async def ask(port: int) -> None:
         async with rpc.client(f"127.0.0.1:{port}") as channel:
-            for _ in range(100):
+            for _ in range(30):
                 await CAStub(channel).Issue(model.IssueRequest())
         answered.set()
 
@@ -381,10 +381,11 @@ async def test_a_blocked_loop_keeps_the_other_ones_calls_waiting_for_nothing() -
         server, port = await server_loop.run(serve)
         asking = asyncio.ensure_future(client_loop.run(lambda: ask(port)))
         await asyncio.sleep(0)
-        until(answered)  # this loop stands still
+        stood_still = answered.wait(20)
         await asking
         await server_loop.run(lambda: server.stop(None))
     await here.stop(None)
+    assert stood_still
 
 
 async def _code(call: Any) -> Any:
