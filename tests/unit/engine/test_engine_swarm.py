@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from engine_fakes import NO_SWARM, NOT_MANAGER, grpc_error
+from engine_fakes import NO_SWARM, NOT_MANAGER, grpc_error, method
 
 from agent.engine.backend import InitOptions, InterfaceAddress, JoinOptions, LocalState, Membership
 from agent.engine.swarm import ALREADY_MEMBER
@@ -194,6 +194,26 @@ async def test_info_of_a_manager(manager):
     assert (swarm["Nodes"], swarm["Managers"], swarm["Cluster"]["ID"]) == (2, 1, "cluster")
     assert swarm["RemoteManagers"] == [{"NodeID": "300wtmonao8ij4nj0yazfkfga", "Addr": "192.0.2.1:2377"}]
     assert "JoinTokens" not in swarm["Cluster"]
+
+
+async def test_info_of_a_locked_manager(manager):
+    """As Docker's: the node tells nothing of itself but its address."""
+
+    def locked(request):
+        raise errors.Unavailable(errors.SWARM_LOCKED)
+
+    manager.manager.GetCluster = manager.manager.ListNodes = method(locked)
+    status, body = await manager.ask("GET", "/info")
+    assert status == 200
+    assert body["Swarm"] == {
+        "NodeID": "",
+        "NodeAddr": manager.swarm.now.node_addr,
+        "LocalNodeState": "locked",
+        "ControlAvailable": False,
+        "Error": errors.SWARM_LOCKED,
+        "RemoteManagers": None,
+    }
+    assert await manager.ask("GET", "/nodes") == (503, {"message": errors.SWARM_LOCKED})
 
 
 async def test_info_of_a_manager_that_does_not_answer(manager):
