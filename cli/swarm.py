@@ -13,11 +13,13 @@ from cli.values.basic import BOOL, STRING
 GROUP = Group(
     "Manage Swarm",
     (
+        Entry("backup", "Back up the swarm to a file", "cli.swarm_backup:BACKUP"),
         Entry("ca", "Display and rotate the root CA", "cli.swarm_ca:CA"),
         Entry("init", "Initialize a swarm", "cli.swarm:INIT"),
         Entry("join", "Join a swarm as a node and/or manager", "cli.swarm:JOIN"),
         Entry("join-token", "Manage join tokens", "cli.swarm:JOIN_TOKEN"),
         Entry("leave", "Leave the swarm", "cli.swarm:LEAVE"),
+        Entry("restore", "Restore the swarm from a backup", "cli.swarm_backup:RESTORE"),
         Entry("unlock", "Unlock swarm", "cli.swarm:UNLOCK"),
         Entry("unlock-key", "Manage the unlock key", "cli.swarm:UNLOCK_KEY"),
         Entry("update", "Update the swarm", "cli.swarm:UPDATE"),
@@ -52,16 +54,16 @@ def _init(session: Session, flags: Values, _: list[str]) -> int:
     }
     node_id = session.client.post("/swarm/init", request)
     session.say(f"Swarm initialized: current node ({node_id}) is now a manager.\n")
-    _join_command(session, node_id, worker=True)
+    join_command(session, node_id, worker=True)
     session.say(
         f"To add a manager to this swarm, run '{PROGRAM} swarm join-token manager' and follow the instructions."
     )
     if flags.on("autolock"):
-        _unlock_advice(session, session.client.get("/swarm/unlockkey")["UnlockKey"])
+        unlock_advice(session, session.client.get("/swarm/unlockkey")["UnlockKey"])
     return 0
 
 
-def _join_command(session: Session, node_id: str, worker: bool) -> None:
+def join_command(session: Session, node_id: str, worker: bool) -> None:
     node = session.client.get(f"/nodes/{node_id}")
     swarm = session.client.get("/swarm")
     manager = node.get("ManagerStatus")
@@ -72,7 +74,7 @@ def _join_command(session: Session, node_id: str, worker: bool) -> None:
     session.say(f"    {PROGRAM} swarm join --token {swarm['JoinTokens'][kind]} {manager['Addr']}\n")
 
 
-def _unlock_advice(session: Session, key: str) -> None:
+def unlock_advice(session: Session, key: str) -> None:
     session.say(
         f"To unlock a swarm manager after it restarts, run the `{PROGRAM} swarm unlock`\n"
         f"command and provide the following key:\n\n    {key}\n\n"
@@ -131,7 +133,7 @@ def _join_token(session: Session, flags: Values, names: list[str]) -> int:
         session.say(swarm["JoinTokens"]["Worker" if worker else "Manager"])
         return 0
     info = session.client.get("/info")
-    _join_command(session, info["Swarm"]["NodeID"], worker)
+    join_command(session, info["Swarm"]["NodeID"], worker)
     return 0
 
 
@@ -153,7 +155,7 @@ def _update(session: Session, flags: Values, _: list[str]) -> int:
     write_swarm(session, swarm)
     session.say("Swarm updated.")
     if flags.on("autolock") and not was_locked:
-        _unlock_advice(session, session.client.get("/swarm/unlockkey")["UnlockKey"])
+        unlock_advice(session, session.client.get("/swarm/unlockkey")["UnlockKey"])
     return 0
 
 
@@ -171,7 +173,7 @@ def _unlock_key(session: Session, flags: Values, _: list[str]) -> int:
     if flags.on("quiet"):
         session.say(key)
     else:
-        _unlock_advice(session, key)
+        unlock_advice(session, key)
     return 0
 
 

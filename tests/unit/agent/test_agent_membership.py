@@ -29,7 +29,7 @@ from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import errors, joining, model, pki, rpc
 from common.clock import SystemClock
-from common.pb import dispatcher_pb2, local_pb2
+from common.pb import backup_pb2, dispatcher_pb2, local_pb2
 from common.rpc import Caller
 
 CLUSTER, NODE = "cluster1", "node1"
@@ -51,6 +51,9 @@ class ManagerDouble:
         self.role = model.NodeRole.WORKER
         self.fence = model.Fence()
         self.sessions: list[asyncio.Queue[model.ManagerMessage]] = []
+        self.restores: list[list[model.RestoreRequest]] = []
+        self.restore_error: errors.ShoalError | None = None
+        self.restored_as = NODE
 
     def welcome(self) -> model.Welcome:
         managers = (model.ManagerAddress("m1", self.addr),)
@@ -97,6 +100,22 @@ class ManagerDouble:
         self.active, self.state = False, model.StatusReplyState.INACTIVE
         return model.LeaveReply()
 
+    async def save(self, request: model.BackupRequest, caller: Caller) -> AsyncIterator[model.BackupChunk]:
+        if request.passphrase == "bad":
+            raise errors.Unavailable("no backup")
+        for data in (b"one", b"two", request.passphrase.encode()):
+            yield model.BackupChunk(data)
+
+    async def restore(
+        self, requests: AsyncIterator[model.RestoreRequest], caller: Caller
+    ) -> AsyncIterator[model.RestoreReply]:
+        self.restores.append([request async for request in requests])
+        if self.restore_error:
+            raise self.restore_error
+        self.active, self.state = True, model.StatusReplyState.ACTIVE
+        certificate = self.certificate(self.restores[-1][0].csr)
+        yield model.RestoreReply(self.restored_as, CLUSTER, certificate, advertise_addr=self.addr)
+
     async def session(
         self, requests: AsyncIterator[model.AgentMessage], caller: Caller
     ) -> AsyncIterator[model.ManagerMessage]:
@@ -130,6 +149,7 @@ async def manager(folder: Path) -> AsyncIterator[ManagerDouble]:
     for service in (
         dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"],
         local_pb2.DESCRIPTOR.services_by_name["Local"],
+        backup_pb2.DESCRIPTOR.services_by_name["Backup"],
     ):
         server.add_generic_rpc_handlers((rpc.handler(service, double, _worker),))
     credentials = grpc.ssl_server_credentials(

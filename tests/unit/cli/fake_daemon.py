@@ -20,6 +20,7 @@ class Asked:
     path: str
     query: dict[str, Any]
     body: Any
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,7 +85,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/_ping":
             self._reply(200, b"", "text/plain")
             return
-        asked = Asked(self.command, path, query, json.loads(raw) if json_sent else raw or None)
+        asked = Asked(
+            self.command, path, query, json.loads(raw) if json_sent else raw or None, dict(self.headers)
+        )
         exchange = self.server.daemon.answer(asked)
         content = exchange.answer
         if isinstance(content, dict) and "base64" in content:

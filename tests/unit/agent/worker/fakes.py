@@ -90,6 +90,7 @@ class FakeNetwork:
     def __init__(self) -> None:
         self.attached: set[str] = set()
         self.applied: list[NodeState] = []
+        self.torn_down = 0
         self.fail: errors.ShoalError | None = None
 
     async def start(self) -> None: ...
@@ -108,6 +109,7 @@ class FakeNetwork:
         self.attached.discard(task_id)
 
     async def teardown(self) -> None:
+        self.torn_down += 1
         self.attached.clear()
 
 
