@@ -1,6 +1,6 @@
 """The seam between the store and whatever agrees on its log: propose, committed, applied.
 
-The daemon builds one (single.py: one member; group.py: replicated) and gives `propose` to the store. Entries and
+member.py builds one (group.py) and gives `propose` to the store. Entries and
 snapshots come back through `StateMachine`, in log order, in the event loop of the store.
 """
 

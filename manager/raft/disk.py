@@ -4,8 +4,8 @@
 the moment that a mark in the log names it, so that state, entries and snapshot change together with one sync. A crash
 before that leaves a file that nobody names; it is removed at the next start.
 
-group.py makes one and calls it in a thread of its own, single.py and the daemon's init as well; the simulator has
-another Disk. `save_snapshot` and `snapshot` may run in another thread beside `save`.
+member.py makes one and group.py calls it in a thread of its own; the simulator has another Disk. `save_snapshot`,
+`snapshot` and `rotate` may run in another thread beside `save`.
 """
 
 from __future__ import annotations
