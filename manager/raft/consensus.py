@@ -1,7 +1,7 @@
 """The seam between the store and whatever agrees on its log: propose, committed, applied.
 
-member.py builds one (group.py) and gives `propose` to the store. Entries and
-snapshots come back through `StateMachine`, in log order, in the event loop of the store.
+member.py builds one (group.py) and gives `propose` to the store. Entries and snapshots come back through `StateMachine`,
+in log order, in the event loop of the store.
 """
 
 from __future__ import annotations

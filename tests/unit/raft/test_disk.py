@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -272,3 +274,44 @@ def test_rotation_leaves_nothing_of_the_old_key(tmp_path: Path) -> None:
         assert found.state == HardState(4, 7, 61)
         with pytest.raises(Damaged, match="key"):
             loaded(folder, old)
+
+
+def test_snapshots_and_rotations_beside_the_writer(tmp_path: Path) -> None:
+    """As in a member: entries are saved in one thread while others save, read and seal anew."""
+    sealer = Sealer(KEY)
+    disk, _ = opened(tmp_path, sealer)
+    done = threading.Event()
+    read: list[int] = []
+
+    def snapshots() -> None:
+        while not done.wait(0.001):
+            upto = saved[-1]
+            if upto > 20:
+                disk.save_snapshot(snapshot(upto - 10))
+                disk.compact(upto - 15)
+
+    def rotations() -> None:
+        nonlocal sealer
+        for number in range(8):
+            sealer = sealer.replaced_by(bytes([number]) * 32)
+            disk.rotate(sealer)
+
+    def reads() -> None:
+        while not done.wait(0.001):
+            found = disk.snapshot()
+            read.append(found.index if found else 0)
+
+    saved = [0]
+    with ThreadPoolExecutor(3) as pool:
+        beside = [pool.submit(call) for call in (snapshots, rotations, reads)]
+        while not beside[1].done() or saved[-1] < 400:
+            disk.save(HardState(1, 7, saved[-1]), entries(saved[-1] + 1, saved[-1] + 2))
+            saved.append(saved[-1] + 2)
+        done.set()
+    for call in beside:
+        call.result()
+    newest = disk.snapshot()
+    assert newest is not None and read == sorted(read)
+    disk.close()
+    found = loaded(tmp_path, sealer)
+    assert (found.snapshot, indexes(found)) == (newest, list(range(newest.index + 1, saved[-1] + 1)))
