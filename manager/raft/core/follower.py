@@ -76,17 +76,14 @@ def restore(r: Raft, snapshot: Snapshot) -> bool:
     return True
 
 
-def _from_leader(r: Raft, message: Message) -> bool:
-    """Takes what only a leader says; False if it is something else."""
+def _from_leader(r: Raft, message: Message) -> None:
+    """Takes what only a leader says."""
     if message.type == MessageType.APP:
         _append(r, message)
     elif message.type == MessageType.HEARTBEAT:
         _heartbeat(r, message)
-    elif message.type == MessageType.SNAP:
-        _snapshot(r, message)
     else:
-        return False
-    return True
+        _snapshot(r, message)
 
 
 _LEADERS = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})

@@ -18,7 +18,6 @@ from manager.raft.core.messages import (
     AnyConfChange,
     ConfState,
     Entry,
-    EntryType,
     HardState,
     Message,
     MessageType,
@@ -244,8 +243,3 @@ def _check(message: Message) -> None:
             raise Malformed(f"entries that don't follow on {message.index}")
     elif not entries and type_ in (MessageType.PROP, MessageType.READ_INDEX):
         raise Malformed(f"{type_.name} without entries")
-
-
-def is_conf_change(entry: Entry) -> bool:
-    """Whether an entry carries a change of membership."""
-    return entry.type != EntryType.NORMAL

@@ -96,6 +96,28 @@ def test_a_removed_leader_steps_down_if_told_so():
     assert cluster.roles()[0] == "1 follower t1 lead=0"
 
 
+def test_a_smaller_quorum_commits_what_a_larger_one_did_not():
+    cluster = led(4)
+    cluster[1].propose_conf_change(v1("-4"))
+    cluster[1].propose(b"x")
+    cluster.handle(1)
+    cluster.rewrite(lambda m: m.to == 4 or (m.to == 3 and m.index == 4))
+    for id_ in (2, 3):
+        cluster.deliver(id_)
+        cluster.handle(id_)
+    cluster.deliver(1)
+    assert cluster[1].status().hard_state.commit == 4
+    cluster.handle(1)
+    cluster.tell()
+    assert cluster.settle(1) == lines(
+        """
+        1: t1 v1 c5 | apply 1/5:x
+          1>2 APP t1 @1/5 c5
+          1>3 APP t1 @1/5 c5
+        """
+    )
+
+
 def test_two_at_once_go_through_a_joint_state_and_out_of_it():
     cluster = alone()
     cluster.add(2)

@@ -274,6 +274,17 @@ def test_a_candidate_needs_both_halves_of_a_joint_membership():
     assert cluster[4].status().soft_state.state == Role.LEADER
 
 
+def test_ways_that_no_member_takes():
+    cluster = led(3)
+    with pytest.raises(Inconsistent):
+        cluster[2].raft.become_leader()
+    for way in (cluster[1].raft.become_candidate, cluster[1].raft.become_pre_candidate):
+        with pytest.raises(Inconsistent):
+            way()
+    cluster[1].campaign()
+    assert not cluster[1].has_ready()
+
+
 def test_a_member_alone_in_its_own_membership():
     cluster = Cluster()
     cluster.add(1)
