@@ -33,8 +33,8 @@ from manager.backups import Backups
 from manager.identity import Folder
 from manager.local import NOT_MANAGER, Local
 from manager.member import Member
-from manager.raft.service import REMOVED
 from manager.raft.seal import Damaged, Locked, WrongKey
+from manager.raft.service import REMOVED
 from manager.settings import DEFAULT_FILE, Settings, load
 
 log = logging.getLogger("manager")
@@ -86,7 +86,7 @@ class Daemon:
         """Starts a member; it lives in the daemon's own TaskGroup."""
         assert self._tasks is not None
         member = Member(folder, self._clock, unlock_key or self._unlock_key)
-        self._unlock_key = unlock_key or self._unlock_key
+        self._unlock_key, self.locked = unlock_key or self._unlock_key, False
         await member.open()
         self._member, self.locked, self.failure = member, False, ""
         self._running = self._tasks.create_task(self._live(member), name="member")

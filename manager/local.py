@@ -20,6 +20,7 @@ from manager.ca.service import expiry, utc
 from manager.host import Host
 from manager.identity import Folder, Membership
 from manager.raft.seal import Damaged, Keys, Locked, WrongKey, new_keys, read_keys, unlock
+from manager.raft.service import REMOVED
 from manager.raft_membership import raft_id
 
 log = logging.getLogger("local")
@@ -102,14 +103,14 @@ class Local:
         if member is None:
             state = states.ERROR if self._host.failure else states.INACTIVE
             state = states.LOCKED if self._host.locked else state
+            state = states.REMOVED if self._host.failure == REMOVED else state
             return model.StatusReply(state=state, error=self._host.failure)
-        if member.consensus.removed:
-            return model.StatusReply(states.REMOVED, error=REMOVED)
         view, known = member.store.view(), member.membership
         managers = sum(1 for n in view.nodes.all() if n.role is model.NodeRole.MANAGER)
+        leader_id = member.consensus.leader_id
         return model.StatusReply(
             states.ACTIVE, known.node_id, known.cluster_id, "", known.advertise_addr,
-            member.consensus.leader, managers, len(view.nodes),
+            member.consensus.leader, managers, len(view.nodes), bool(leader_id), leader_id,
         )  # fmt: skip
 
     # ---- autolock
@@ -125,8 +126,10 @@ class Local:
                 await self._host.begin(folder, key)
             except WrongKey as exc:
                 raise errors.Unauthenticated(autolock.WRONG_KEY) from exc
-            except Damaged as exc:
-                raise errors.Internal(str(exc)) from exc
+            except (errors.ShoalError, OSError, Damaged) as exc:
+                await self._host.resume(folder)  # with the key, which was right: what may pass is tried again
+                if self._host.member is None:
+                    raise errors.Internal(self._host.failure) from exc
             log.info("unlocked")
             return model.UnlockReply()
 
@@ -180,10 +183,10 @@ class Local:
             member = self._host.member
             if member is not None and member.membership.node_id != request.node_id:
                 raise errors.Unavailable(ALREADY)
-            if member is not None and not member.consensus.removed:
+            if member is not None:
                 await promotion.voter(self._host)
                 return model.JoinReply()
-            if member is None and self._host.failure:
+            if self._host.locked or self._host.failure not in ("", REMOVED):
                 raise errors.Unavailable(self._host.failure)
             await self._host.end()
             await asyncio.to_thread(identity.erase, self._root)

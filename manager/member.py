@@ -191,14 +191,22 @@ class Member:
         return grpc.ssl_server_certificate_configuration([(self._key, self._chain)], self._authorize.roots())
 
     async def run(self) -> None:
-        """Serves until it is cancelled; raises OSError (in a group) when the storage cannot be trusted any more."""
+        """Serves until it is cancelled, or returns when this manager was removed from the swarm; raises OSError (in a
+        group) when the storage cannot be trusted any more."""
         try:
             async with asyncio.TaskGroup() as parts:
-                parts.create_task(self.consensus.run(), name="consensus")
-                parts.create_task(self._lead(), name="leader")
-                parts.create_task(self._renew(), name="renewal")
-                parts.create_task(self._passing(), name="forwarding")
-                parts.create_task(self.keeper.run(), name="keys")
+                tasks = (
+                    parts.create_task(self.consensus.run(), name="consensus"),
+                    parts.create_task(self._lead(), name="leader"),
+                    parts.create_task(self._renew(), name="renewal"),
+                    parts.create_task(self._passing(), name="forwarding"),
+                    parts.create_task(self.keeper.run(), name="keys"),
+                )
+                while not self.consensus.removed:
+                    await self.consensus.changed()
+                log.warning("this manager was removed from the swarm: it ends")
+                for task in tasks:
+                    task.cancel()
         finally:
             await self._close()
 

@@ -22,13 +22,14 @@ from manager import bootstrap, elsewhere, identity
 from manager.elsewhere import Papers
 from manager.host import Host
 from manager.identity import Membership
-from manager.raft.consensus import Replicated
+from manager.member import Member
 from manager.raft.seal import create_key
 
 log = logging.getLogger("promotion")
 
 DEADLINE: Final = 60.0
 """Seconds until the new manager must have caught up and be a voter."""
+TAKEN_OUT: Final = "this manager was taken out of the agreement again"
 _PAPERS: Final = 20.0
 _ASK: Final = 20.0
 _TAKE_BACK: Final = 3.0
@@ -115,10 +116,11 @@ async def _into_the_agreement(
 async def voter(host: Host) -> None:
     """Waits until the running member has caught up and is a voter."""
     member = host.member
-    assert member is not None
+    if member is None:
+        raise errors.FailedPrecondition(host.failure or TAKEN_OUT)
     try:
         async with asyncio.timeout(DEADLINE):
-            await _voter(member.consensus, member.membership.node_id)
+            await _voter(host, member)
     except TimeoutError as exc:
         raise errors.DeadlineExceeded(
             f"this manager did not catch up with the others within {DEADLINE:.0f} s: can they reach it at "
@@ -126,10 +128,11 @@ async def voter(host: Host) -> None:
         ) from exc
 
 
-async def _voter(consensus: Replicated, node_id: str) -> None:
-    while not any(m.voter and m.member.node_id == node_id for m in consensus.members()):
-        if consensus.removed:
-            raise errors.FailedPrecondition("this manager was taken out of the agreement again")
+async def _voter(host: Host, member: Member) -> None:
+    own, consensus = member.membership.node_id, member.consensus
+    while not any(m.voter and m.member.node_id == own for m in consensus.members()):
+        if consensus.removed or host.member is not member:
+            raise errors.FailedPrecondition(TAKEN_OUT)
         await consensus.changed()
 
 

@@ -106,6 +106,7 @@ class Runner:
         self._trouble = ""  # why the disk takes nothing at present
         self._capturing = False
         self._members: Members | None = None
+        self._removed = False
 
     # ---- what others call, in this loop
 
@@ -151,6 +152,12 @@ class Runner:
     def unreachable(self, raft_id: int) -> None:
         """The transport lost messages to that member."""
         self.replica.unreachable(raft_id)
+        self._wake.set()
+
+    def told_removed(self) -> None:
+        """Another member knows that this one's id was removed, which nothing undoes: this one has only not heard of it,
+        or went on without the others, who were forced to go on without it."""
+        self._removed = True
         self._wake.set()
 
     def snapshot_sent(self, raft_id: int, ok: bool) -> None:
@@ -323,8 +330,9 @@ class Runner:
             MemberStatus(m, i in voters, i == replica.lead, self._reachable(i))
             for i, m in replica.members.by_id.items()
         )
-        removed = replica.raft_id in replica.members.removed
-        now = Status(replica.term, replica.is_leader, lead.node_id if lead else "", removed, members)
+        removed = self._removed or replica.raft_id in replica.members.removed
+        leads = replica.is_leader and not removed
+        now = Status(replica.term, leads, lead.node_id if lead else "", removed, members)
         if now != self._shown:
             self._shown = now
             self._host.status(now)

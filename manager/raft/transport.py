@@ -15,12 +15,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
+import grpc
 import grpc.aio
 
 from common import model
 from common.model.stubs import RaftStub
 from manager.raft.core.messages import Message, MessageType
 from manager.raft.members import Members
+from manager.raft.service import REMOVED
 from manager.raft.wire import CHUNK, to_wire
 
 log = logging.getLogger("raft.transport")
@@ -41,6 +43,9 @@ class Reports(Protocol):
 
     def snapshot_sent(self, raft_id: int, ok: bool) -> None:
         """A snapshot reached that member, or did not."""
+
+    def told_removed(self) -> None:
+        """Another member says that this one was removed."""
 
 
 class Peers:
@@ -105,6 +110,9 @@ class Peers:
 
     def snapshot_sent(self, raft_id: int, ok: bool) -> None:
         self._reports().snapshot_sent(raft_id, ok)
+
+    def removed(self) -> None:
+        self._reports().told_removed()
 
     async def snapshot(self) -> model.RaftSnapshot | None:
         return await asyncio.to_thread(self._snapshot)
@@ -181,6 +189,8 @@ class _Peer:
                     writer.cancel()
                     await asyncio.wait([writer])
         except grpc.aio.AioRpcError as exc:
+            if exc.code() is grpc.StatusCode.PERMISSION_DENIED and exc.details() == REMOVED:
+                self._peers.removed()
             self._complain(addr, exc.details() or str(exc.code()))
         except (asyncio.InvalidStateError, grpc.aio.UsageError, OSError) as exc:
             self._complain(addr, str(exc))
