@@ -22,7 +22,7 @@ from manager.backup import SealedBy
 from manager.host import Host
 from manager.local import NOT_MANAGER
 from manager.member import Member
-from manager.raft.seal import Damaged
+from manager.raft.seal import Damaged, Locked, WrongKey
 
 log = logging.getLogger("backup")
 
@@ -108,11 +108,12 @@ class Backups:
             made = await asyncio.to_thread(restoration.make, self._root, request, data, self._clock)
         except OSError as exc:
             raise errors.Internal(f"the swarm's state could not be written: {exc}") from exc
+        key_before = self._host.unlock_key
         await self._host.end()
         try:
             await self._host.begin(identity.exchange(self._root), made.unlock_key)
         except BaseException as exc:
-            await self._go_back(there)
+            await self._go_back(there, key_before)
             if isinstance(exc, Damaged | OSError):
                 raise errors.Internal(f"the restored swarm could not be started: {exc}") from exc
             raise
@@ -121,10 +122,13 @@ class Backups:
         log.warning("swarm %s restored, with node %s as its manager", reply.cluster_id, reply.node_id)
         return reply
 
-    async def _go_back(self, there: bool) -> None:
+    async def _go_back(self, there: bool, unlock_key: bytes) -> None:
         """What this machine was before: a manager, which starts again, or none."""
         await self._host.end()
         if not there:
             await asyncio.to_thread(identity.erase, self._root)
         elif (before := await asyncio.to_thread(identity.put_back, self._root)) is not None:
-            await self._host.resume(before)
+            try:
+                await self._host.begin(before, unlock_key)
+            except (errors.ShoalError, Damaged, Locked, WrongKey, OSError):
+                await self._host.resume(before)  # says what is wrong, and tries again

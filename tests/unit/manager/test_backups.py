@@ -275,6 +275,18 @@ async def test_what_cannot_start_leaves_what_was_there(tmp_path: Path) -> None:
         assert {p.name for p in (tmp_path / name / "state").iterdir()} == left
 
 
+async def test_a_locked_manager_comes_back_open_when_a_restore_fails(tmp_path: Path) -> None:
+    locked = model.ClusterSpec(encryption=model.EncryptionConfig(True))
+    async with manager(tmp_path / "a") as a, manager(tmp_path / "b") as b:
+        await a.init(spec=locked)
+        made = await b.init(spec=locked)
+        data = await save(tmp_path / "a/m.sock", "phrase")
+        with pytest.raises(errors.ShoalError, match="could not listen"):
+            await restore(b, data, passphrase="phrase", force=True, listen_addr="192.0.2.1:2377")
+        status = await ask(b.local.Status, model.StatusRequest())
+        assert (status.state, status.node_id) == (model.StatusReplyState.ACTIVE, made.node_id)
+
+
 async def test_no_backup_without_a_manager(tmp_path: Path) -> None:
     async with manager(tmp_path):
         with pytest.raises(errors.Unavailable, match="not a swarm manager"):
