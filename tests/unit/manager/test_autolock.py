@@ -1,6 +1,7 @@
 """Autolock: a manager that restarts needs the swarm's unlock key, and its files tell nothing without it."""
 
 import asyncio
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +187,22 @@ async def test_every_manager_locks_its_own_files(tmp_path: Path) -> None:
         c = await swarm.on("c")
         await ask(c.running.local.Unlock, model.UnlockRequest(new))
         assert await unlock_key(c.running) == new
+
+
+async def test_the_key_is_kept_when_the_manager_cannot_start_yet(tmp_path: Path) -> None:
+    port = free_port()
+    async with manager(tmp_path, port) as m:
+        await m.init(spec=spec(True))
+        key = await unlock_key(m)
+    async with manager(tmp_path, port) as m:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            with pytest.raises(errors.Internal, match="could not listen"):
+                await ask(m.local.Unlock, model.UnlockRequest(key))
+            status = await ask(m.local.Status, model.StatusRequest())
+            assert (status.state, "could not listen" in status.error) == (State.ERROR, True)
+        async with asyncio.timeout(10):
+            while (await ask(m.local.Status, model.StatusRequest())).state is not State.ACTIVE:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert await unlock_key(m) == key
