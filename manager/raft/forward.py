@@ -43,6 +43,7 @@ PATIENCE: Final = 2.0
 LIMIT: Final = 20.0
 """Seconds that a call is tried for; as long as Docker's daemon waits."""
 UNKNOWN: Final = "raft: failed to process the request: node lost leader status"
+"""Docker's text for a write that may have come to be, or may yet."""
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _BACK_OFF: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -97,13 +98,6 @@ class AtLeader:
             setattr(self, name, function)
 
 
-class _Broken(Exception):
-    """The stream ended before the reply came. `sent`: the call may have reached the leader."""
-
-    def __init__(self, sent: bool) -> None:
-        self.sent = sent
-
-
 @dataclass(slots=True)
 class _Waiting:
     call: model.ForwardedCall
@@ -125,9 +119,9 @@ class _Link:
         self.over = False
 
     async def call(self, method: str, request: bytes, caller: model.ForwardedCaller) -> model.ForwardedReply:
-        """The leader's reply; raises _Broken."""
+        """The leader's reply; raises NotLeader, or UNKNOWN when the call was sent and the stream ends."""
         if self.over:
-            raise _Broken(sent=False)
+            raise NotLeader(NO_LEADER)
         call = model.ForwardedCall(next(self._numbers), method, request, caller)
         size = len(request) + len(caller.certificate)
         waiting = _Waiting(call, size, asyncio.get_running_loop().create_future())
@@ -147,7 +141,7 @@ class _Link:
         self._queue.clear()
         for waiting in self._waiting.values():
             if not waiting.sent and not waiting.done.done():
-                waiting.done.set_exception(_Broken(sent=False))
+                waiting.done.set_exception(NotLeader(NO_LEADER))
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while self._waiting:
@@ -206,7 +200,9 @@ class _Link:
         self.over = True
         for waiting in self._waiting.values():
             if not waiting.done.done():
-                waiting.done.set_exception(_Broken(waiting.sent))
+                waiting.done.set_exception(
+                    errors.ShoalError(UNKNOWN) if waiting.sent else NotLeader(NO_LEADER)
+                )
         self._queue.clear()
 
 
@@ -309,9 +305,9 @@ class Forwarder:
                 return await self._at(link, method, request, caller)
             except NotLeader:
                 pass
-            except _Broken as exc:
-                if exc.sent and path_of(method) not in _REPEATABLE:
-                    raise errors.ShoalError(UNKNOWN) from exc
+            except errors.ShoalError as exc:
+                if exc.message != UNKNOWN or path_of(method) not in _REPEATABLE:
+                    raise
             await self._changed_within(_BACK_OFF[min(next(tries), len(_BACK_OFF) - 1)])
 
     async def _leader(self) -> _Link | None:
