@@ -1,0 +1,123 @@
+"""Which node a machine is in a backup, and what a restored state says: newer than everything, one manager, nothing lost."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from agreement import node
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import fence
+from common import errors, model, pki
+from manager import origin, restoration
+from manager.raft.members import Members
+from manager.store import codec
+
+MANAGER, WORKER = model.NodeRole.MANAGER, model.NodeRole.WORKER
+SECOND = 1_000_000_000
+NOW = 1_795_227_620 * SECOND
+CSR = pki.create_csr(pki.new_key())
+REQUEST = model.RestoreRequest(
+    advertise_addr="10.9.9.9:2400", csr=CSR, hostname="here", machine="mine", routes=("192.0.2.0/24",)
+)
+
+
+def there(name: str, machine: str, role: model.NodeRole = WORKER) -> model.Node:
+    made = node(name, role)
+    described = replace(made.description, machine=machine, data_path_addr="10.0.0.1")
+    return replace(made, description=described, version=3, status=replace(made.status, addr="10.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("machines", "found"),
+    [
+        ({"a": "mine", "b": "other"}, "a"),
+        ({"a": "other", "b": "mine"}, "b"),
+        ({"a": "mine", "b": "mine"}, "a"),  # a clone, but this one made the backup
+        ({"a": "other", "b": "mine", "c": "mine"}, ""),  # who can tell them apart?
+        ({"a": "other"}, ""),
+        ({"a": ""}, ""),
+    ],
+)
+def test_which_node_it_is(machines: dict[str, str], found: str) -> None:
+    nodes = [there(name, machine) for name, machine in machines.items()]
+    own, known = restoration.own_node(nodes, "a", REQUEST, lambda: "new")
+    assert (own.id, known) == (found or "new", bool(found))
+    assert (own.description.hostname, own.description.routes) == ("here", ("192.0.2.0/24",))
+    assert own.description.machine == "mine"
+    assert own.certificate_key == pki.public_key_digest(CSR)
+
+
+def test_a_machine_that_cannot_be_told_is_new() -> None:
+    _, known = restoration.own_node([there("a", "")], "a", replace(REQUEST, machine=""), lambda: "new")
+    assert not known
+
+
+def test_an_address_that_nobody_reaches_is_refused() -> None:
+    with pytest.raises(errors.InvalidArgument):
+        restoration.own_node([], "a", replace(REQUEST, advertise_addr="0.0.0.0:2377"), lambda: "new")
+
+
+def restored(objects: list[Any], own: model.Node, index: int, term: int, now: int) -> model.RaftSnapshot:
+    known = Members({1: model.RaftMember(1, "a", "10.0.0.1:2377"), 2: model.RaftMember(2, "b", "x")})
+    member = model.RaftMember(77, own.id, REQUEST.advertise_addr)
+    return origin.restored(objects, known, own, member, index, term, now)
+
+
+def contents(snapshot: model.RaftSnapshot) -> dict[tuple[str, str], Any]:
+    return {(type(t).__name__, t.id): t for t in codec.decode_snapshot(snapshot.data)[0]}
+
+
+def test_a_restored_state() -> None:
+    a, b, w = there("a", "mine", MANAGER), there("b", "other", MANAGER), there("w", "third")
+    kept = [model.Service(id="s", version=2), model.Task(id="t", version=2, node_id="b"), w]
+    objects = [model.Cluster(id="c", version=1, epoch=4), a, b, *kept]
+    own, _ = restoration.own_node([a, b, w], "a", REQUEST, lambda: "new")
+    snapshot = restored(objects, own, 900, 7, NOW)
+    assert snapshot.term == 8
+    assert snapshot.conf_state == model.RaftConfState(voters=(77,))
+    assert snapshot.members == (model.RaftMember(77, "a", "10.9.9.9:2400"),)
+    assert snapshot.removed == (1, 2)
+    found = contents(snapshot)
+    assert [found[type(t).__name__, t.id] for t in kept] == kept
+    assert found["Cluster", "c"].epoch == NOW // SECOND
+    assert (found["Node", "b"].role, found["Node", "b"].manager_status) == (WORKER, None)
+    mine = found["Node", "a"]
+    assert (mine.role, mine.spec.role, mine.manager_status.addr) == (MANAGER, MANAGER, "10.9.9.9:2400")
+    assert (mine.status.addr, mine.description.data_path_addr) == ("10.9.9.9", "10.9.9.9")
+    assert mine.version == snapshot.index > 900
+
+
+def test_a_node_that_was_none_before() -> None:
+    own, _ = restoration.own_node([], "a", REQUEST, lambda: "new")
+    found = contents(restored([model.Cluster(id="c", version=1)], own, 5, 1, NOW))["Node", "new"]
+    assert (found.role, found.spec.role, found.status.addr) == (MANAGER, MANAGER, "10.9.9.9")
+    assert (found.created_at, found.version > 5) == (NOW, True)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 1 << 15), st.booleans()), min_size=1, max_size=20)
+)
+def test_agents_believe_each_restore_after_whatever_came_before(steps: list[tuple[int, int, bool]]) -> None:
+    """The same backup again and again, with entries and forced new clusters in between."""
+    cluster, own = model.Cluster(id="c", version=1, epoch=1), there("a", "mine", MANAGER)
+    seen, now = model.Fence("c", 1, 1, 100), NOW
+    for seconds, entries, forced in steps:
+        now += seconds * SECOND
+        snapshot = restored([cluster, own], own, 100, 1, now)
+        epoch = contents(snapshot)["Cluster", "c"].epoch
+        offered = model.Fence("c", epoch, snapshot.term, snapshot.index)
+        assert fence.refusal(seen, offered) is None
+        assert fence.refusal(offered, seen) is not None
+        assert offered.index > seen.index
+        seen = model.Fence("c", epoch, snapshot.term + 3, snapshot.index + entries)
+        if forced and seconds > 1:
+            seen = replace(seen, epoch=seen.epoch + 1)
+            now += SECOND
+
+
+def test_a_clock_that_is_wrong_still_goes_on() -> None:
+    own = there("a", "mine", MANAGER)
+    snapshot = restored([model.Cluster(id="c", version=1, epoch=9), own], own, 100, 1, 1)
+    assert (snapshot.index, contents(snapshot)["Cluster", "c"].epoch) == (101, 10)
