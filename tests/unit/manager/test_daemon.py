@@ -30,7 +30,7 @@ async def test_init_status_leave(tmp_path: Path) -> None:
         assert pki.leaf_identity(made.certificate) == (made.node_id, made.cluster_id, model.NodeRole.WORKER)
         status = await ask(m.local.Status, model.StatusRequest())
         assert status == model.StatusReply(
-            State.ACTIVE, made.node_id, made.cluster_id, "", m.addr, True, 1, 1
+            State.ACTIVE, made.node_id, made.cluster_id, "", m.addr, True, 1, 1, True, made.node_id
         )
         with pytest.raises(errors.Unavailable, match="already part of a swarm"):
             await m.init()
