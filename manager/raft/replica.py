@@ -221,11 +221,14 @@ class Replica:
         self._node.campaign()
 
     def step(self, message: Message) -> None:
-        """Takes a message; one that makes no sense here is dropped."""
+        """Takes a message; one that makes no sense here is dropped. Raises Inconsistent when the log contradicts what was
+        agreed: the member must stop."""
         if message.to != self.raft_id or message.from_ in self.members.removed:
             return
         try:
             self._node.step(message)
+        except Inconsistent:
+            raise
         except RaftError:
             return
 
@@ -307,9 +310,12 @@ class Replica:
         early = tuple(m for m in ready.messages if leads and m.type in _EARLY)
         messages = tuple(m for m in ready.messages if not (leads and m.type in _EARLY))
         self._store(ready)
+        # The commit is saved with every entry, also if it was known before: a commit alone is not synced. A change of
+        # membership is safe only if whoever holds it knows, even after a crash, that the one before it is committed.
+        state = self._node.raft.hard_state() if ready.entries else ready.hard_state
         committed = tuple(self._committed(e) for e in ready.committed_entries)
         return Work(
-            ready.hard_state, ready.entries, ready.snapshot, early, messages, committed, ready.read_states,
+            state, ready.entries, ready.snapshot, early, messages, committed, ready.read_states,
             self._take_lost(), ready.must_sync,
         )  # fmt: skip
 
