@@ -250,7 +250,7 @@ def main() -> None:
     logs.configure(settings.log_level)
     try:
         asyncio.run(_serve(settings))
-    except* OSError as group:
+    except* (OSError, Damaged) as group:
         for failure in group.exceptions:
             log.critical("shoal-manager stops: %s", failure)
         sys.exit(1)

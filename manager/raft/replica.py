@@ -15,6 +15,7 @@ from typing import Any, Final
 from manager.raft.core.config import Config
 from manager.raft.core.errors import (
     ConfChangeRefused,
+    Inconsistent,
     ProposalDropped,
     RaftError,
     SnapshotTemporarilyUnavailable,

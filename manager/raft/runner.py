@@ -15,10 +15,12 @@ from typing import Any, Final, Protocol, TypeVar
 from common import model
 from manager.raft import members as table
 from manager.raft.consensus import MemberStatus
+from manager.raft.core.errors import Inconsistent
 from manager.raft.core.messages import AnyConfChange, ConfChangeType, HardState, Message
 from manager.raft.disk import Disk
 from manager.raft.members import Members
 from manager.raft.replica import Committed, NotLeading, Refused, Replica, Work
+from manager.raft.seal import Damaged
 
 log = logging.getLogger("raft")
 T = TypeVar("T")
@@ -107,13 +109,21 @@ class Runner:
         self._capturing = False
         self._members: Members | None = None
         self._removed = False
+        self._fatal: Damaged | None = None
 
     # ---- what others call, in this loop
 
     def step(self, message: Message) -> None:
         """A message came in."""
         self._heard[message.from_] = self._ticks
-        self.replica.step(message)
+        try:
+            self.replica.step(message)
+        except Inconsistent as exc:
+            log.critical("this manager's log contradicts what the managers agreed on: %s", exc)
+            self._fatal = Damaged(
+                f"the log contradicts what the managers agreed on ({exc}): "
+                "remove this manager from the swarm and join it again, or restore a backup"
+            )
         self._wake.set()
 
     def propose(self, data: bytes, term: int, token: Any) -> None:
@@ -200,6 +210,8 @@ class Runner:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._fatal is not None:
+                raise self._fatal
             self._ask()
             while self.replica.busy:
                 await self._work(self.replica.work())
@@ -323,6 +335,9 @@ class Runner:
     def _publish(self) -> None:
         """Tells the host how things stand, if that changed."""
         replica = self.replica
+        if replica.is_leader and not self._shown.leads:
+            # A new leader has not asked anybody yet: nobody counts as silent before there was time to answer.
+            self._heard |= dict.fromkeys(replica.members.by_id, self._ticks)
         lead = replica.members.by_id.get(replica.lead)
         state = replica.conf_state
         voters = {*state.voters, *state.voters_outgoing}

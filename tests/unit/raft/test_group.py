@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from common import errors
-from manager.raft.core.messages import HardState
+from manager.raft.core.messages import HardState, Message, MessageType
 from manager.raft.replica import Limits
+from manager.raft.seal import Damaged
 from tests.unit.raft.group_net import Net
 
 
@@ -151,3 +152,17 @@ async def test_a_disk_that_fails_for_a_while_and_for_good() -> None:
         with pytest.raises(ExceptionGroup) as raised:
             await one.task
         assert raised.group_contains(OSError)
+
+
+async def test_a_log_that_contradicts_the_agreement_ends_the_member() -> None:
+    async with net(2) as n:
+        leader = await n.leader()
+        other = next(node for node in n.nodes.values() if node is not leader)
+        lost, term = other.group.runner.replica.last_index + 100, leader.group.term
+        beyond = Message(MessageType.HEARTBEAT, other.group.raft_id, leader.group.raft_id, term, commit=lost)
+        other.group.runner.step(beyond)
+        assert other.task is not None
+        await asyncio.wait([other.task])
+        with pytest.raises(ExceptionGroup) as raised:
+            await other.task
+        assert raised.group_contains(Damaged, match="remove this manager from the swarm")
