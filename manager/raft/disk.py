@@ -10,8 +10,9 @@ member.py makes one and group.py calls it in a thread of its own; the simulator 
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,8 @@ from manager.raft.files import sync_directory
 from manager.raft.log import REPAIR, SEGMENT_BYTES, Log, Recovered, open_log
 from manager.raft.records import Content, Mark
 from manager.raft.seal import Damaged, Sealer
+
+log = logging.getLogger("raft.disk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class FileDisk:
                 if self._mark is None or snapshot.index > self._mark.index:
                     self._put([mark], mark)
                     self._last = max(self._last, mark.index)
-            self._remove_others()
+            self._tidy(self._remove_others)
 
     def install(self, snapshot: model.RaftSnapshot, state: HardState) -> None:
         with self._writing:
@@ -175,8 +178,8 @@ class FileDisk:
             with self._lock:
                 self._put([mark, state], mark)
                 self._state, self._last = state, mark.index
-                self._open.compact(0)
-            self._remove_others()
+                self._tidy(lambda: self._open.compact(0))
+            self._tidy(self._remove_others)
 
     def _write_snapshot(self, snapshot: model.RaftSnapshot, sealer: Sealer, replaces: bool) -> Mark:
         self._number += 1
@@ -186,6 +189,13 @@ class FileDisk:
     def _put(self, group: Sequence[Content], mark: Mark, sealer: Sealer | None = None) -> None:
         self._open.append(group, sealer)
         self._mark = mark
+
+    def _tidy(self, remove: Callable[[], object]) -> None:
+        """What cannot be removed does no harm: the call that made it superfluous counts, and a later one tries again."""
+        try:
+            remove()
+        except OSError as exc:
+            log.warning("%s: superfluous files could not be removed: %s", self._directory, exc)
 
     def _remove_others(self) -> None:
         """Snapshot files that the log does not name; a mark whose write failed may still be named after a restart."""
@@ -204,7 +214,7 @@ class FileDisk:
 
     def rotate(self, sealer: Sealer) -> None:
         """Writes snapshot, entries and state again with the newest key of `sealer`, which opens the older ones too.
-        Nothing sealed by an older key is left then. Raises OSError or Damaged: all is as it was."""
+        Nothing sealed by an older key is left then. Raises OSError or Damaged: older keys may still be needed."""
         with self._writing, self._lock:
             reader = Log(self._directory / "log", sealer, self._segment_bytes)
             try:

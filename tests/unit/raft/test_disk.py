@@ -315,3 +315,33 @@ def test_snapshots_and_rotations_beside_the_writer(tmp_path: Path) -> None:
     disk.close()
     found = loaded(tmp_path, sealer)
     assert (found.snapshot, indexes(found)) == (newest, list(range(newest.index + 1, saved[-1] + 1)))
+
+
+def test_what_cannot_be_removed_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sealer = Sealer(KEY)
+    disk, _ = opened(tmp_path, sealer)
+    disk.save(HardState(1, 7, 90), entries(1, 90))
+    disk.save_snapshot(snapshot(50))
+
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    both = sealer.replaced_by(bytes(32))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fail)
+        disk.save_snapshot(snapshot(60))
+        disk.install(snapshot(200, 2), HardState(2, 0, 200))
+        assert caplog.text.count("could not be removed") == 3
+        with pytest.raises(OSError, match="Input/output"):
+            disk.rotate(both)
+    assert disk.snapshot() == snapshot(200, 2)
+    disk.save(None, entries(201, 202, 2))
+    disk.close()
+    expected = Loaded(snapshot(200, 2), entries(201, 202, 2), HardState(2, 0, 200))
+    assert loaded(tmp_path, both) == expected
+    disk, _ = opened(tmp_path, both)
+    disk.rotate(both)
+    disk.close()
+    assert loaded(tmp_path, Sealer(bytes(32), both.number)) == expected
