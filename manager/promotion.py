@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,9 @@ log = logging.getLogger("promotion")
 DEADLINE: Final = 60.0
 """Seconds until the new manager must have caught up and be a voter."""
 TAKEN_OUT: Final = "this manager was taken out of the agreement again"
+REACHED: Final = 10.0
+"""Seconds until the leader must have sent it something."""
+_SHOWN: Final = 5.0
 _PAPERS: Final = 20.0
 _ASK: Final = 20.0
 _TAKE_BACK: Final = 3.0
@@ -114,26 +118,53 @@ async def _into_the_agreement(
 
 
 async def voter(host: Host) -> None:
-    """Waits until the running member has caught up and is a voter."""
+    """Waits until the running member has caught up, is a voter, and is shown as a manager."""
     member = host.member
     if member is None:
         raise errors.FailedPrecondition(host.failure or TAKEN_OUT)
+    consensus, where = member.consensus, member.membership.advertise_addr
     try:
-        async with asyncio.timeout(DEADLINE):
-            await _voter(host, member)
+        async with asyncio.timeout(REACHED):
+            await _agreed(host, member, lambda: bool(consensus.leader_id))
     except TimeoutError as exc:
         raise errors.DeadlineExceeded(
-            f"this manager did not catch up with the others within {DEADLINE:.0f} s: can they reach it at "
-            f"{member.membership.advertise_addr}?"
+            f"no other manager reached this one at {where} within {REACHED:.0f} s: is that its address, and the port open?"
         ) from exc
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await _agreed(host, member, lambda: _votes(member))
+    except TimeoutError as exc:
+        raise errors.DeadlineExceeded(
+            f"this manager at {where} did not catch up with the others within {DEADLINE:.0f} s"
+        ) from exc
+    with suppress(TimeoutError):  # what counts has happened; this is what users see
+        async with asyncio.timeout(_SHOWN):
+            await _shown(member)
 
 
-async def _voter(host: Host, member: Member) -> None:
-    own, consensus = member.membership.node_id, member.consensus
-    while not any(m.voter and m.member.node_id == own for m in consensus.members()):
-        if consensus.removed or host.member is not member:
+async def _agreed(host: Host, member: Member, condition: Callable[[], bool]) -> None:
+    """Waits for something in the agreement that this member takes part in."""
+    while not condition():
+        if member.consensus.removed or host.member is not member:
             raise errors.FailedPrecondition(TAKEN_OUT)
-        await consensus.changed()
+        await member.consensus.changed()
+
+
+def _votes(member: Member) -> bool:
+    own = member.membership.node_id
+    return any(m.voter and m.member.node_id == own for m in member.consensus.members())
+
+
+async def _shown(member: Member) -> None:
+    """Waits until the store has this manager's address."""
+    own = member.membership
+    with member.store.watch() as watch:
+        while True:
+            node = watch.view.nodes.get(own.node_id)
+            status = node.manager_status if node is not None else None
+            if status is not None and status.raft_id == own.raft_id:
+                return
+            await watch.next()
 
 
 async def withdraw(
