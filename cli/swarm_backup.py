@@ -50,8 +50,8 @@ def _backup(session: Session, flags: Values, names: list[str]) -> int:
         session.warn(_SECRET)
     elif sealed == "unlock-key":
         session.say(
-            "It is sealed by the swarm's unlock key of now: keep that one with it, also when it is rotated.\n"
-            f"`{PROGRAM} swarm unlock-key` shows it."
+            "It is sealed by the swarm's present unlock key: keep that key as long as the file, also when it is\n"
+            f"rotated. `{PROGRAM} swarm unlock-key` shows it."
         )
     return 0
 

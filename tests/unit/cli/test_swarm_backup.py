@@ -44,7 +44,7 @@ def test_a_passphrase_goes_in_a_header(daemon, shoal, tmp_path):
 def test_the_unlock_key_is_mentioned(daemon, shoal, tmp_path):
     answers(daemon, backup("unlock-key"))
     done = shoal("swarm", "backup", str(tmp_path / "b"))
-    assert "sealed by the swarm's unlock key of now" in done.out
+    assert "sealed by the swarm's present unlock key" in done.out
     assert HEADER not in daemon.asked[-1].headers
 
 
