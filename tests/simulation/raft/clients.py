@@ -28,7 +28,7 @@ class Client:
         if cluster.clock.now > cluster.duration:
             return
         rng = cluster.rng
-        up = [m for m in cluster.members.values() if m.node is not None]
+        up = [m for m in cluster.members.values() if m.up]
         if not up:
             cluster.clock.at(5.0, self._next)
             return
@@ -58,19 +58,19 @@ class Client:
         else:
             there, back = (member.id, leader.id), (leader.id, member.id)
 
-            def passed_on(done: bool, value: str | None) -> None:
+            def passed_on(done: bool | None, value: str | None) -> None:
                 network.send(*back, self._answered, operation, done, value)
 
             network.send(*there, leader.write, data, passed_on, once=True)
 
-    def _answered(self, operation: Operation, done: bool, value: str | None) -> None:
+    def _answered(self, operation: Operation, done: bool | None, value: str | None) -> None:
         if operation is not self._operation:
             return
         self._operation = None
         clock = self.cluster.clock
         if done:
             operation.finish(clock.now, value)
-        else:
+        elif done is not None:
             operation.refuse(clock.now)
         clock.at(self.cluster.rng.expovariate(1.0) * self.cluster.think, self._next)
 

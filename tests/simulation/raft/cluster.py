@@ -10,7 +10,6 @@ from typing import Any
 
 from manager.raft.core.errors import RaftError
 from manager.raft.core.messages import (
-    NO_LIMIT,
     ConfChangeV2,
     ConfState,
     Entry,
@@ -21,12 +20,14 @@ from manager.raft.core.messages import (
     Snapshot,
     SnapshotMetadata,
 )
+from manager.raft.replica import Limits, Replica, Start
 from tests.simulation.history import History, judge
 from tests.simulation.raft.clients import Client
 from tests.simulation.raft.clock import Clock
 from tests.simulation.raft.disk import Disk
+from tests.simulation.raft.engine import Core, Engine, everybody
 from tests.simulation.raft.faults import Faults
-from tests.simulation.raft.invariants import Invariants, Violation, everybody
+from tests.simulation.raft.invariants import Invariants, Violation
 from tests.simulation.raft.member import Member
 from tests.simulation.raft.network import Network
 
@@ -64,7 +65,9 @@ class Cluster:
         self.members: dict[int, Member] = {}
         self.duration = DURATION
         self._choose()
-        first = Snapshot(SnapshotMetadata(ConfState(tuple(range(1, size + 1))), 1, 1), b"{}")
+        first = Snapshot(
+            SnapshotMetadata(ConfState(tuple(range(1, size + 1))), 1, 1), b'{"removed": [], "values": {}}'
+        )
         self.check = Invariants(self.members, first)
         for id_ in range(1, size + 1):
             disk = Disk()
@@ -83,6 +86,8 @@ class Cluster:
         network.delay = rng.choice((0.05, 0.25, 0.25, 1.0))
         network.ordered = rng.random() < 0.3
         self.sync_time = rng.choice((0.02, 0.05, 0.5, 3.0))
+        self.apply_time = rng.choice((0.0, 0.02, 0.3))
+        self.lazy = rng.random() < 0.5
         self.snapshot_every = rng.choice((8, 20, 60, 1 << 30))
         self.entries_kept = rng.choice((0, 3, 20))
         self.keys = ["a", "b", "c"][: rng.randrange(1, 4)]
@@ -90,17 +95,35 @@ class Cluster:
         self.think = rng.choice((1.0, 3.0, 6.0))
         self.drifts = rng.random() < 0.5
         self.strict = rng.random() < 0.85  # the settings of a real manager
+        self.as_managers = self.strict and rng.random() < 0.6  # by manager/raft/replica.py itself
+        message, window, uncommitted = (
+            rng.choice((1, 64, 1 << 16)),
+            rng.choice((1, 2, 8, 256)),
+            rng.choice((0, 0, 30)),
+        )
+        self.limits = Limits(10, 2, message, window, uncommitted, self.snapshot_every, self.entries_kept)
         self.options: dict[str, Any] = {
             "election_tick": 10,
             "heartbeat_tick": 2,
-            "max_size_per_msg": rng.choice((1, 64, 1 << 16, NO_LIMIT)),
-            "max_inflight_msgs": rng.choice((1, 2, 8, 256)),
-            "max_uncommitted_entries_size": rng.choice((0, 0, 30)),
+            "max_size_per_msg": message,
+            "max_inflight_msgs": window,
+            "max_uncommitted_entries_size": uncommitted,
             "max_committed_size_per_ready": rng.choice((0, 1 << 16)),
             "check_quorum": self.strict or rng.random() < 0.5,
             "pre_vote": self.strict or rng.random() < 0.5,
             "step_down_on_removal": self.strict or rng.random() < 0.5,
         }
+
+    def engine(self, start: Start) -> Engine:
+        """What thinks inside of a member: all of one kind."""
+        rng = self.rng
+
+        def dice(sides: int) -> int:
+            return int(rng.random() * sides)
+
+        if self.as_managers:
+            return Replica(start, dice, self.limits)
+        return Core(start, dice, self.options, self.snapshot_every, self.entries_kept)
 
     # -- members ----------------------------------------------------------------------------------------------------
 
@@ -116,7 +139,7 @@ class Cluster:
 
     def revive(self, member: Member) -> None:
         """A member starts again, if it still is down."""
-        if member.node is None:
+        if not member.up:
             self.say(f"{member.id} starts")
             member.start()
 
@@ -170,7 +193,7 @@ class Cluster:
         self.say("peace")
         self.network.calm()
         for member in self.members.values():
-            if member.node is None:
+            if not member.up:
                 member.start()
             elif member.paused:
                 member.resume()
@@ -196,19 +219,20 @@ class Cluster:
         if conf.voters_outgoing:
             return False
         now = [self.members[id_] for id_ in everybody(conf)]
-        leader = now[0].lead
+        leader = self.members.get(now[0].lead)
+        if leader is None or leader.engine is None or leader.id not in conf.voters:
+            return False
         return (
-            leader in conf.voters
-            and self.members[leader].leads
-            and all(m.lead == leader and m.applied == self.check.last and not m.saving for m in now)
-            and self.members[leader].storage.last_index() == self.check.last
+            leader.leads
+            and leader.engine.last_index == self.check.last
+            and all(m.lead == leader.id and m.applied == self.check.last and not m.saving for m in now)
         )
 
     def _standing(self) -> str:
         each = (
             f"{m.id}: term {m.hard_state.term}, follows {m.lead}, applied {m.applied}"
             for m in self.members.values()
-            if m.node is not None
+            if m.up
         )
         return f"{self.check.conf}, {self.check.last} committed; {'; '.join(each)}"
 

@@ -208,7 +208,7 @@ def a_member_joins_by_a_snapshot() -> None:
     s.write(1, "a=5")  # what is known to be committed is safe with the next write
     s.tick([1], 6, among=())
     s.restart(2)
-    expect(s.members[2].storage.first_index() > 2, "after a restart it begins with the snapshot")
+    expect(s.core(2).storage.first_index() > 2, "after a restart it begins with the snapshot")
     s.restart(1)
     s.lead(2)
 
@@ -231,7 +231,7 @@ def a_snapshot_takes_the_place_of_a_log_that_differs() -> None:
     s.tick([2], 10, among=())
     expect(s.value(1, "a") == "kept2", "1 has the snapshot")
     expect(not any(b"lost" in entry.data for entry in s.log(1)), "1's disk still has its own entries")
-    expect(s.members[1].storage.last_index() == s.members[2].storage.last_index(), "the logs end alike")
+    expect(s.core(1).storage.last_index() == s.core(2).storage.last_index(), "the logs end alike")
     answers = s.write(2, "a=more")
     s.tick([2], 4, among=(1, 2))
     expect(answers == [True] and s.value(1, "a") == "more", "and it follows from there")
@@ -255,7 +255,7 @@ def a_snapshot_and_appends_cross() -> None:
     crossing = s.take(lambda m: m.to == 3 and m.type == MessageType.APP)
     s.deliver((1, 2))
     s.snapshot(1)
-    snapshot = s.members[1].storage.snapshot()
+    snapshot = s.members[1].disk.snapshot
     late = Message(MessageType.SNAP, to=3, from_=1, term=s.term(1), snapshot=snapshot)
     for message in (*reversed(crossing), late, *crossing, late):
         s.hand(message)
@@ -275,7 +275,7 @@ def an_old_snapshot_comes_late() -> None:
         s.write(1, f"a={number}")
         s.deliver()
     s.snapshot(1)
-    old = s.members[1].storage.snapshot()
+    old = s.members[1].disk.snapshot
     for number in range(3, 6):
         s.write(1, f"a={number}")
         s.deliver()
@@ -297,16 +297,16 @@ def a_snapshot_comes_after_a_change_of_leaders() -> None:
         s.write(1, f"a={number}")
         s.deliver((1, 2))
     s.snapshot(1)
-    s.members[1].do(lambda node: node.tick())
-    s.members[1].do(lambda node: node.tick())
+    s.members[1].do(lambda engine: engine.tick())
+    s.members[1].do(lambda engine: engine.tick())
     late: list[Message] = []
     for _ in range(4):
         late += s.take(lambda m: m.type == MessageType.SNAP)
         s.deliver((1, 3), only=lambda m: m.type != MessageType.SNAP)
-        s.members[1].do(lambda node: node.tick())
-        s.members[1].do(lambda node: node.tick())
+        s.members[1].do(lambda engine: engine.tick())
+        s.members[1].do(lambda engine: engine.tick())
         late += s.take(lambda m: m.type == MessageType.SNAP)
-    stale = Message(MessageType.SNAP, to=3, from_=1, term=s.term(1), snapshot=s.members[1].storage.snapshot())
+    stale = Message(MessageType.SNAP, to=3, from_=1, term=s.term(1), snapshot=s.members[1].disk.snapshot)
     s.net = []
     s.tick([2, 3], 15)
     s.lead(2, (2, 3))
@@ -357,7 +357,7 @@ def nobody_stands_with_a_change_to_apply() -> None:
     s.deliver((1, 2))
     s.tick([1], 4, among=(1, 2))
     s.restart(2)
-    s.members[2].do(lambda node: node.campaign())
+    s.members[2].do(lambda engine: engine.campaign())
     asked = s.take(lambda m: m.type in (MessageType.PRE_VOTE, MessageType.VOTE))
     expect(not asked, "it stands for election before it has applied the change")
     expect(s.members[2].conf.voters == (1, 2), "2 has applied it again")
@@ -365,3 +365,24 @@ def nobody_stands_with_a_change_to_apply() -> None:
         s.campaign(2)
         s.deliver((2, 3))
     expect(not s.leads(2), "the removed one has elected it")
+
+
+@scenario
+def a_commit_is_saved_with_what_follows_it() -> None:
+    """Who holds the entry of a change knows after a crash that the one before it is committed.
+
+    Else it would count by a membership that is two changes old, and elect a leader beside the new members' one.
+    """
+    s = Stage(5, as_managers=True)
+    s.lazy = True
+    s.lead(1)
+    s.change(1, ConfChange(REMOVE, 5))
+    s.deliver()
+    s.tick([1], 2, among=())
+    expect(s.members[2].conf.voters == (1, 2, 3, 4), "2 knows that the first one is committed")
+    s.change(1, ConfChange(REMOVE, 4))
+    s.deliver((1, 2), only=lambda m: m.type == MessageType.APP)
+    s.restart(2)
+    expect(s.log(2)[-1].type == EntryType.CONF_CHANGE, "2 holds the second one")
+    s.members[2].do(lambda engine: engine.tick())
+    expect(s.members[2].conf.voters == (1, 2, 3, 4), f"after a crash it counts by {s.members[2].conf}")

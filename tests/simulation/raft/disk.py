@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 
 from manager.raft.core.messages import Entry, HardState, Snapshot
-from manager.raft.core.storage import MemoryStorage
 
 Record = Entry | HardState | tuple[Snapshot, bool]
 
@@ -61,17 +60,19 @@ class Disk:
             self.entries = [] if foreign else self.entries[kept:]
             self.snapshot = snapshot
 
-    def recover(self) -> MemoryStorage:
+    def recover(self) -> HardState:
         """What a member finds when it starts. A snapshot is of committed entries, even if the state says less."""
-        storage = MemoryStorage()
-        state = self.hard_state
-        if not self.snapshot.empty:
-            storage.apply_snapshot(self.snapshot)
-            commit = max(state.commit, self.snapshot.metadata.index)
-            self.hard_state = state = HardState(state.term, state.vote, commit)
-        storage.append(self.entries)
-        storage.set_hard_state(state)
-        return storage
+        state, at = self.hard_state, self.snapshot.metadata
+        if state.commit < at.index:
+            self.hard_state = HardState(state.term, state.vote, at.index)
+        return self.hard_state
+
+    def term(self, index: int) -> int:
+        """Term of an entry that is safe, 0 if it is compacted or missing."""
+        place = index - self.snapshot.metadata.index - 1
+        if place < 0:
+            return self.snapshot.metadata.term if place == -1 else 0
+        return self.entries[place].term if place < len(self.entries) else 0
 
     def holds(self, index: int, term: int) -> bool:
         """Whether that entry is safe here."""
@@ -79,6 +80,12 @@ class Disk:
         if place < 0:
             return True
         return place < len(self.entries) and self.entries[place].term == term
+
+    @property
+    def newest(self) -> int:
+        """Index of the newest snapshot, even if that isn't safe yet."""
+        pending = [record[0].metadata.index for record in self._pending if isinstance(record, tuple)]
+        return max(self.snapshot.metadata.index, *pending, 0)
 
     @property
     def last_index(self) -> int:

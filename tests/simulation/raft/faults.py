@@ -14,6 +14,7 @@ from manager.raft.core.messages import (
     ConfChangeV2,
     ConfState,
 )
+from tests.simulation.raft.engine import Core
 from tests.simulation.raft.network import Network
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Faults:
     # -- members ----------------------------------------------------------------------------------------------------
 
     def _stop(self, member: Member) -> None:
-        if member.node is not None:
+        if member.up:
             member.crash()
             self.cluster.clock.at(self.rng.random() * 20, self.cluster.revive, member)
 
@@ -124,7 +125,7 @@ class Faults:
             self._stop(member)
 
     def _halt(self, member: Member) -> None:
-        if member.node is not None and not member.paused:
+        if member.up and not member.paused:
             member.pause()
             life = member.life
             self.cluster.clock.at(self.rng.expovariate(1.0) * 25, self.cluster.wake, member, life)
@@ -141,13 +142,13 @@ class Faults:
         leader = self._leader()
         if leader is not None and leader.conf.voters:
             target = self.rng.choice(leader.conf.voters)
-            leader.do(lambda node: node.transfer_leader(target))
+            leader.do(lambda engine: engine.transfer(target))
 
     def _campaign(self) -> None:
-        self._any().do(lambda node: node.campaign())
+        self._any().do(lambda engine: engine.campaign())
 
     def _forget(self) -> None:
-        self._any().do(lambda node: node.forget_leader())
+        self._any().do(lambda engine: engine.forget() if isinstance(engine, Core) else None)
 
     # -- membership -------------------------------------------------------------------------------------------------
 
@@ -174,6 +175,8 @@ class Faults:
         if len(conf.voters) == 2 and leader.id in removed and self.cluster.strict:
             return None
         if len(singles) == 1 and self.rng.random() < 0.5:
+            return ConfChange(singles[0].type, singles[0].node_id)
+        if self.cluster.as_managers:  # they make one simple change at a time
             return ConfChange(singles[0].type, singles[0].node_id)
         return ConfChangeV2(self.rng.choice(list(ConfChangeTransition)), tuple(singles))
 

@@ -1,7 +1,7 @@
 """What must hold in every run, looked at whenever a member does something: raises Violation.
 
-It sees what a member hands out (its Ready), what leaves it (messages), what it applies, and the disks of all. It
-trusts no member: "committed" is checked against the disks of a quorum.
+It sees what a member has to do (its Work), what leaves it (messages), what it applies, and the disks of all. It trusts
+no member: "committed" is checked against the disks of a quorum.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from manager.raft.core.messages import (
     HardState,
     Message,
     MessageType,
-    Role,
     Snapshot,
 )
-from manager.raft.core.node import Ready
+from manager.raft.replica import Work
 
 if TYPE_CHECKING:
     from tests.simulation.raft.member import Member
@@ -39,11 +38,6 @@ def has_quorum(conf: ConfState, have: Collection[int]) -> bool:
         return sum(1 for id_ in voters if id_ in have) > len(voters) // 2
 
     return majority(conf.voters) and (not conf.voters_outgoing or majority(conf.voters_outgoing))
-
-
-def everybody(conf: ConfState) -> frozenset[int]:
-    """Everybody who takes part in any way."""
-    return frozenset((*conf.voters, *conf.learners, *conf.voters_outgoing, *conf.learners_next))
 
 
 def normal(conf: ConfState) -> ConfState:
@@ -93,21 +87,21 @@ class Invariants:
         """Index of the last entry known to be committed."""
         return self.base + len(self.committed)
 
-    # -- a Ready ----------------------------------------------------------------------------------------------------
+    # -- work -------------------------------------------------------------------------------------------------------
 
-    def ready(self, m: Member, ready: Ready) -> None:
-        """A member hands out work; `m` still knows the state of the last time."""
-        hard = ready.hard_state or m.hard_state
+    def work(self, m: Member, work: Work) -> None:
+        """A member has something to do; `m` still knows the state of the last time, its disk holds all until then."""
+        hard = work.state or m.hard_state
         if hard is not m.hard_state:
             self._hard_state(m, m.hard_state, hard)
-        if ready.snapshot is not None:
-            self._foreign_snapshot(m, ready.snapshot)
-        if ready.entries:
-            self._entries(m, ready)
-        role = ready.soft_state.state if ready.soft_state is not None else m.role
-        if role == Role.LEADER:
-            self._leader(m, hard, ready)
-        for entry in ready.committed_entries:
+        if work.snapshot is not None:
+            self._foreign_snapshot(m, work.snapshot)
+        if work.entries:
+            self._entries(m, work)
+        if m.leads:
+            self._leader(m, hard, work)
+        for committed in work.committed:
+            entry = committed.entry
             place = entry.index - self.base - 1
             if place < len(self.committed):
                 known = self.committed[place]
@@ -138,22 +132,22 @@ class Invariants:
         """The membership once that entry is applied."""
         return self.confs[max(place for place in self.confs if place <= index)]
 
-    def _entries(self, m: Member, ready: Ready) -> None:
+    def _entries(self, m: Member, work: Work) -> None:
         """Log matching, and nothing committed is replaced."""
-        first = ready.entries[0].index
-        if ready.snapshot is not None:
-            end, previous = ready.snapshot.metadata.index, ready.snapshot.metadata.term
+        first = work.entries[0].index
+        if work.snapshot is not None:
+            end, previous = work.snapshot.metadata.index, work.snapshot.metadata.term
         else:
-            end = m.storage.last_index()
+            end = m.disk.last_index
             if first > end + 1:
                 raise Violation(f"{m.id} leaves a gap between {end} and {first}")
-            previous = m.storage.term(first - 1)
+            previous = m.disk.term(first - 1)
             if first <= end:
-                self._replaced(m, first, end, ready.entries)
-        if ready.snapshot is not None and first != end + 1:
+                self._replaced(m, first, end, work.entries)
+        if work.snapshot is not None and first != end + 1:
             raise Violation(f"{m.id} puts {first} after its snapshot at {end}")
         written = self.written
-        for entry in ready.entries:
+        for entry in work.entries:
             if entry.term < previous:
                 raise Violation(f"{m.id} has term {entry.term} at {entry.index} after term {previous}")
             known = written.get((entry.index, entry.term))
@@ -174,21 +168,21 @@ class Invariants:
             right = self.committed[index - self.base - 1].term
             place = index - first
             kept = place < len(entries) and entries[place].term == right
-            if m.storage.term(index) == right and not kept:
+            if m.disk.term(index) == right and not kept:
                 raise Violation(f"{m.id} drops {index}, which is committed")
 
     # -- leaders ----------------------------------------------------------------------------------------------------
 
-    def _leader(self, m: Member, hard: HardState, ready: Ready) -> None:
+    def _leader(self, m: Member, hard: HardState, work: Work) -> None:
         if m.led_term != hard.term:
-            self._elected(m, hard, ready)
+            self._elected(m, hard, work)
             m.led_term = hard.term
         else:
             if hard.commit > m.hard_state.commit:
-                self._leader_commits(m, hard, ready)
-            self._changes_one_by_one(m, ready)
+                self._leader_commits(m, hard, work)
+            self._changes_one_by_one(m, work)
 
-    def _elected(self, m: Member, hard: HardState, ready: Ready) -> None:
+    def _elected(self, m: Member, hard: HardState, work: Work) -> None:
         self._leads(m.id, hard.term)
         if not any(
             has_quorum(
@@ -201,31 +195,30 @@ class Invariants:
         for index, term in reversed(self.commits):
             if term < hard.term:
                 right = self.committed[index - self.base - 1].term
-                if not self._has(m, ready, index, right):
+                if not self._has(m, work, index, right):
                     raise Violation(
                         f"{m.id} leads term {hard.term} without {index}, committed in term {term}"
                     )
                 return
 
     @staticmethod
-    def _term(m: Member, ready: Ready, index: int) -> int:
-        """The term of an entry in the log of a member as its Ready makes it; 0 if it is compacted or missing."""
-        if ready.entries and index >= ready.entries[0].index:
-            place = index - ready.entries[0].index
-            return ready.entries[place].term if place < len(ready.entries) else 0
-        inside = m.storage.first_index() <= index <= m.storage.last_index()
-        return m.storage.term(index) if inside else 0
+    def _term(m: Member, work: Work, index: int) -> int:
+        """The term of an entry in the log of a member as its work makes it; 0 if it is compacted or missing."""
+        if work.entries and index >= work.entries[0].index:
+            place = index - work.entries[0].index
+            return work.entries[place].term if place < len(work.entries) else 0
+        return m.disk.term(index)
 
-    def _has(self, m: Member, ready: Ready, index: int, term: int) -> bool:
-        return index < m.storage.first_index() or self._term(m, ready, index) == term
+    def _has(self, m: Member, work: Work, index: int, term: int) -> bool:
+        return index <= m.disk.snapshot.metadata.index or self._term(m, work, index) == term
 
     def _leads(self, id_: int, term: int) -> None:
         other = self.leaders.setdefault(term, id_)
         if other != id_:
             raise Violation(f"two leaders in term {term}: {other} and {id_}")
 
-    def _leader_commits(self, m: Member, hard: HardState, ready: Ready) -> None:
-        term = self._term(m, ready, hard.commit)
+    def _leader_commits(self, m: Member, hard: HardState, work: Work) -> None:
+        term = self._term(m, work, hard.commit)
         if term != hard.term:
             raise Violation(f"{m.id} commits {hard.commit} of term {term} in term {hard.term} by counting")
         holders = {id_ for id_, other in self.members.items() if other.disk.holds(hard.commit, term)}
@@ -234,13 +227,13 @@ class Invariants:
                 f"{m.id} commits {hard.commit}, which only {sorted(holders)} hold of {m.confs[-1]}"
             )
 
-    def _changes_one_by_one(self, m: Member, ready: Ready) -> None:
+    def _changes_one_by_one(self, m: Member, work: Work) -> None:
         """A leader proposes no change of membership while another one isn't applied."""
-        for entry in ready.entries:
+        for entry in work.entries:
             if entry.type == EntryType.NORMAL:
                 continue
-            for index in range(m.applied + 1, entry.index):
-                other = self.written.get((index, self._term(m, ready, index)))
+            for index in range(m.handed + 1, entry.index):
+                other = self.written.get((index, self._term(m, work, index)))
                 if other is not None and other[0].type != EntryType.NORMAL:
                     raise Violation(f"{m.id} changes the membership at {entry.index}, {index} isn't applied")
 
@@ -259,10 +252,10 @@ class Invariants:
         if not self.commits or self.commits[-1][1] < term:
             self.commits.append((entry.index, term))
 
-    def applied(self, m: Member, entry: Entry) -> None:
-        """A member applies an entry."""
-        if entry.index != m.applied + 1:
-            raise Violation(f"{m.id} applies {entry.index} after {m.applied}")
+    def handed(self, m: Member, entry: Entry) -> None:
+        """A member hands an entry on to be applied."""
+        if entry.index != m.handed + 1:
+            raise Violation(f"{m.id} hands on {entry.index} after {m.handed}")
 
     def membership(self, m: Member, index: int, conf: ConfState) -> None:
         """A member has applied a change of membership."""

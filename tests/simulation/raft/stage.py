@@ -17,12 +17,13 @@ from manager.raft.core.messages import (
     HardState,
     Message,
     MessageType,
-    Role,
     Snapshot,
     SnapshotMetadata,
 )
+from manager.raft.replica import Limits, Replica, Start
 from tests.simulation.raft.clock import Clock
 from tests.simulation.raft.disk import Disk
+from tests.simulation.raft.engine import Core, Engine
 from tests.simulation.raft.invariants import Invariants
 from tests.simulation.raft.member import Member
 
@@ -43,15 +44,18 @@ def expect(holds: bool, text: str) -> None:
 
 
 class Stage:
-    """Members 1..n, or those of `conf`; `options` as in Config."""
+    """Members 1..n, or those of `conf`; `options` as in Config, or `as_managers` with a Replica's own."""
 
-    def __init__(self, voters: int = 3, conf: ConfState | None = None, **options: Any) -> None:
+    def __init__(
+        self, voters: int = 3, conf: ConfState | None = None, *, as_managers: bool = False, **options: Any
+    ) -> None:
+        self.as_managers = as_managers
         self.rng = random.Random(0)
         self.clock = Clock()
         self.trace: Callable[[str], None] | None = None
         self.sync_time = 0.1
-        self.snapshot_every = 1 << 30
-        self.entries_kept = 0
+        self.apply_time = 0.0
+        self.lazy = False
         self.options: dict[str, Any] = {
             "election_tick": 10,
             "heartbeat_tick": 2,
@@ -63,7 +67,7 @@ class Stage:
         self.net: list[Message] = []
         self.syncs = True
         conf = conf or ConfState(tuple(range(1, voters + 1)))
-        self.first = Snapshot(SnapshotMetadata(conf, 1, 1), b"{}")
+        self.first = Snapshot(SnapshotMetadata(conf, 1, 1), b'{"removed": [], "values": {}}')
         self.check = Invariants(self.members, self.first)
         for id_ in (*conf.voters, *conf.learners):
             disk = Disk()
@@ -75,6 +79,23 @@ class Stage:
         member = self.members[id_] = Member(self, id_, disk)
         member.rate = _NEVER
         member.start()
+
+    def engine(self, start: Start) -> Engine:
+        """The bare core; it makes snapshots only when it is told to, and for new members."""
+
+        def dice(sides: int) -> int:
+            return int(self.rng.random() * sides)
+
+        if self.as_managers:
+            return Replica(start, dice, Limits(10, 2, snapshot_interval=1 << 30, keep_entries=0))
+        return Core(start, dice, self.options, 1 << 30, 0)
+
+    def core(self, id_: int) -> Core:
+        """A member's core."""
+        engine = self.members[id_].engine
+        expect(isinstance(engine, Core), f"{id_} is down")
+        assert isinstance(engine, Core)
+        return engine
 
     # -- what a member wants of its surroundings --------------------------------------------------------------------
 
@@ -131,7 +152,7 @@ class Stage:
         ids = list(ids)
         for _ in range(ticks):
             for id_ in ids:
-                self.members[id_].do(lambda node: node.tick())
+                self.members[id_].do(lambda engine: engine.tick())
             self.settle()
             if among is None:
                 self.net = []
@@ -148,8 +169,8 @@ class Stage:
         )
         for other in among or self.members:  # nobody hears a leader any more
             member = self.members[other]
-            if other != id_ and member.node is not None and not member.leads:
-                member.do(lambda node: node.forget_leader())
+            if other != id_ and member.up and not member.leads:
+                member.do(lambda engine: engine.forget() if isinstance(engine, Core) else None)
         self.net = []
         waiting: list[Message] = []
         for _ in range(3):  # some may have voted in this term already
@@ -175,13 +196,13 @@ class Stage:
 
     def campaign(self, id_: int) -> None:
         """A member stands for election."""
-        self.members[id_].do(lambda node: node.campaign())
+        self.members[id_].do(lambda engine: engine.campaign())
         self.settle()
 
     def write(self, id_: int, text: str) -> list[bool]:
         """Proposes `key=value` at a member; the list gets its answer."""
         answers: list[bool] = []
-        self.members[id_].write(text.encode(), lambda done, _: answers.append(done))
+        self.members[id_].write(text.encode(), lambda done, _: answers.append(bool(done)))
         self.settle()
         return answers
 
@@ -203,9 +224,7 @@ class Stage:
 
     def crash(self, id_: int) -> None:
         """A member dies, and loses all that wasn't synced."""
-        member = self.members[id_]
-        member.node = None
-        member.disk.crash()
+        self.members[id_].crash(gently=True)
 
     def restart(self, id_: int) -> None:
         """A member dies and starts again."""
@@ -215,11 +234,7 @@ class Stage:
 
     def snapshot(self, id_: int) -> None:
         """A member makes a snapshot of what it has applied, and forgets the log in it."""
-        self.snapshot_every, before = 1, self.snapshot_every
-        member = self.members[id_]
-        member.do(lambda node: None)
-        member.compact()
-        self.snapshot_every = before
+        self.members[id_].save_snapshot()
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -239,10 +254,6 @@ class Stage:
     def commit(self, id_: int) -> int:
         """How far a member knows the log to be committed."""
         return self.members[id_].hard_state.commit
-
-    def role(self, id_: int) -> Role:
-        """A member's role."""
-        return self.members[id_].role
 
     def terms(self, id_: int) -> list[int]:
         """The terms in a member's log, as its disk holds it."""

@@ -20,7 +20,7 @@ def check(seeds: Iterable[int]) -> None:
     )
 
 
-@pytest.mark.parametrize("first", range(0, 1_500, BLOCK))
+@pytest.mark.parametrize("first", range(0, 2_000, BLOCK))
 def test_known_seeds(first: int) -> None:
     check(range(first, first + BLOCK))
 
@@ -28,8 +28,8 @@ def test_known_seeds(first: int) -> None:
 def test_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     first = random.SystemRandom().randrange(1 << 20, 1 << 40)
     with capsys.disabled():
-        print(f" seeds {first} to {first + 49}: ", end="")
-    check(range(first, first + 50))
+        print(f" seeds {first} to {first + 199}: ", end="")
+    check(range(first, first + 200))
 
 
 def test_a_seed_is_one_run() -> None:
