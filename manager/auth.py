@@ -11,6 +11,7 @@ root's key, so the store would not keep it out anyway. raft/service.py turns awa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import unquote
@@ -79,8 +80,12 @@ class Authorizer:
     it only takes one object by its id.
     """
 
-    def __init__(self, store: Store, own_chain: bytes = b"") -> None:
-        """`own_chain` is this manager's certificate: what it trusts for as long as its store is still empty."""
+    def __init__(
+        self, store: Store, own_chain: bytes = b"", leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`own_chain` is this manager's certificate: what it trusts for as long as its store is still empty. Who does not
+        lead may not have heard of a node that has just joined."""
+        self._leads = leads
         self._store = store
         self._trust = _own_trust(own_chain) if own_chain else _Trust()
         self._refresh()
@@ -150,7 +155,8 @@ class Authorizer:
             manager = peer.role is model.NodeRole.MANAGER is node.role
             roles |= _MANAGER if manager else _WORKER
         elif not roles:
-            raise errors.Unauthenticated(f"node {peer.node_id} is not part of this swarm (any more)")
+            kind = errors.Unauthenticated if self._leads() else errors.Unavailable
+            raise kind(f"node {peer.node_id} is not part of this swarm (any more)")
         return Caller(roles, peer.node_id, address, certificate=leaf)
 
 

@@ -99,7 +99,7 @@ class Member:
         try:
             await self.consensus.start()
             self.store.attach(self.consensus.propose)
-            self._authorize = Authorizer(self.store, self._chain)
+            self._authorize = Authorizer(self.store, self._chain, lambda: self.consensus.leader)
             self._anywhere = self._serves(self._authorize)
             await self._loop.run(self._listen())
         except BaseException:

@@ -136,6 +136,21 @@ async def test_a_worker_reaches_no_managers_method(managers: Swarm, at: str) -> 
     assert managers["m1"].membership.asked == []
 
 
+async def test_a_node_that_a_follower_has_not_heard_of_is_told_to_come_again(managers: Swarm) -> None:
+    """The leader knows for certain; who lags behind must not turn a new node away for good."""
+    managers["m2"].consensus.hold()
+    new = model.Node(id="w2", role=WORKER)
+    await managers["m1"].store.update(lambda tx: tx.put(new))
+    for name, known in (("m2", errors.Unavailable), ("m1", errors.InvalidArgument)):
+        async with managers.client(name, "w2") as channel:
+            with pytest.raises(known):
+                await ask(CAStub(channel).Renew, model.RenewRequest())
+    async with managers.client("m1", "w9") as channel:
+        with pytest.raises(errors.Unauthenticated, match="is not part of this swarm"):
+            await ask(CAStub(channel).Renew, model.RenewRequest())
+    managers["m2"].consensus.release()
+
+
 @pytest.mark.parametrize("at", ["m1", "m2"])
 async def test_a_joiner_only_joins(managers: Swarm, at: str) -> None:
     async with managers.joiner(at, WORKER) as channel:

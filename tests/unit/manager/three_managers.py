@@ -187,7 +187,7 @@ class Manager:
         self.channels: dict[str, grpc.aio.Channel] = {}
 
     async def start(self) -> None:
-        self.authorizer = Authorizer(self.store)
+        self.authorizer = Authorizer(self.store, leads=lambda: self.consensus.leader)
         self.key, self.chain = self.swarm.certificate(self.node_id, model.NodeRole.MANAGER)
         clock, consensus = SystemClock(), self.consensus
         self.local_control = Control(
