@@ -170,7 +170,7 @@ class Replica:
         self._role = Role.FOLLOWER
         self._lost: list[Any] = []
         self._taken = False  # a Ready is under way
-        self._held: list[bytes] = []  # reads that came before the leader's own first entry
+        self._held: list[Callable[[], None]] = []  # reads that came before the leader's own first entry
         self.handed = start.index  # the last entry that was handed on to be applied
 
     # ---- what it is
@@ -226,6 +226,9 @@ class Replica:
         agreed: the member must stop."""
         if message.to != self.raft_id or message.from_ in self.members.removed:
             return
+        if message.type is MessageType.READ_INDEX and self._must_wait():
+            self._held.append(lambda: self.step(message))
+            return
         try:
             self._node.step(message)
         except Inconsistent:
@@ -273,13 +276,16 @@ class Replica:
         A leader must have committed an entry of its own term first: a sole voter that has just started may have
         forgotten how far its log was committed. The core waits with that only where there are others to be asked.
         """
-        if self.is_leader and not self._node.raft.committed_in_term():
-            self._held.append(context)
+        if self._must_wait():
+            self._held.append(lambda: self.read(context))
             return
         try:
             self._node.read_index(context)
         except RaftError:
             return
+
+    def _must_wait(self) -> bool:
+        return self.is_leader and not self._node.raft.committed_in_term()
 
     def transfer(self, raft_id: int) -> None:
         """Asks the leader to hand over."""
@@ -327,10 +333,10 @@ class Replica:
         if self._taken:
             self._taken = False
             self._node.advance()
-        if self._held and (not self.is_leader or self._node.raft.committed_in_term()):
+        if self._held and not self._must_wait():
             held, self._held = self._held, []
-            for context in held:
-                self.read(context)
+            for again in held:
+                again()
 
     def _became(self, role: Role) -> None:
         if self._role is Role.LEADER and role is not Role.LEADER:
@@ -390,6 +396,11 @@ class Replica:
         since = self.handed - self._storage.snapshot_index
         return since >= self.limits.snapshot_interval or (self._storage.wanted and since > 0)
 
+    @property
+    def snapshot_index(self) -> int:
+        """Where the newest snapshot stands."""
+        return self._storage.snapshot_index
+
     def at(self, index: int) -> tuple[int, ConfState, Members]:
         """Term and membership at an index that is applied and not compacted."""
         state, members = next((s, m) for i, s, m in reversed(self._history) if i <= index)
@@ -397,16 +408,15 @@ class Replica:
 
     def snapshot_saved(self, index: int) -> int:
         """A snapshot of the state at `index` is on the disk; returns the index up to which the log may go."""
-        term, state, _ = self.at(index)
         self._storage.wanted = False
         if index > self._storage.snapshot_index:
+            _, state, _ = self.at(index)
             self._storage.create_snapshot(index, state, b"")
         while len(self._history) > 1 and self._history[1][0] <= index:
             self._history.popleft()
         keep = index - self.limits.keep_entries
         if keep >= self._storage.first_index():
             self._storage.compact(keep)
-        assert term
         return self._storage.first_index() - 1
 
 

@@ -274,6 +274,8 @@ class Runner:
         """Saves the state at `index` and drops the log before it; a failure leaves both as they were."""
         try:
             data = await asyncio.to_thread(encode)
+            if index <= self.replica.snapshot_index:
+                return  # the leader's came meanwhile, and is newer
             term, state, members = self.replica.at(index)
             snapshot = model.RaftSnapshot(
                 index, term, table.wire_conf_state(state), tuple(members.by_id.values()),
