@@ -1,36 +1,51 @@
-"""One lab for the whole run: three machines booted once, one swarm; journals are printed when a test fails."""
+"""One lab for the whole run, booted once: three machines in one swarm, two more that join it as managers for the tests
+that come last. Journals are printed when a test fails."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.lab.managers import MANAGERS, UP, Managers
 from tests.lab.support import LAB, Lab
 
 JOURNAL_LINES = "60"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs no machines first; the test that takes the lab down last."""
+    """What needs no machines first, then one manager, then three; the test that takes the lab down last."""
 
     def place(item: pytest.Item) -> int:
         if "lab" not in getattr(item, "fixturenames", ()):
             return 0
-        return 2 if item.get_closest_marker("last") else 1
+        if item.get_closest_marker("last"):
+            return 3
+        return 2 if of_managers(item) else 1
 
     items.sort(key=place)
 
 
+def of_managers(item: pytest.Item) -> bool:
+    return "managers" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """Three machines, installed and booted; taken away at the end (LAB_KEEP=1 leaves them for a look)."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Machines, installed and booted; taken away at the end (LAB_KEEP=1 leaves them for a look).
+
+    Three, and two more where a test needs them: those are on, and in no swarm until then.
+    """
     made = Lab()
     made.tool("down")
-    subprocess.run([str(LAB), "up", "--nodes", "3"], check=True, timeout=600)
+    wanted = UP if any(of_managers(item) for item in request.session.items) else ("up", "--nodes", "3")
+    subprocess.run([str(LAB), *wanted], check=True, timeout=600)
     made.read_env()
+    for name in MANAGERS[1:]:
+        if name in made.machines:
+            made.spare[name] = made.machines.pop(name)
     yield made
     if not os.environ.get("LAB_KEEP"):
         made.tool("down")
@@ -47,6 +62,34 @@ def swarm(lab: Lab) -> Lab:
         assert "This node joined a swarm as a worker." in joined.stdout
     manager.docker("network", "create", "-d", "overlay", "nginx-net")
     return lab
+
+
+@pytest.fixture(scope="session")
+def three_managers(swarm: Lab) -> Managers:
+    """The spare machines join the swarm as managers; from here on no test may need the swarm of three."""
+    whole = Managers({**swarm.machines, **swarm.spare})
+    for machine in swarm.spare.values():
+        whole.join(machine, "manager", whole.manager)
+    return whole
+
+
+@pytest.fixture
+def managers(three_managers: Managers, say: Callable[[str], None]) -> Managers:
+    """All five well, whatever the test before has done, and the services that must not notice anything."""
+    three_managers.ensure(say)
+    three_managers.services()
+    return three_managers
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints for whoever reads the run, also of a test that passes."""
+
+    def tell(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return tell
 
 
 WEB = "my-nginx"
@@ -71,19 +114,26 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Adds the machines' journals and the swarm's tables to a failed test's report."""
     report = yield
     if report.failed and "lab" in getattr(item, "fixturenames", ()):
-        for name in ("manager", "worker1", "worker2"):
-            shown = subprocess.run(
-                [str(LAB), "logs", name, "-u", "shoal-agent", "-u", "shoal-manager", "-u", "containerd", "-n", JOURNAL_LINES],
-                capture_output=True, text=True, timeout=30, check=False,
-            )  # fmt: skip
-            report.sections.append((f"journal of {name}", shown.stdout + shown.stderr))
-        for argv in (["node", "ls"], ["service", "ls"], ["service", "ps", "--no-trunc", WEB]):
-            shown = subprocess.run(
-                [str(LAB), "exec", "manager", "shoal", *argv],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
+        several = MANAGERS[1:] if of_managers(item) else ()
+        for name in ("manager", *several, "worker1", "worker2"):
+            units = [part for unit in ("shoal-agent", "shoal-manager", "containerd") for part in ("-u", unit)]
+            report.sections.append(
+                (
+                    f"journal of {name}",
+                    shown("logs", name, *units, "-o", "short-precise", "-n", JOURNAL_LINES),
+                )
             )
-            report.sections.append((" ".join(argv), shown.stdout + shown.stderr))
+        for name in ("manager", *several):
+            for argv in (["node", "ls"], ["service", "ls"], ["service", "ps", "--no-trunc", WEB]):
+                report.sections.append((f"{name}: {' '.join(argv)}", shown("exec", name, "shoal", *argv)))
+        report.sections.append(("lab status", shown("status")))
     return report
+
+
+def shown(*argv: str) -> str:
+    """What a command of the lab prints, whatever its fate."""
+    try:
+        done = subprocess.run([str(LAB), *argv], capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired as exc:
+        return f"no answer within {exc.timeout} s"
+    return done.stdout + done.stderr

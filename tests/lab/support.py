@@ -138,9 +138,10 @@ class Machine:
 
 @dataclass
 class Lab:
-    """The three machines and the world outside."""
+    """The swarm's machines, those that are not in it yet, and the world outside."""
 
     machines: dict[str, Machine] = field(default_factory=dict)
+    spare: dict[str, Machine] = field(default_factory=dict)
 
     @property
     def manager(self) -> Machine:

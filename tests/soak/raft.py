@@ -20,6 +20,8 @@ from pathlib import Path
 
 import manager.raft.core as core
 import tests.simulation.raft as simulation
+from manager.raft import members, replica
+from tests.simulation import history
 from tests.simulation.raft.cluster import run_seed
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,8 +56,10 @@ class Soak:
 def fingerprint() -> str:
     """Changes with the code that a run depends on."""
     digest = hashlib.sha256()
-    for package in (core, simulation):
-        for path in sorted(Path(package.__path__[0]).glob("*.py")):
+    folders = [Path(package.__path__[0]) for package in (core, simulation)]
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    for path in (*files, *(Path(module.__file__ or "") for module in (replica, members, history))):
+        if not path.name.startswith("test_"):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
