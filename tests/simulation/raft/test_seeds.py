@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.simulation.raft.cluster import run_seed
+from tests.simulation.raft.member import Answer, Member
 
 BLOCK = 250
 
@@ -35,6 +36,18 @@ def test_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_seed_is_one_run() -> None:
     assert run_seed(7) == run_seed(7)
     assert run_seed(7) != run_seed(17)
+
+
+def test_clients_alone_notice_stale_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What members do is checked step by step; the clients' history must be enough too."""
+
+    def read_here(self: Member, key: str, answer: Answer) -> None:
+        if self.leads and not self.paused:
+            answer(True, self.values.get(key))
+
+    monkeypatch.setattr(Member, "read", read_here)
+    verdicts = [run_seed(seed).wrong for seed in range(150)]
+    assert any("not linearizable" in verdict for verdict in verdicts)
 
 
 def test_runs_do_something() -> None:
