@@ -1,6 +1,11 @@
 """Which node a machine is in a backup, and what a restored state says: newer than everything, one manager, nothing lost."""
 
+import datetime as dt
+import itertools
+import os
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +15,13 @@ from hypothesis import strategies as st
 
 from agent import fence
 from common import errors, model, pki
-from manager import origin, restoration
+from manager import backup, identity, origin, restoration
+from manager.backup import SealedBy
+from manager.ca import authority
+from manager.identity import Membership
+from manager.raft.disk import FileDisk
 from manager.raft.members import Members
+from manager.raft.seal import load_key
 from manager.store import codec
 
 MANAGER, WORKER = model.NodeRole.MANAGER, model.NodeRole.WORKER
@@ -121,3 +131,89 @@ def test_a_clock_that_is_wrong_still_goes_on() -> None:
     own = there("a", "mine", MANAGER)
     snapshot = restored([model.Cluster(id="c", version=1, epoch=9), own], own, 100, 1, 1)
     assert (snapshot.index, contents(snapshot)["Cluster", "c"].epoch) == (101, 10)
+
+
+class Clock:
+    def now_ns(self) -> int:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 1.0
+
+
+def backup_file() -> bytes:
+    """Of a swarm with one manager, on another machine."""
+    root = pki.create_root(dt.datetime.fromtimestamp(NOW / SECOND, dt.UTC))
+    secrets = {role: bytes(16) for role in model.NodeRole}
+    cluster = model.Cluster(id="c", version=1, epoch=1, root_ca=authority.new_root(root, secrets))
+    objects = [cluster, there("a", "other", MANAGER), model.Service(id="s", version=2)]
+    voters = model.RaftConfState(voters=(1,))
+    data = codec.encode_snapshot(objects, 9, 2)
+    content = model.RaftSnapshot(9, 2, voters, (model.RaftMember(1, "a", "x:1"),), (), data).to_bytes()
+    return backup.write(content, "c", "a", NOW, 9, SealedBy.NOTHING, "", b"", b"")
+
+
+class Cut(BaseException):
+    """The power goes."""
+
+
+@pytest.mark.parametrize("was", [True, False])
+def test_a_crash_at_any_step_leaves_what_was_or_the_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: bool
+) -> None:
+    """Before each change of the disk in turn; what is found then is whole, and nothing else is left."""
+    data, request, seen = backup_file(), replace(REQUEST, listen_addr="0.0.0.0:2400"), set()
+    for steps in itertools.count():
+        root = tmp_path / str(steps)
+        if was:
+            old = identity.begin(root)
+            old.write(Membership("old", "old", "l", "a"), b"chain", b"key")
+            identity.finish(root)
+        left = [steps]
+
+        def counted(real: Callable[..., Any], left: list[int] = left) -> Callable[..., Any]:
+            def call(*args: Any, **more: Any) -> Any:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Cut
+                return real(*args, **more)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("rename", "unlink", "write", "pwrite", "mkdir", "rmdir"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+            for name in ("fsync", "fdatasync"):
+                patch.setattr(os, name, counted(lambda fd: None))
+            patch.setattr(Path, "rename", counted(Path.rename))
+            try:
+                restoration.make(root, request, data, Clock())
+                identity.exchange(root)
+                identity.keep(root)
+            except Cut:
+                through = False
+            else:
+                through = True
+        found = identity.current(root)
+        seen.add(_state(found))
+        assert not root.exists() or {p.name for p in root.iterdir()} == ({"state"} if found else set())
+        if through:
+            break
+        assert steps < 300
+    assert seen == {"restored", "old" if was else "none"}
+
+
+def _state(folder: identity.Folder | None) -> str:
+    """Which state it is; it must be one as a whole."""
+    if folder is None:
+        return "none"
+    membership, _, _ = folder.load()
+    if membership.node_id == "old":
+        return "old"
+    disk = FileDisk(folder.raft, load_key(folder.seal))
+    loaded = disk.load()
+    disk.close()
+    assert loaded.snapshot is not None
+    assert {m.raft_id for m in loaded.snapshot.members} == {membership.raft_id}
+    assert ("Service", "s") in contents(loaded.snapshot)
+    return "restored"
