@@ -7,6 +7,7 @@ added to it. It also ends when leadership moves: the agent comes back with its u
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Final, Protocol
@@ -19,6 +20,8 @@ from common.rpc import Caller
 from manager.auth import ON_BEHALF, first_caller
 from manager.raft.forward import Leadership
 from manager.store.store import NO_LEADER
+
+log = logging.getLogger("dispatcher")
 
 _AHEAD: Final = 16
 Messages = AsyncIterator[model.ManagerMessage]
@@ -72,6 +75,7 @@ class SessionAtLeader:
             asyncio.create_task(_write(requests, call), name=f"agent {caller.node_id}"),
             asyncio.create_task(self._moved(leader, replies), name=f"leader {leader}"),
         )
+        tasks[1].add_done_callback(lambda task: _failed(task, call))
         try:
             while (message := await replies.get()) is not None:
                 if isinstance(message, errors.ShoalError):
@@ -112,3 +116,9 @@ async def _write(requests: AsyncIterator[model.AgentMessage], call: Any) -> None
         await call.done_writing()
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         return
+
+
+def _failed(task: asyncio.Task[None], call: Any) -> None:
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.error("reading an agent's session failed", exc_info=failure)
+        call.cancel()

@@ -8,8 +8,9 @@ import grpc.aio
 import pytest
 from three_managers import Swarm, swarm, until
 
-from common import errors, model, rpc
+from common import errors, model, pki, rpc
 from common.model.stubs import DispatcherStub
+from manager.dispatcher.atleader import SessionAtLeader
 from manager.store.store import NO_LEADER
 
 
@@ -118,6 +119,30 @@ async def test_a_closed_channel_to_the_leader_ends_it(managers: Swarm) -> None:
         await managers["m2"].channels.pop("m1").close()
         with pytest.raises(errors.Unavailable, match="does not have a leader"):
             await read(call)
+
+
+async def test_an_agents_stream_that_breaks_ends_it(
+    managers: Swarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    m2 = managers["m2"]
+    chain = managers.certificate("w1", model.NodeRole.WORKER)[1]
+    caller = m2.authorizer.caller(pki.split_chain(chain)[0], "10.0.0.9")
+    described = model.NodeDescription(hostname="worker1", machine="w1")
+
+    async def breaks() -> AsyncIterator[model.AgentMessage]:
+        yield model.AgentMessage(hello=model.Hello(description=described))
+        raise RuntimeError("broken")
+
+    sessions = SessionAtLeader(m2.terms, m2.consensus, "m2", m2.dial)
+
+    async def all_of() -> None:
+        async for _ in sessions.session(breaks(), caller):
+            pass
+
+    with pytest.raises(errors.Unavailable):
+        await all_of()
+    assert "reading an agent's session failed" in caplog.text
+    await until(lambda: managers["m1"].terms.sessions == 0)
 
 
 @pytest.mark.parametrize("leader", ["", "m2"])
