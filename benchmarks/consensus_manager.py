@@ -46,13 +46,52 @@ async def write(daemon: Daemon, count: int, at_once: int, size: int) -> dict[str
     return {"seconds": seconds, "taken": taken}
 
 
+async def fill(daemon: Daemon, count: int) -> dict[str, Any]:
+    """`count` services without tasks."""
+    member = daemon.member
+    assert member is not None, "no member runs"
+    began = time.perf_counter()
+    await member.store.batch([lambda tx, n=n: tx.put(service(n)) for n in range(count)])  # type: ignore[misc]
+    return {"seconds": time.perf_counter() - began}
+
+
+def service(number: int) -> model.Service:
+    """A service as a stack makes them: labels, environment, a port, a limit."""
+    container = model.ContainerSpec(
+        image="registry.example.com/team/app:1.2.3@sha256:" + "ab" * 32,
+        env=tuple(f"VARIABLE_{n}=value-{n}" for n in range(8)),
+        labels={"com.docker.stack.namespace": "bench"},
+    )
+    spec = model.ServiceSpec(
+        name=f"bench_service-{number}",
+        labels={"com.docker.stack.namespace": "bench", "com.docker.stack.image": "team/app:1.2.3"},
+        task=model.TaskSpec(container=container),
+        mode=model.ServiceMode(replicated=model.ReplicatedMode(replicas=0)),
+    )
+    return model.Service(id=ids.new_id(), spec=spec)
+
+
+async def snapshot(daemon: Daemon) -> dict[str, Any]:
+    """How long a snapshot of the state takes, and how large it is."""
+    member = daemon.member
+    assert member is not None, "no member runs"
+    began = time.perf_counter()
+    captured = member.store.capture()
+    held = time.perf_counter() - began
+    data = await asyncio.to_thread(captured.encode)
+    return {"seconds": time.perf_counter() - began, "held": held, "bytes": len(data)}
+
+
 def status(daemon: Daemon) -> dict[str, Any]:
     """How the member stands."""
     member = daemon.member
     if member is None:
-        return {"leads": False, "voters": 0, "failure": daemon.failure}
+        return {"leads": False, "voters": 0, "failure": daemon.failure, "services": 0}
     members = member.consensus.members()
-    return {"leads": member.consensus.leader, "voters": sum(m.voter for m in members), "failure": ""}
+    return {
+        "leads": member.consensus.leader, "voters": sum(m.voter for m in members), "failure": "",
+        "services": len(member.store.view().services),
+    }  # fmt: skip
 
 
 async def serve(daemon: Daemon) -> None:
@@ -62,6 +101,10 @@ async def serve(daemon: Daemon) -> None:
         asked = json.loads(line)
         if asked["do"] == "write":
             answer = await write(daemon, asked["count"], asked["at_once"], asked["bytes"])
+        elif asked["do"] == "fill":
+            answer = await fill(daemon, asked["count"])
+        elif asked["do"] == "snapshot":
+            answer = await snapshot(daemon)
         else:
             answer = status(daemon)
         print(json.dumps(answer), flush=True)
