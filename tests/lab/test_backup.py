@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,6 +31,14 @@ def ids(lab: Lab, path: str) -> set[str]:
 def all_ready(lab: Lab) -> None:
     for name in lab.machines:
         lab.wait_node(name, "ready", 60)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_traces(swarm: Lab) -> Iterator[None]:
+    """The service goes afterwards: tests that follow get one without a past."""
+    yield
+    swarm.manager.docker("service", "rm", "my-nginx", check=False)
+    swarm.wait_gone("my-nginx")
 
 
 @pytest.fixture
