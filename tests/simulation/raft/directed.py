@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from manager.raft.core.messages import Message, MessageType
+from manager.raft.core.messages import ConfState, Message, MessageType
 from tests.simulation.raft.stage import Stage, expect
 
 SCENARIOS: dict[str, Callable[[], None]] = {}
@@ -443,3 +443,29 @@ def a_sole_voter_reads_what_it_acknowledged() -> None:
     s.settle()
     expect(all(answer in ([], ["1"]) for answer in said), f"a stale read: {said}")
     expect(said[-1] == ["1"], "then it reads")
+
+
+@scenario
+def a_sole_voter_answers_others() -> None:
+    """A learner asks the sole voter that has just restarted: its answer isn't of before."""
+    s = Stage(conf=ConfState(voters=(1,), learners=(2,)), as_managers=True)
+    s.lazy = True
+    s.lead(1)
+    s.write(1, "a=0")
+    s.deliver()
+    answers = s.write(1, "a=1")
+    expect(answers == [True], "acknowledged; 2 hasn't heard of it")
+    s.net = []
+    s.crash(1)
+    s.members[1].start()
+    s.syncs = False
+    s.campaign(1)
+    s.clock.run(s.clock.now + 0.3)  # it leads, and its empty entry isn't safe yet
+    said = s.read(2, "a")
+    for _ in range(20):
+        for message in s.take(lambda m: m.type == MessageType.READ_INDEX):
+            s.hand(message)
+        s.clock.run(s.clock.now + 0.05)
+    s.syncs = True
+    s.tick([1], 4, among=())
+    expect(said == ["1"], f"a stale read: {said}")

@@ -118,6 +118,8 @@ class Core:
         self.node.campaign()
 
     def step(self, message: Message) -> None:
+        if message.type == MessageType.READ_INDEX and self._has_forgotten():
+            return
         try:
             self.node.step(message)
         except (StepPeerNotFound, ProposalDropped):
@@ -143,10 +145,13 @@ class Core:
             raise NotLeading(str(exc)) from exc
 
     def read(self, context: bytes) -> None:
-        """A sole voter that has only just begun its term isn't asked: it may have forgotten what was committed."""
-        raft = self.node.raft
-        if raft.state != Role.LEADER or not raft.tracker.singleton() or raft.committed_in_term():
+        if not self._has_forgotten():
             self.node.read_index(context)
+
+    def _has_forgotten(self) -> bool:
+        """Whether it is a sole voter that has only just begun its term: what it knows to be committed may be old."""
+        raft = self.node.raft
+        return raft.state == Role.LEADER and raft.tracker.singleton() and not raft.committed_in_term()
 
     def transfer(self, raft_id: int) -> None:
         self.node.transfer_leader(raft_id)

@@ -38,7 +38,7 @@ class Faults:
             (self._isolate_leader, 2),
             (self._one_way, 2),
             (self._slow, 1),
-            (self._heal, 3),
+            (self._heal, 6),
             (self._crash, 4),
             (self._crash_leader, 1),
             (self._crash_all, 0.4),
@@ -54,7 +54,7 @@ class Faults:
         self._kinds.append((self._heal, 2.0))
         self._calls = [call for call, _ in self._kinds]
         self._weights = [weight for _, weight in self._kinds]
-        self._mean = rng.choice((4.0, 10.0, 20.0))
+        self._mean = rng.choice((4.0, 10.0, 20.0, 40.0))
         self._next_id = max(cluster.members) + 1
         self._spare = 4
         cluster.clock.at(20.0 * rng.random(), self._next)
