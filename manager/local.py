@@ -183,8 +183,7 @@ class Local:
             member = self._host.member
             if member is not None and member.membership.node_id != request.node_id:
                 raise errors.Unavailable(ALREADY)
-            if member is not None:
-                await promotion.voter(self._host)
+            if member is not None and await promotion.stands(self._host, member):
                 return model.JoinReply()
             if self._host.locked or self._host.failure not in ("", REMOVED):
                 raise errors.Unavailable(self._host.failure)

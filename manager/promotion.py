@@ -117,6 +117,19 @@ async def _into_the_agreement(
     return await elsewhere.ask(papers, addresses, join, _ASK)
 
 
+async def stands(host: Host, member: Member) -> bool:
+    """Waits until the running member is a voter. One that nobody reaches and that never had a vote may have been taken
+    out while it was off, and will not hear of that: False, it can begin anew. Raises errors.ShoalError otherwise."""
+    try:
+        await voter(host)
+    except errors.DeadlineExceeded:
+        if _votes(member) or member.consensus.leader_id:
+            raise
+        log.warning("nobody has reached this manager, which was about to join: it begins anew")
+        return False
+    return True
+
+
 async def voter(host: Host) -> None:
     """Waits until the running member has caught up, is a voter, and is shown as a manager."""
     member = host.member

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,37 @@ async def test_a_failed_join_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
         assert b.running.daemon.member is None
         assert not list((b.running.path / "state").iterdir())
         await a.until(lambda _: a.voters() == {a.node_id} and len(a.member.consensus.members()) == 1)
+        await b.promote(a)
+        await a.until(lambda _: len(a.shown()) == 2)
+
+
+async def test_a_join_that_a_crash_cut_off_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of a learner that was taken out meanwhile is on the disk: nobody will ever tell it."""
+    async with machines(tmp_path, "a", "b") as swarm:
+        a, b = swarm.all.values()
+        await b.enlist(a)
+        begun = asyncio.Event()
+
+        async def forever(host: object) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion, "voter", forever)
+            joining = asyncio.create_task(b.promote(a))
+            await begun.wait()
+            await b.until(lambda m: bool(m.consensus.leader_id))
+            saved = tmp_path / "saved"
+            shutil.copytree(b.running.path / "state", saved)
+            joining.cancel()
+            await a.until(lambda m: len(m.consensus.members()) == 1)
+        await swarm.off("b")
+        shutil.copytree(saved, b.running.path / "state", dirs_exist_ok=True)
+        await swarm.on("b")
+        assert b.member.membership.node_id == b.node_id
+        monkeypatch.setattr(promotion, "REACHED", 1.0)
         await b.promote(a)
         await a.until(lambda _: len(a.shown()) == 2)
 
