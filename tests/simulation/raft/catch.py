@@ -15,7 +15,7 @@ from pathlib import Path
 
 import manager.raft.core as core
 from manager.raft.core.errors import RaftError
-from tests.simulation.raft import directed_membership
+from tests.simulation.raft import directed_membership, directed_reads
 from tests.simulation.raft.cluster import run_seed
 from tests.simulation.raft.invariants import Violation
 from tests.simulation.raft.stage import Failed
@@ -24,7 +24,7 @@ from tests.simulation.raft.stage import Failed
 def by_scenario(name: str) -> str:
     """What a scenario says, empty if it is content."""
     try:
-        directed_membership.SCENARIOS[name]()
+        (directed_membership.SCENARIOS | directed_reads.SCENARIOS)[name]()
     except (Failed, Violation, RaftError) as exc:
         return f"{type(exc).__name__}: {exc}"
     return ""
