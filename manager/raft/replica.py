@@ -52,7 +52,7 @@ class Limits:
     """How a member behaves, in ticks and bytes."""
 
     election_ticks: int = 10
-    heartbeat_ticks: int = 2
+    heartbeat_ticks: int = 4
     message_bytes: int = 64 << 10
     inflight_messages: int = 256
     uncommitted_bytes: int = 64 << 20
