@@ -149,9 +149,12 @@ class Core:
             self.node.read_index(context)
 
     def _has_forgotten(self) -> bool:
-        """Whether it is a sole voter that has only just begun its term: what it knows to be committed may be old."""
+        """Whether it believes to decide alone, and must not: it has only just begun its term, and what it knows to be
+        committed may be old; or it was removed, and didn't step down."""
         raft = self.node.raft
-        return raft.state == Role.LEADER and raft.tracker.singleton() and not raft.committed_in_term()
+        if raft.state != Role.LEADER or not raft.tracker.singleton():
+            return False
+        return not raft.committed_in_term() or raft.id not in self.conf_state.voters
 
     def transfer(self, raft_id: int) -> None:
         self.node.transfer_leader(raft_id)
