@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 FAILOVER_SECONDS = 3.0
 AWAY_SECONDS = 15.0
 KILLS = 10
-DAMAGES = (damage.TORN, damage.BEGUN, damage.TORN, damage.BEGUN, damage.FLIPPED_LAST)
+DAMAGES = (damage.BEGUN, damage.TORN, damage.FLIPPED_LAST, damage.BEGUN, damage.FLIPPED_MIDDLE)
 # What a manager may answer that has no leader to ask, in Docker's words, or its node when it dies just then.
 HONEST = (NO_LEADER, "context deadline exceeded", "node lost leader status", "code = Unavailable")
 

@@ -46,10 +46,13 @@ def _line(name: str, seconds: list[float]) -> str:
 
 def run(lab: Managers, found: dict[str, Any], times: int, path: Path) -> None:
     """Goes on until each way was tried so many times."""
-    while any(len(found["seconds"].setdefault(loss.name, [])) < times for loss in LOSSES):
-        loss = min(LOSSES, key=lambda each: len(found["seconds"][each.name]))
+    seconds_of = found["seconds"]
+    while True:
+        loss = min(LOSSES, key=lambda each: len(seconds_of.setdefault(each.name, [])))
+        if len(seconds_of[loss.name]) >= times:
+            return
         victim, seconds = lose_leader(lab, loss)
-        found["seconds"][loss.name].append(round(seconds, 3))
+        seconds_of[loss.name].append(round(seconds, 3))
         swarm.save(path, found)
         print(f"{victim.name} {loss.name}: {seconds:.2f} s", flush=True)
         loss.repair(lab, victim)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import damage
-from tests.lab.managers import Managers, kill_once, restart_daemons
+from tests.lab.managers import DAEMON, Managers, kill_once, restart_daemons
 from tests.lab.recorder import Recorder
 from tests.soak import swarm
 
@@ -68,6 +68,13 @@ def one_round(lab: Managers, kind: str, first: int, count: int, seed: int) -> tu
     return verdict.ok, verdict.sentence
 
 
+def journals(lab: Managers, name: str) -> None:
+    """What the managers said lately, beside the results."""
+    for machine in lab.three:
+        argv = ("logs", machine.name, "-u", DAEMON, "-u", "shoal-agent", "-o", "short-precise", "-n", "400")
+        (swarm.RESULTS / f"journal-{name}-{machine.name}.txt").write_text(lab.tool(*argv, check=False).stdout)
+
+
 def run(lab: Managers, found: dict[str, Any], wanted: dict[str, int], path: Path) -> None:
     """Goes on until there were so many of each."""
     for kind, count in wanted.items():
@@ -78,6 +85,7 @@ def run(lab: Managers, found: dict[str, Any], wanted: dict[str, int], path: Path
                 ok, said = one_round(lab, kind, found[kind], blows, found["seed"])
             except AssertionError as exc:
                 ok, said = False, f"{exc}"
+                journals(lab, f"{kind}{found[kind]}")
             found[kind] += blows
             found["rounds"].append({"kind": kind, "upto": found[kind], "ok": ok, "said": said,
                                     "seconds": round(time.monotonic() - began, 1)})  # fmt: skip
