@@ -2,6 +2,7 @@
 
 member.py runs `Leader.run` while this manager leads. An exception on one object is the loops' own business; when a
 loop itself fails, the term ends as a whole and begins anew from the store: at once the first time, then once a minute.
+A write that the managers did not agree on is no failure of a loop: mostly another manager leads by then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from common import errors, model
@@ -21,13 +22,27 @@ from manager.dispatcher.acks import Acks
 from manager.dispatcher.service import Dispatcher
 from manager.endpoints import loop as endpoints
 from manager.orchestrator import loop as orchestrator
-from manager.raft.consensus import Replicated
+from manager.raft.consensus import NOT_PROCESSED, NotLeader, Replicated
 from manager.scheduler import loop as scheduler
 from manager.store.store import NO_LEADER, Store
 
 log = logging.getLogger("leader")
 
 RESTART_INTERVAL: Final = 60.0
+HAND_OVER: Final = 1.0
+
+
+def _not_agreed(exc: Exception) -> bool:
+    """Whether it says no more than that this manager leads no more, or can't for the moment."""
+    lost = isinstance(exc, errors.ShoalError) and exc.message.startswith(NOT_PROCESSED)
+    return lost or isinstance(exc, NotLeader)
+
+
+def _still_wanted() -> None:
+    """A task group that fails while its task is being cancelled raises its failure and drops the cancellation."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Leader:
@@ -56,7 +71,11 @@ class Leader:
         while True:
             try:
                 await self._lead()
-            except ExceptionGroup:
+            except ExceptionGroup as failures:
+                _still_wanted()
+                if failures.split(_not_agreed)[1] is None:
+                    await self._other_leader()
+                    continue
                 log.exception("a loop of the leader failed; its term ends and begins anew")
             now = self._clock.monotonic()
             pause = max(0.0, last_failure + RESTART_INTERVAL - now)
@@ -64,6 +83,13 @@ class Leader:
             if pause:
                 log.error("the loops failed twice within a minute: they begin again in %.0f s", pause)
                 await asyncio.sleep(pause)
+
+    async def _other_leader(self) -> None:
+        """Gives whoever is to lead instead a moment; then this one still does, and its loops begin anew."""
+        log.info("a write was not agreed on: the loops end")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER):
+                await self._consensus.leading(False)
 
     async def _lead(self) -> None:
         acks = Acks()
@@ -78,5 +104,7 @@ class Leader:
                 loops.create_task(dispatcher.run(), name="dispatcher")
                 loops.create_task(roles_loop.run(self._store, self._consensus, self._node_id), name="roles")
                 self._dispatcher = dispatcher
+                # Waits here and not at the end of the block: only so can a cancellation be told from a loop's failure.
+                await asyncio.get_running_loop().create_future()
         finally:
             self._dispatcher = None

@@ -11,7 +11,7 @@ import asyncio
 import datetime as dt
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -103,7 +103,7 @@ class Member:
             self._anywhere = self._serves(self._authorize)
             await self._loop.run(self._listen())
         except BaseException:
-            await self._close()
+            await _to_the_end(self._close())
             raise
 
     def _serves(self, authorize: Authorizer) -> Anywhere:
@@ -208,7 +208,7 @@ class Member:
                 for task in tasks:
                     task.cancel()
         finally:
-            await self._close()
+            await _to_the_end(self._close())
 
     async def elected(self) -> None:
         """Returns when this member leads, if nobody else could; at once otherwise."""
@@ -262,3 +262,16 @@ class Member:
         await self.store.close()
         await self.consensus.stop()
         await self._loop.stop()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits `work`, also when the caller is cancelled meanwhile: a port that is half closed stays taken."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -7,9 +7,12 @@ in log order, in the event loop of the store.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from common import errors, model
+
+NOT_PROCESSED: Final = "raft: failed to process the request"
+"""What an error begins with that says that a write may not have come to be."""
 
 
 class NotLeader(errors.ShoalError):

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from common import errors, model
 from manager.raft import members as table
-from manager.raft.consensus import MemberStatus, NotLeader, StateMachine
+from manager.raft.consensus import NOT_PROCESSED, MemberStatus, NotLeader, StateMachine
 from manager.raft.core.messages import AnyConfChange, ConfChangeType, EntryType
 from manager.raft.disk import Disk, Loaded
 from manager.raft.loop import Loop
@@ -284,7 +284,7 @@ class Group:
         """Proposals that did not, or may not, come to be."""
         for token in tokens:
             if token is not None and not token.done():
-                token.set_exception(errors.ShoalError(f"raft: failed to process the request: {why}"))
+                token.set_exception(errors.ShoalError(f"{NOT_PROCESSED}: {why}"))
 
     def not_leading(self, token: Any) -> None:
         """A proposal that was not begun: it is for the leader."""

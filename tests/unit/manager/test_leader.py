@@ -12,6 +12,7 @@ from manager_swarm import ask, manager
 from common import errors, model, rpc
 from manager import leader
 from manager.leader import Leader
+from manager.raft.consensus import NotLeader
 from manager.store import Store
 
 
@@ -82,6 +83,39 @@ async def test_a_failing_loop_ends_the_term_and_the_next_begins_at_once(
         await anext(made.session(nothing(), rpc.Caller(frozenset(), "n")))
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_writes_that_are_not_agreed_on_are_no_failure_of_a_loop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While leadership is handed on, and when that does not come to be."""
+    begun = 0
+    often = asyncio.Event()
+
+    async def lost(*args: object) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 5:
+            often.set()
+        raise (
+            NotLeader("node lost leader status")
+            if begun % 2
+            else errors.ShoalError("raft: failed to process the request: who knows")
+        )
+
+    class Going(Alone):
+        async def leading(self, leads: bool) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(leader, "HAND_OVER", 0.01)
+    monkeypatch.setattr(leader.scheduler, "run", lost)
+    made = Leader(Store(Clock()), Clock(), Going(), "n1")  # type: ignore[arg-type]
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        await often.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert "failed" not in caplog.text
 
 
 async def test_a_disk_that_fails_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

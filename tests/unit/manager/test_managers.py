@@ -5,6 +5,7 @@ import itertools
 import random
 import shutil
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,6 +190,31 @@ async def test_a_dead_manager_is_unreachable_and_can_be_removed(tmp_path: Path) 
         await follower.until(lambda _: follower.node(a.node_id).role is WORKER)
         await ask(follower.running.control.RemoveNode, model.RemoveRequest(a.node_id, True))
         await follower.until(lambda m: m.store.view().nodes.get(a.node_id) is None)
+
+
+async def test_a_manager_that_ends_by_itself_lets_go_of_its_port(tmp_path: Path) -> None:
+    """Also when it is ended once more while it is ending."""
+    async with machines(tmp_path, "a", "b") as swarm:
+        a, b = swarm.all.values()
+        await b.join(a)
+        life = b.running.daemon._running
+        assert life is not None
+        closing = asyncio.Event()
+        real = b.member.store.close
+
+        async def close() -> None:
+            closing.set()
+            await asyncio.sleep(0.05)
+            await real()
+
+        b.member.store.close = close  # type: ignore[method-assign]
+        life.cancel()
+        await closing.wait()
+        life.cancel()
+        await asyncio.wait([life])
+        with socket.socket() as sock:
+            assert sock.connect_ex(("127.0.0.1", b.running.port)) != 0
+        assert not [t for t in threading.enumerate() if t.name == "raft" and t.is_alive()][1:]
 
 
 async def force(machine: Machine, **fields: str) -> model.InitReply:
