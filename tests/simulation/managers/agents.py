@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from agent import fence
+from agent.identity import Identity
+from agent.promotion import Promotion
 from common import errors, model, rpc
 from common.model.stubs import DispatcherStub
 from tests.simulation.managers.loop import Process
@@ -34,13 +36,15 @@ class PretendAgent(Agent):
         self.machine = machine.hostname
         self.address = machine.ip
         self.state = replace(self.state, node_id=self.id)
-        self.role = model.NodeRole.WORKER
+        self.role: model.NodeRole | None = None
         self.role_fence = model.Fence()
+        self.identity: Identity | None = machine.identity()
+        manager: Any = _BesideIt(machine)
+        self.promotion = Promotion(self, manager)
         self.managers: tuple[str, ...] = ()
         self.connected_to = ""
         self.stay_with = ""  # for directed scenarios
-        self.duties = True
-        self._turn = machine.number
+        self._turn = 0
         self._partial: list[model.AssignmentChange] = []
         self._in_parts_ = False
         self.process = Process(f"{machine.ip}/agent", self._in_thread)
@@ -56,7 +60,7 @@ class PretendAgent(Agent):
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._work())
-            group.create_task(self._duty())
+            group.create_task(self.promotion.run())
             delay = 0.1
             while True:
                 self.refused = ""
@@ -75,9 +79,7 @@ class PretendAgent(Agent):
     # ---- session
 
     async def _talk(self) -> None:
-        addresses = self.managers
-        if self.stay_with:
-            addresses = (self.stay_with,)
+        addresses = [self.stay_with] if self.stay_with else self.addresses()
         if not addresses:
             raise errors.Unavailable("no manager is known")
         addr = addresses[self._turn % len(addresses)]
@@ -117,6 +119,7 @@ class PretendAgent(Agent):
             self.managers = tuple(sorted(m.addr for m in welcome.managers))
         if fence.refusal(self.role_fence, welcome.fence) is None:
             self.role, self.role_fence = welcome.role, welcome.fence
+            self.promotion.heard()
 
     def _hear(self, message: model.ManagerMessage) -> None:
         if message.assignments is not None:
@@ -147,32 +150,33 @@ class PretendAgent(Agent):
         self.room.received += 1
         self._changed.set()
 
-    # ---- the manager beside it
+    # ---- the manager beside it (agent/promotion.py's Node)
 
-    async def _duty(self) -> None:
-        """A node whose role says so gets a manager, or gets rid of it."""
-        while True:
-            await asyncio.sleep(0.5 + self.room.rng.random() * 0.2)
-            machine = self.machine_
-            if not self.duties or not self.connected_to or machine.process is None or not machine.up.is_set():
-                continue
-            member, daemon = machine.found, machine.daemon
-            assert daemon is not None
-            try:
-                if self.role is model.NodeRole.MANAGER:
-                    if (
-                        (member is None
-                        and not daemon.failure)
-                        or (member is not None
-                        and member.consensus.removed)
-                    ):
-                        self.room.say(f"{machine.hostname} becomes a manager")
-                        await machine.become_manager(self.managers)
-                        self.room.say(f"{machine.hostname} is a manager")
-                elif member is not None or daemon.failure:
-                    self.room.say(f"{machine.hostname} is no manager any more")
-                    await machine.leave(demoted=True)
-            except errors.ShoalError as exc:
-                self.room.say(f"{machine.hostname}: {exc.message}")
-            except Unanswered:
-                self.room.say(f"{machine.hostname}: no answer")
+    def keep(self, papers: Identity) -> None:
+        self.identity = papers
+
+    def addresses(self) -> list[str]:
+        own = [a for a in self.managers if a == self.machine_.addr]
+        return own + [a for a in self.managers if a != self.machine_.addr]
+
+
+class _BesideIt:
+    """agent/own_manager.py's way to the manager on the same machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    async def ask(self, method: str, request: model.Message, timeout: float) -> model.Message:
+        machine = self._machine
+        machine.room.say(f"{machine.hostname}: its agent asks for {method}")
+        try:
+            reply: model.Message = await machine.ask_local(method.lower(), request, timeout)
+        except Unanswered as exc:
+            raise errors.DeadlineExceeded("Deadline Exceeded") from exc
+        return reply
+
+    async def status(self, timeout: float) -> Any:
+        try:
+            return await self._machine.ask_local("status", model.StatusRequest(), timeout)
+        except Unanswered as exc:
+            raise errors.DeadlineExceeded("Deadline Exceeded") from exc

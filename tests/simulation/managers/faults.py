@@ -222,7 +222,7 @@ class Faults:
             await self._update_node(self.room.rng.choice(found), WORKER)
 
     async def join(self) -> None:
-        if len(self.room.machines) < MOST and (leader := self._leader()) is not None:
+        if len(self.room.machines) + len(self.room.retired) < MOST and (leader := self._leader()) is not None:
             room = self.room
             machine = room.machine()
             room.say(f"{machine.hostname} joins")
@@ -230,8 +230,8 @@ class Faults:
             try:
                 await machine.enlist(leader, room.rng.choice((MANAGER, WORKER)))
             except BaseException:
-                room.machines.remove(machine)
                 machine.power_cut()
+                room.retire(machine)
                 raise
             room.agent(machine, tuple(m.addr for m in room.managers()))
 

@@ -10,7 +10,10 @@ import shutil
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from common import errors, model, pki, tokens
+import grpc.aio
+
+from agent.identity import Identity
+from common import errors, model, pki, rpc, tokens
 from common.model.stubs import CAStub
 from common.rpc import Caller
 from manager import daemon as daemon_module
@@ -111,8 +114,8 @@ class Machine:
                 self.up.set()
                 await asyncio.Event().wait()
         except* OSError as group:
-            self.room.say(f"{self.hostname}: the daemon ends: {group.exceptions}")
             if not process.killed:
+                self.room.say(f"{self.hostname}: the daemon ends: {group.exceptions}")
                 self.room.loop.call_soon(self._ended, process, context=self.room.context)
 
     def _ended(self, process: Process) -> None:
@@ -136,6 +139,7 @@ class Machine:
         """The machine is off: nobody even tells the others that the process is gone."""
         self.off = True
         self.room.network.off.add(self.ip)
+        self.room.network.reconsider()
         if self.process is not None:
             self.room.loop.halt(self.process)
             self._gone(self.process, silent=True)
@@ -207,8 +211,7 @@ class Machine:
             listen_addr=self.addr, advertise_addr=self.addr, csr=pki.create_csr(key), hostname=self.hostname,
             machine=self.hostname, routes=("0.0.0.0/0", "10.0.0.0/24"),
         )  # fmt: skip
-        assert self.local is not None
-        reply = await self.do(lambda: self.local.init(request, LOCAL))
+        reply = await self.ask_local("init", request, 30.0)
         self._papers(key, reply)
 
     def _papers(self, key: pki.Key, reply: Any) -> None:
@@ -226,25 +229,35 @@ class Machine:
 
         async def issue() -> Any:
             async with Channel(self.room.network, through.addr, Shown(chain)) as channel:
-                return await CAStub(channel).Issue(request, timeout=20)  # type: ignore[arg-type]
+                try:
+                    return await CAStub(channel).Issue(request, timeout=20)  # type: ignore[arg-type]
+                except grpc.aio.AioRpcError as exc:
+                    raise rpc.error_from(exc) from exc
 
         self._papers(key, await self.do(issue))
 
-    async def become_manager(self, addresses: tuple[str, ...]) -> None:
-        """Local.Join, as the agent calls it when its node's role is MANAGER."""
-        request = model.JoinRequest(
-            self.node_id, self.cluster_id, self.addr, self.addr, addresses, self.certificate, self.key
-        )
-        assert self.local is not None
-        await self.do(lambda: self.local.join(request, LOCAL), 120.0)
+    def identity(self) -> Identity:
+        """What the agent keeps of itself."""
+        return Identity(
+            self.node_id, self.cluster_id, self.key.decode(), self.certificate.decode(), "", self.hostname, self.ip,
+            manager=self.found is not None, listen_addr=self.addr,
+        )  # fmt: skip
+
+    async def ask_local(self, method: str, request: Any, patience: float) -> Any:
+        """A call of Local on the unix socket; one that isn't there yet is waited for."""
+        deadline = self.room.loop.now + patience
+        while self.process is None or not self.up.is_set():
+            if self.room.loop.now > deadline:
+                raise Unanswered
+            await asyncio.sleep(0.2)
+        local = self.local
+        return await self.do(lambda: getattr(local, method)(request, LOCAL), patience)
 
     async def leave(self, *, force: bool = False, demoted: bool = False) -> None:
         """Local.Leave."""
-        assert self.local is not None
-        await self.do(lambda: self.local.leave(model.LeaveRequest(force, demoted), LOCAL), 60.0)
+        await self.ask_local("leave", model.LeaveRequest(force, demoted), 60.0)
 
     async def force_new_cluster(self) -> None:
         """`swarm init --force-new-cluster`."""
         request = model.InitRequest(listen_addr=self.addr, advertise_addr=self.addr, force_new_cluster=True)
-        assert self.local is not None
-        await self.do(lambda: self.local.init(request, LOCAL))
+        await self.ask_local("init", request, 30.0)

@@ -83,6 +83,7 @@ class Room:
         self.limits = limits
         self.clock = VirtualClock()
         self.machines: list[Machine] = []
+        self.retired: list[Machine] = []
         self.agents: dict[str, PretendAgent] = {}
         self.clients: list[Client] = []
         self.registers: list[str] = []
@@ -149,10 +150,15 @@ class Room:
 
     def machine(self) -> Machine:
         """Another machine, switched on."""
-        made = Machine(self, len(self.machines) + 1)
+        made = Machine(self, len(self.machines) + len(self.retired) + 1)
         self.machines.append(made)
         made.start()
         return made
+
+    def retire(self, machine: Machine) -> None:
+        """A machine that takes no part any more."""
+        self.machines.remove(machine)
+        self.retired.append(machine)
 
     def agent(self, machine: Machine, managers: tuple[str, ...]) -> PretendAgent:
         """The agent of a machine whose node is in the swarm."""
@@ -232,7 +238,7 @@ class Room:
             view = self.leader().member.store.view()
         except errors.Unavailable:
             return set()
-        return {n.id for n in view.nodes.all() if n.spec.role is MANAGER}
+        return {n.id for n in view.nodes.all() if n.spec.role is MANAGER and n.id in self.agents}
 
     # ---- peace
 
@@ -264,7 +270,10 @@ class Room:
         wanted = self.wanted()
         having = {m.node_id for m in self.managers()}
         if wanted != having:
-            return f"managers are {sorted(self.names(having))}, wanted {sorted(self.names(wanted))}"
+            failures = [m.daemon.failure for m in self.machines if m.daemon is not None and m.daemon.failure]
+            return (
+                f"managers are {sorted(self.names(having))}, wanted {sorted(self.names(wanted))}; {failures}"
+            )
         members = leader.consensus.members()
         if {s.member.node_id for s in members if s.voter and s.reachable} != wanted or len(members) != len(
             wanted
@@ -342,23 +351,20 @@ class Room:
     async def bury(self) -> None:
         """Ends all processes, also those that were killed."""
         self.over = True
-        for machine in self.machines:
+        for machine in (*self.machines, *self.retired):
             self.network.off.add(machine.ip)
         for agent in self.agents.values():
             if agent._main is not None:
                 await agent.power_off()
         tasks = []
-        for machine in self.machines:
+        for machine in (*self.machines, *self.retired):
             for process, task in machine.lives:
                 if process.halted:
                     self.loop.proceed(process)
                 task.cancel()
                 tasks.append(task)
         if tasks:
-            _, left = await asyncio.wait(tasks, timeout=120)
-            for task in asyncio.all_tasks() if left else ():
-                print("LEFT")
-                task.print_stack()
+            await asyncio.wait(tasks, timeout=120)
 
 
 # ---- runs
@@ -411,8 +417,7 @@ async def faulty(room: Room, managers: int) -> tuple[float, str]:
         busy = [group.create_task(c.run()) for c in room.clients]
         busy.append(group.create_task(Faults(room).run()))
         end = room.loop.now + FAULTS
-        while room.loop.now < end and not room.checks.wrong:
-            await asyncio.sleep(0.5)
+        await room.until(lambda: room.loop.now >= end, FAULTS + 1, "the faults end")
         for task in busy:
             task.cancel()
     room.say("peace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -334,10 +335,8 @@ class Call:
         """The one answer to one request."""
         try:
             async with asyncio.timeout(timeout):
-                try:
+                with suppress(asyncio.InvalidStateError):
                     await self.write(request)
-                except asyncio.InvalidStateError:
-                    pass
                 return self._deserialize(await self.inbox.get())
         except TimeoutError:
             raise failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
@@ -388,14 +387,13 @@ class Channel:
         while network.loop.now < deadline:
             if network.passes(own, target) and network.passes(target, own):
                 server = network.listening.get(self.addr)
-                await asyncio.sleep(2 * network.latency())
+                await asyncio.sleep(6 * network.latency())
                 if server is None:
                     raise _unavailable("failed to connect to all addresses; Connection refused")
-                if server is network.listening.get(self.addr) and not server.process.halted:
-                    await asyncio.sleep(4 * network.latency())
+                there = server is network.listening.get(self.addr) and not server.process.halted
+                if there and network.passes(own, target) and network.passes(target, own):
                     self._connection = network.connect(self._process, server)
                     server.accepted(self._connection)
-                    network.reconsider()
                     return self._connection
             await asyncio.sleep(0.25)
         raise _unavailable("failed to connect to all addresses; Connection timed out")
