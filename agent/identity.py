@@ -1,6 +1,6 @@
 """Who this node is: its key, certificate and ids, in one file that is replaced in one step, so that none is ever half there.
 
-Written by agent/membership.py at init and join and by agent/session.py when the certificate is renewed.
+Written by agent/membership.py at init and join and by agent/renewal.py when the certificate is renewed.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Identity:
     manager: bool = False  # a manager runs on this node too
     listen_addr: str = ""  # host:port where it listens, or would
     manager_addr: str = ""  # host:port that it advertises, if somebody has said so
+    renewal: str = ""  # for `key` too; good for a new certificate alone, and for longer than `certificate`
+    next_key: str = field(default="", repr=False)  # of a renewal that is under way
 
 
 def load(folder: Path) -> Identity | None:

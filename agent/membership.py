@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import os
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import grpc
-import grpc.aio
-
-from agent import backups, description, fence, identity
+from agent import backups, description, fence, identity, renewal
 from agent.applier import Applier
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
@@ -29,19 +24,20 @@ from agent.identity import Identity
 from agent.network.api import Network
 from agent.own_manager import OwnManager
 from agent.promotion import Promotion
+from agent.renewal import Renewal
 from agent.session import Link, Session
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.worker import Worker
-from common import errors, joining, model, pki, rpc
-from common.model.stubs import CAStub, ControlStub
+from common import errors, joining, model, pki
+from common.model.stubs import ControlStub
 
 log = logging.getLogger("membership")
 
 ALREADY_MEMBER: Final = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
-NOT_MEMBER: Final = "This node is not part of a swarm"
+NOT_MEMBER: Final = renewal.NOT_MEMBER
 NO_SWARM: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
     " and try again."
@@ -53,8 +49,6 @@ NOT_MANAGER: Final = (
 _INIT_TIMEOUT: Final = 30.0
 _LOCAL_TIMEOUT: Final = 20.0
 _WELCOME_TIMEOUT: Final = 10.0
-_RENEW_CHECK: Final = 3600.0
-_RENEW_BETWEEN: Final = (0.5, 0.8)  # of a certificate's life
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +79,7 @@ class Membership:
         self._instance = os.urandom(16)
         self._manager = OwnManager(parts.manager_socket)
         self._promotion = Promotion(self, self._manager)
+        self._renewal = Renewal(self)
         self.on_contact: Callable[[Contact], None] = lambda contact: None  # network keys, for gossip
         if self._identity:
             self._begin_session()
@@ -182,7 +177,7 @@ class Membership:
                 key, reply.node_id, reply.cluster_id, reply.certificate,
                 managers=(reply.advertise_addr or request.advertise_addr,),
                 advertise_addr=joining.split_address(request.advertise_addr)[0],
-                data_path_addr=request.data_path_addr,
+                data_path_addr=request.data_path_addr, renewal=reply.renewal,
             )  # fmt: skip
             papers = replace(
                 papers, manager=True, listen_addr=request.listen_addr, manager_addr=request.advertise_addr
@@ -256,7 +251,7 @@ class Membership:
                 papers = self._papers(
                     key, reply.node_id, reply.cluster_id, reply.certificate,
                     managers=reply.managers or options.remote_addrs, advertise_addr=advertise,
-                    data_path_addr=options.data_path_addr, remote_addr=reply.remote_addr,
+                    data_path_addr=options.data_path_addr, remote_addr=reply.remote_addr, renewal=reply.renewal,
                 )  # fmt: skip
                 papers = replace(papers, listen_addr=options.listen_addr, manager_addr=options.advertise_addr)
                 await self._become(papers)
@@ -293,7 +288,7 @@ class Membership:
 
     def _papers(
         self, key: str, node_id: str, cluster_id: str, certificate: bytes, *, managers: tuple[str, ...],
-        advertise_addr: str, data_path_addr: str, remote_addr: str = "",
+        advertise_addr: str, data_path_addr: str, remote_addr: str = "", renewal: bytes = b"",
     ) -> Identity:  # fmt: skip
         return Identity(
             node_id=node_id,
@@ -306,6 +301,7 @@ class Membership:
             data_path_addr=data_path_addr,
             remote_addr=remote_addr,
             managers=managers,
+            renewal=renewal.decode(),
         )
 
     async def _become(self, papers: Identity) -> None:
@@ -424,7 +420,7 @@ class Membership:
 
     def _begin_session(self) -> Session:
         parts = self._parts
-        self._session = Session(self, parts.applier, parts.statuses, self._dial)
+        self._session = Session(self, parts.applier, parts.statuses, self._renewal.dial)
         self._changed.set()
         return self._session
 
@@ -438,23 +434,12 @@ class Membership:
                 if session:
                     jobs = [
                         group.create_task(session.run()),
-                        group.create_task(self._renew_in_time()),
+                        group.create_task(self._renewal.run()),
                         group.create_task(self._promotion.run()),
                     ]
                 await self._changed.wait()
                 for job in jobs:
                     job.cancel()
-
-    @contextlib.asynccontextmanager
-    async def _dial(self, addr: str) -> AsyncIterator[grpc.aio.Channel]:
-        mine = self._identity
-        if mine is None:
-            raise errors.Unavailable(NOT_MEMBER)
-        credentials = grpc.ssl_channel_credentials(
-            mine.root.encode(), mine.key.encode(), mine.certificate.encode()
-        )
-        async with rpc.client(addr, credentials, pki.SERVER_NAME) as channel:
-            yield channel
 
     def addresses(self) -> list[str]:
         """Where managers are: this node's own first, then those last heard of, then those of the join."""
@@ -488,47 +473,6 @@ class Membership:
         done: list[TaskRecord] = self._parts.worker.acknowledge(statuses)
         if done:
             await self._parts.database.put_tasks(done)
-
-    # ---- the certificate
-
-    async def _renew_in_time(self) -> None:
-        """Renews the node's certificate at a random moment between half and four fifths of its life."""
-        share = random.uniform(*_RENEW_BETWEEN)
-        while mine := self._identity:
-            try:
-                start, end = pki.validity(mine.certificate.encode())
-            except ValueError as exc:
-                log.error("this node's certificate cannot be read: %s", exc)
-                return
-            left = (start + (end - start) * share - dt.datetime.now(dt.UTC)).total_seconds()
-            if left > 0:
-                await asyncio.sleep(min(left, _RENEW_CHECK))
-                continue
-            try:
-                await self._renew(mine)
-            except errors.ShoalError as exc:
-                log.warning("the certificate was not renewed: %s", exc.message)
-                await asyncio.sleep(min(_RENEW_CHECK, max(1.0, (end - start).total_seconds() / 100)))
-
-    async def _renew(self, mine: Identity) -> None:
-        """A new key and a new certificate, which the next connection uses."""
-        key = pki.new_key()
-        request = model.RenewRequest(pki.create_csr(key))
-        last: errors.ShoalError = errors.Unavailable("no manager is known")
-        for addr in self.addresses():
-            async with self._dial(addr) as channel:
-                try:
-                    reply = await CAStub(channel).Renew(request, timeout=_LOCAL_TIMEOUT)
-                except grpc.aio.AioRpcError as exc:
-                    last = rpc.error_from(exc)
-                    continue
-            renewed = replace(
-                self._identity or mine, key=pki.key_pem(key).decode(), certificate=reply.certificate.decode()
-            )
-            self.keep(renewed)
-            log.info("this node's certificate was renewed")
-            return
-        raise last
 
     async def close(self) -> None:
         """Lets go of the local manager's socket."""

@@ -128,7 +128,7 @@ class Session:
             self._chain, self._chain_broke = "", True
             return
         away = isinstance(exc, errors.Unavailable | errors.DeadlineExceeded)
-        text = "" if away else exc.message
+        text = "" if away and not isinstance(exc, errors.ClockSkew) else exc.message
         if self.link.connected or text != self.link.error:
             log.warning("the session with %s ended: %s", addr, exc.message)
         self.link.error = text

@@ -14,6 +14,7 @@ SWARM_LOCKED: Final = (
     'Please use "docker swarm unlock" to unlock it.'
 )
 
+
 class ShoalError(Exception):
     """Base: something that a user or a peer is told. `message` is the whole text they see."""
 
@@ -83,6 +84,10 @@ class Unavailable(ShoalError):
     def described(self) -> str:
         """That the swarm is locked, the daemon says itself: no code in front."""
         return self.message if self.message == SWARM_LOCKED else super().described()
+
+
+class ClockSkew(Unavailable):
+    """A server's certificate is not valid by this machine's clock; comes from a failed connection."""
 
 
 class DeadlineExceeded(ShoalError):

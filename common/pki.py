@@ -1,6 +1,7 @@
 """Keys and certificates of a swarm: the root CA, node certificates, and the join CAs that stand for join tokens.
 
-A node's certificate says who it is: CN node id, OU role, O cluster id. A join CA is derived from a join token's secret
+A node's certificate says who it is: CN node id, OU role, O cluster id. A renewal certificate says the same of the same key,
+does not expire, and is good for nothing but a new certificate (decision 0016). A join CA is derived from a join token's secret
 by both sides: whoever can issue under it holds the token, and the secret itself is never sent. `classify` tells what
 a presented certificate is worth. Managers and agents use this module; times are parameters (aware datetimes in UTC).
 """
@@ -35,6 +36,7 @@ JOIN_NAMES: Final[Mapping[NodeRole, str]] = {
     NodeRole.MANAGER: "swarm-join-manager",
     NodeRole.WORKER: "swarm-join-worker",
 }
+RENEWAL_NAME: Final = "swarm-renewal"
 SERVER_NAME: Final = ROLE_NAMES[NodeRole.MANAGER]
 """What a client asks of a manager's certificate, whatever address it dialled."""
 # A join CA exists as long as its token; its dates say nothing.
@@ -42,6 +44,8 @@ _LONG_AGO: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _FAR: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 # Order of the group of P-256 (SEC 2).
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+_USAGES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 Key = ec.EllipticCurvePrivateKey
 
@@ -62,6 +66,7 @@ class Peer:
     cluster_id: str = ""
     role: NodeRole | None = None  # of a node, as its certificate has it; the store decides
     join_role: NodeRole | None = None  # of a joiner
+    renewal: int = 0  # number of a renewal certificate; from 1
 
 
 def new_key() -> Key:
@@ -86,9 +91,11 @@ def load_key(pem: bytes) -> Key:
 
 def _name(common: str, unit: str = "", organisation: str = "") -> x509.Name:
     parts = ((NameOID.ORGANIZATION_NAME, organisation), (NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
-    return x509.Name(
-        [x509.NameAttribute(oid, value) for oid, value in (*parts, (NameOID.COMMON_NAME, common)) if value]
-    )
+    return _named((*parts, (NameOID.COMMON_NAME, common)))
+
+
+def _named(parts: Iterable[tuple[x509.ObjectIdentifier, str]]) -> x509.Name:
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts if value])
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
@@ -132,10 +139,9 @@ def _csr(key: Key) -> x509.CertificateSigningRequest:
 
 def _issue(
     authority: Authority, public: ec.EllipticCurvePublicKey, subject: x509.Name,
-    names: Iterable[str], start: dt.datetime, end: dt.datetime,
+    names: Iterable[str], start: dt.datetime, end: dt.datetime, usages: Iterable[x509.ObjectIdentifier] = _USAGES,
 ) -> bytes:  # fmt: skip
     issuer, issuer_key = x509.load_pem_x509_certificate(authority.cert), load_key(authority.key)
-    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     made = (
         x509.CertificateBuilder(issuer.subject, subject, public, x509.random_serial_number(), start, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -175,13 +181,44 @@ def issue_node(
     return leaf + root.cert
 
 
-def public_key_digest(csr: bytes) -> bytes:
-    """SHA-256 of the public key in a request."""
+def issue_renewal(root: Authority, csr: bytes, node_id: str, cluster_id: str, number: int) -> bytes:
+    """The renewal certificate (chain, PEM) that goes with the node's certificate of this number. It lives as long as
+    the root: whether it counts, the store says."""
+    issuer = x509.load_pem_x509_certificate(root.cert)
+    parts = (
+        (NameOID.ORGANIZATION_NAME, cluster_id),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, RENEWAL_NAME),
+        (NameOID.COMMON_NAME, node_id),
+        (NameOID.SERIAL_NUMBER, str(number)),
+    )
+    life = issuer.not_valid_before_utc, issuer.not_valid_after_utc
+    client = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+    return _issue(root, csr_key(csr), _named(parts), (RENEWAL_NAME,), *life, client) + root.cert
+
+
+def _digest(key: object) -> bytes:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("not an elliptic curve key")
     digest = hashes.Hash(hashes.SHA256())
     digest.update(
-        csr_key(csr).public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     return digest.finalize()
+
+
+def public_key_digest(csr: bytes) -> bytes:
+    """SHA-256 of the public key in a request."""
+    return _digest(csr_key(csr))
+
+
+def certificate_key_digest(chain: bytes) -> bytes:
+    """SHA-256 of the public key in the first certificate of a chain; raises ValueError."""
+    return _digest(x509.load_pem_x509_certificates(chain)[0].public_key())
+
+
+def belongs(key: bytes, chain: bytes) -> bool:
+    """Whether a private key (PEM) is that of the first certificate of a chain; raises ValueError."""
+    return _digest(load_key(key).public_key()) == certificate_key_digest(chain)
 
 
 # ---- join CAs
@@ -234,6 +271,9 @@ def _node(certificate: x509.Certificate) -> Peer | None:
         for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)
     )
     roles = [role for role, name in ROLE_NAMES.items() if name == unit]
+    if unit == RENEWAL_NAME and node_id and cluster_id:
+        number = _only(certificate, NameOID.SERIAL_NUMBER)
+        return Peer(node_id, cluster_id, renewal=int(number)) if number.isdecimal() and int(number) else None
     if not node_id or not cluster_id or not roles:
         return None
     return Peer(node_id, cluster_id, roles[0])
@@ -264,6 +304,25 @@ def validity(chain: bytes) -> tuple[dt.datetime, dt.datetime]:
     """From when to when the first certificate of a chain is valid."""
     leaf = x509.load_pem_x509_certificates(chain)[0]
     return leaf.not_valid_before_utc, leaf.not_valid_after_utc
+
+
+def renewal_number(leaf: bytes) -> int:
+    """The number of a renewal certificate; 0 for any other."""
+    peer = _node(x509.load_pem_x509_certificate(leaf))
+    return peer.renewal if peer else 0
+
+
+def renewal_moment(chain: bytes, share: float) -> dt.datetime:
+    """When `share` of the life of the first certificate has passed, counted from when it was issued."""
+    start, end = validity(chain)
+    start = min(start + BACKDATE, end)
+    return start + (end - start) * share
+
+
+def usable(chain: bytes, now: dt.datetime) -> bool:
+    """Whether the first certificate of a chain is valid at that time."""
+    start, end = validity(chain)
+    return start <= now < end
 
 
 def tls_info(root: bytes) -> tuple[str, bytes, bytes]:

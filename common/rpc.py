@@ -201,13 +201,24 @@ STATUS: Final[Mapping[str, grpc.StatusCode]] = {
     "Internal": grpc.StatusCode.INTERNAL,
     "Unimplemented": grpc.StatusCode.UNIMPLEMENTED,
 }
+# BoringSSL's words, somewhere in gRPC's.
+_DATES: Final = {
+    "certificate has expired": "has expired",
+    "certificate is not yet valid": "is not valid yet",
+}
 _CODES: Final = {status: code for code, status in STATUS.items()}
 
 
 def error_from(exc: grpc.aio.AioRpcError) -> errors.ShoalError:
     """The error of common/errors.py that the peer raised, or the nearest one for a broken connection."""
-    kind = errors.BY_CODE.get(_CODES.get(exc.code(), "Unknown"), errors.ShoalError)
-    return kind(exc.details() or str(exc.code()))
+    details = exc.details() or str(exc.code())
+    if exc.code() is grpc.StatusCode.UNAVAILABLE:
+        for reason, text in _DATES.items():
+            if reason in details:
+                return errors.ClockSkew(
+                    f"the manager's certificate {text} by this machine's clock: is one of the two clocks wrong?"
+                )
+    return errors.BY_CODE.get(_CODES.get(exc.code(), "Unknown"), errors.ShoalError)(details)
 
 
 def client(

@@ -30,6 +30,7 @@ _CACHE: Final = 4096
 _LOCAL: Final = Caller(frozenset({model.Role.ROLE_LOCAL, model.Role.ROLE_MANAGER}))
 _JOINER: Final = frozenset({model.Role.ROLE_JOINER})
 _WORKER: Final = frozenset({model.Role.ROLE_WORKER})
+_RENEWER: Final = frozenset({model.Role.ROLE_RENEWER})
 _PEER: Final = frozenset({model.Role.ROLE_PEER})
 _MANAGER: Final = frozenset({model.Role.ROLE_WORKER, model.Role.ROLE_MANAGER})
 
@@ -157,6 +158,8 @@ class Authorizer:
         elif not roles:
             kind = errors.Unauthenticated if self._leads() else errors.Unavailable
             raise kind(f"node {peer.node_id} is not part of this swarm (any more)")
+        if peer.renewal:
+            roles = _RENEWER
         return Caller(roles, peer.node_id, address, certificate=leaf)
 
 

@@ -138,6 +138,7 @@ def _first_node(request: model.InitRequest, node_id: str, info: model.TLSInfo, r
         ),
         role=model.NodeRole.MANAGER,
         certificate_key=pki.public_key_digest(request.csr),
+        certificate_number=1,
     )
 
 

@@ -85,7 +85,8 @@ class Local:
         folder.write(member, issue(pki.create_csr(key), model.NodeRole.MANAGER), stored)
         await asyncio.to_thread(self._first_state, folder, swarm, keys)
         agent = issue(request.csr, model.NodeRole.WORKER)
-        reply = model.InitReply(node_id, cluster.id, agent, request.advertise_addr)
+        renewal = pki.issue_renewal(root, request.csr, node_id, cluster.id, swarm.node.certificate_number)
+        reply = model.InitReply(node_id, cluster.id, agent, request.advertise_addr, renewal)
         return reply, cluster.unlock_key
 
     def _first_state(self, folder: Folder, swarm: bootstrap.NewSwarm, keys: Keys) -> None:

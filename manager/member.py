@@ -8,7 +8,6 @@ reads and writes it, is in the main loop (docs/consensus.md).
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -18,14 +17,13 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from common import errors, ids, model, pki, rpc
+from common import errors, ids, model, rpc
 from common.clock import Clock
 from common.pb import ca_pb2, control_pb2, dispatcher_pb2, raft_pb2
 from manager.anywhere import Anywhere, Channels, Own
 from manager.auth import Authorizer
 from manager.bridge import Bridge
-from manager.ca import authority
-from manager.ca.service import CertificateAuthority, expiry, utc
+from manager.ca.service import CertificateAuthority
 from manager.control.service import Control
 from manager.elsewhere import Papers
 from manager.identity import Folder, Membership
@@ -38,12 +36,11 @@ from manager.raft.seal import read_keys, unlock
 from manager.raft.service import RaftService
 from manager.raft.transport import Peers
 from manager.raft_membership import RaftMembership
+from manager.renewal import OwnCertificate
 from manager.store.store import Store
 
 log = logging.getLogger("manager")
 
-_RENEW_CHECK: Final = 3600.0
-_RENEW_AT: Final = 0.6  # of a certificate's life
 _GRACE: Final = 1.0
 _ELECTED: Final = 5.0
 
@@ -55,13 +52,14 @@ class Member:
         self._folder = folder
         self._clock = clock
         keys = unlock(read_keys(folder.seal), unlock_key)
-        self._membership, stored, self._chain = folder.load()
-        self._key = open_private(stored, keys.sealer(), folder)
+        self._membership, stored, chain = folder.load()
+        papers = Papers(open_private(stored, keys.sealer(), folder), chain)
         self._loop = ThreadLoop()
         self._main = asyncio.get_running_loop()
         self._disk = FileDisk(folder.raft, keys.sealer())
         self.store: Final = Store(clock)
         self.keeper: Final = Keeper(folder, keys, self.store, self._disk.rotate)
+        self._certificate = OwnCertificate(papers, folder, self.store, self.keeper, clock)
         self.consensus: Final = Group(
             self._membership.raft_id,
             self._disk,
@@ -91,15 +89,16 @@ class Member:
     @property
     def papers(self) -> Papers:
         """What it shows to other managers."""
-        return Papers(self._key, self._chain)
+        return self._certificate.papers
 
     async def open(self) -> None:
         """Loads the state and opens the port; raises errors.ShoalError, Damaged or OSError and leaves nothing open."""
         self._loop.start()
         try:
             await self.consensus.start()
+            self._certificate.check()
             self.store.attach(self.consensus.propose)
-            self._authorize = Authorizer(self.store, self._chain, lambda: self.consensus.leader)
+            self._authorize = Authorizer(self.store, self.papers.chain, lambda: self.consensus.leader)
             self._anywhere = self._serves(self._authorize)
             await self._loop.run(self._listen())
         except BaseException:
@@ -129,9 +128,7 @@ class Member:
 
     @asynccontextmanager
     async def _dial(self, addr: str) -> AsyncIterator[grpc.aio.Channel]:
-        root = pki.split_chain(self._chain)[-1]
-        credentials = grpc.ssl_channel_credentials(root, self._key, self._chain)
-        async with rpc.client(addr, credentials, pki.SERVER_NAME) as channel:
+        async with self.papers.channel(addr) as channel:
             yield channel
 
     def _addresses(self, member: model.RaftMember) -> Sequence[str]:
@@ -188,7 +185,10 @@ class Member:
     def _tls(self) -> grpc.ServerCertificateConfiguration:
         """Key, chain and trusted roots for the next handshake. gRPC asks from a thread of its own."""
         assert self._authorize is not None
-        return grpc.ssl_server_certificate_configuration([(self._key, self._chain)], self._authorize.roots())
+        papers = self.papers
+        return grpc.ssl_server_certificate_configuration(
+            [(papers.key, papers.chain)], self._authorize.roots()
+        )
 
     async def run(self) -> None:
         """Serves until it is cancelled, or returns when this manager was removed from the swarm; raises OSError (in a
@@ -198,7 +198,7 @@ class Member:
                 tasks = (
                     parts.create_task(self.consensus.run(), name="consensus"),
                     parts.create_task(self._lead(), name="leader"),
-                    parts.create_task(self._renew(), name="renewal"),
+                    parts.create_task(self._certificate.run(), name="renewal"),
                     parts.create_task(self._passing(), name="forwarding"),
                     parts.create_task(self.keeper.run(), name="keys"),
                 )
@@ -230,26 +230,6 @@ class Member:
     async def _passing(self) -> None:
         assert self._anywhere is not None
         await self._anywhere.run()
-
-    async def _renew(self) -> None:
-        """Gives this manager a new certificate in good time."""
-        while True:
-            start, end = pki.validity(self._chain)
-            if utc(self._clock) >= start + (end - start) * _RENEW_AT:
-                self._new_certificate()
-            await asyncio.sleep(_RENEW_CHECK)
-
-    def _new_certificate(self) -> None:
-        cluster, key = self.store.view().cluster, pki.new_key()
-        _, _, role = pki.leaf_identity(self._chain)
-        now: dt.datetime = utc(self._clock)
-        root = authority.root_authority(cluster.root_ca)
-        chain = pki.issue_node(
-            root, pki.create_csr(key), self._membership.node_id, role, cluster.id, now, expiry(cluster)
-        )
-        self._folder.write_certificate(chain, self.keeper.private(pki.key_pem(key)))
-        self._key, self._chain = pki.key_pem(key), chain
-        log.info("new certificate, valid until %s", pki.validity(chain)[1])
 
     async def _close(self) -> None:
         self.store.attach(None)

@@ -39,6 +39,7 @@ class Role(IntEnum):
     ROLE_MANAGER = 4
     ROLE_LOCAL = 5
     ROLE_PEER = 6
+    ROLE_RENEWER = 7
 
     @classmethod
     def _missing_(cls, value: object) -> Role:
@@ -1994,6 +1995,7 @@ class Node(Message):
     number: int = 0
     certificate_key: bytes = b""
     down_since: int = 0
+    certificate_number: int = 0
 
     def to_pb(self) -> objects_pb2.Node:
         return objects_pb2.Node(
@@ -2010,6 +2012,7 @@ class Node(Message):
             number=self.number,
             certificate_key=self.certificate_key,
             down_since=to_timestamp(self.down_since),
+            certificate_number=self.certificate_number,
         )
 
     @classmethod
@@ -2028,6 +2031,7 @@ class Node(Message):
             m.number,
             m.certificate_key,
             from_timestamp(m.down_since) if m.HasField('down_since') else 0,
+            m.certificate_number,
         )
 
     @classmethod
@@ -3319,6 +3323,7 @@ class IssueReply(Message):
     certificate: bytes = b""
     remote_addr: str = ""
     managers: tuple[str, ...] = ()
+    renewal: bytes = b""
 
     def to_pb(self) -> ca_pb2.IssueReply:
         return ca_pb2.IssueReply(
@@ -3328,6 +3333,7 @@ class IssueReply(Message):
             certificate=self.certificate,
             remote_addr=self.remote_addr,
             managers=self.managers,
+            renewal=self.renewal,
         )
 
     @classmethod
@@ -3339,6 +3345,7 @@ class IssueReply(Message):
             m.certificate,
             m.remote_addr,
             tuple(m.managers),
+            m.renewal,
         )
 
     @classmethod
@@ -3950,6 +3957,7 @@ class InitReply(Message):
     cluster_id: str = ""
     certificate: bytes = b""
     advertise_addr: str = ""
+    renewal: bytes = b""
 
     def to_pb(self) -> local_pb2.InitReply:
         return local_pb2.InitReply(
@@ -3957,6 +3965,7 @@ class InitReply(Message):
             cluster_id=self.cluster_id,
             certificate=self.certificate,
             advertise_addr=self.advertise_addr,
+            renewal=self.renewal,
         )
 
     @classmethod
@@ -3966,6 +3975,7 @@ class InitReply(Message):
             m.cluster_id,
             m.certificate,
             m.advertise_addr,
+            m.renewal,
         )
 
     @classmethod

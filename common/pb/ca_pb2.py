@@ -26,7 +26,7 @@ from common.pb import options_pb2 as options__pb2
 from common.pb import types_pb2 as types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x08\x63\x61.proto\x12\x05shoal\x1a\roptions.proto\x1a\x0btypes.proto\"w\n\x0cIssueRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0f\n\x07machine\x18\x03 \x01(\t\x12)\n\x0c\x61vailability\x18\x04 \x01(\x0e\x32\x13.shoal.Availability\x12\x0c\n\x04\x61\x64\x64r\x18\x05 \x01(\t\"\x8c\x01\n\nIssueReply\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x1d\n\x04role\x18\x03 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x12\x13\n\x0bremote_addr\x18\x05 \x01(\t\x12\x10\n\x08managers\x18\x06 \x03(\t\":\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x1d\n\x04role\x18\x02 \x01(\x0e\x32\x0f.shoal.NodeRole2t\n\x02\x43\x41\x12\x36\n\x05Issue\x12\x13.shoal.IssueRequest\x1a\x11.shoal.IssueReply\"\x05\xfa\xb6\x18\x01\x02\x12\x36\n\x05Renew\x12\x13.shoal.RenewRequest\x1a\x11.shoal.IssueReply\"\x05\xfa\xb6\x18\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x08\x63\x61.proto\x12\x05shoal\x1a\roptions.proto\x1a\x0btypes.proto\"w\n\x0cIssueRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0f\n\x07machine\x18\x03 \x01(\t\x12)\n\x0c\x61vailability\x18\x04 \x01(\x0e\x32\x13.shoal.Availability\x12\x0c\n\x04\x61\x64\x64r\x18\x05 \x01(\t\"\x9d\x01\n\nIssueReply\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x1d\n\x04role\x18\x03 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x12\x13\n\x0bremote_addr\x18\x05 \x01(\t\x12\x10\n\x08managers\x18\x06 \x03(\t\x12\x0f\n\x07renewal\x18\x07 \x01(\x0c\":\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x1d\n\x04role\x18\x02 \x01(\x0e\x32\x0f.shoal.NodeRole2u\n\x02\x43\x41\x12\x36\n\x05Issue\x12\x13.shoal.IssueRequest\x1a\x11.shoal.IssueReply\"\x05\xfa\xb6\x18\x01\x02\x12\x37\n\x05Renew\x12\x13.shoal.RenewRequest\x1a\x11.shoal.IssueReply\"\x06\xfa\xb6\x18\x02\x03\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CA'].methods_by_name['Issue']._loaded_options = None
   _globals['_CA'].methods_by_name['Issue']._serialized_options = b'\372\266\030\001\002'
   _globals['_CA'].methods_by_name['Renew']._loaded_options = None
-  _globals['_CA'].methods_by_name['Renew']._serialized_options = b'\372\266\030\001\003'
+  _globals['_CA'].methods_by_name['Renew']._serialized_options = b'\372\266\030\002\003\007'
   _globals['_ISSUEREQUEST']._serialized_start=47
   _globals['_ISSUEREQUEST']._serialized_end=166
   _globals['_ISSUEREPLY']._serialized_start=169
-  _globals['_ISSUEREPLY']._serialized_end=309
-  _globals['_RENEWREQUEST']._serialized_start=311
-  _globals['_RENEWREQUEST']._serialized_end=369
-  _globals['_CA']._serialized_start=371
-  _globals['_CA']._serialized_end=487
+  _globals['_ISSUEREPLY']._serialized_end=326
+  _globals['_RENEWREQUEST']._serialized_start=328
+  _globals['_RENEWREQUEST']._serialized_end=386
+  _globals['_CA']._serialized_start=388
+  _globals['_CA']._serialized_end=505
 # @@protoc_insertion_point(module_scope)

@@ -23,20 +23,22 @@ class IssueRequest(_message.Message):
     def __init__(self, csr: _Optional[bytes] = ..., hostname: _Optional[str] = ..., machine: _Optional[str] = ..., availability: _Optional[_Union[_types_pb2.Availability, str]] = ..., addr: _Optional[str] = ...) -> None: ...
 
 class IssueReply(_message.Message):
-    __slots__ = ("node_id", "cluster_id", "role", "certificate", "remote_addr", "managers")
+    __slots__ = ("node_id", "cluster_id", "role", "certificate", "remote_addr", "managers", "renewal")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     REMOTE_ADDR_FIELD_NUMBER: _ClassVar[int]
     MANAGERS_FIELD_NUMBER: _ClassVar[int]
+    RENEWAL_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     cluster_id: str
     role: _types_pb2.NodeRole
     certificate: bytes
     remote_addr: str
     managers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., certificate: _Optional[bytes] = ..., remote_addr: _Optional[str] = ..., managers: _Optional[_Iterable[str]] = ...) -> None: ...
+    renewal: bytes
+    def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., certificate: _Optional[bytes] = ..., remote_addr: _Optional[str] = ..., managers: _Optional[_Iterable[str]] = ..., renewal: _Optional[bytes] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("csr", "role")

@@ -27,7 +27,7 @@ from common.pb import specs_pb2 as specs__pb2
 from common.pb import types_pb2 as types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0blocal.proto\x12\x05shoal\x1a\roptions.proto\x1a\x0bspecs.proto\x1a\x0btypes.proto\"\xcb\x02\n\x0bInitRequest\x12\x13\n\x0blisten_addr\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_addr\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_port\x18\x04 \x01(\r\x12\x19\n\x11\x66orce_new_cluster\x18\x05 \x01(\x08\x12&\n\x04spec\x18\x06 \x01(\x0b\x32\x12.shoal.ClusterSpecB\x04\x90\xb5\x18\x01\x12\x1c\n\x14\x64\x65\x66\x61ult_address_pool\x18\x07 \x03(\t\x12\x13\n\x0bsubnet_size\x18\x08 \x01(\r\x12)\n\x0c\x61vailability\x18\t \x01(\x0e\x32\x13.shoal.Availability\x12\x0b\n\x03\x63sr\x18\n \x01(\x0c\x12\x10\n\x08hostname\x18\x0b \x01(\t\x12\x0f\n\x07machine\x18\x0c \x01(\t\x12\x0e\n\x06routes\x18\r \x03(\t\"]\n\tInitReply\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x16\n\x0e\x61\x64vertise_addr\x18\x04 \x01(\t\"\x0f\n\rStatusRequest\"\xa1\x02\n\x0bStatusReply\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.shoal.StatusReply.State\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x05 \x01(\t\x12\x0e\n\x06leader\x18\x06 \x01(\x08\x12\x10\n\x08managers\x18\x07 \x01(\r\x12\r\n\x05nodes\x18\x08 \x01(\r\x12\x12\n\nhas_leader\x18\t \x01(\x08\x12\x11\n\tleader_id\x18\n \x01(\t\"E\n\x05State\x12\x0c\n\x08INACTIVE\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\n\n\x06LOCKED\x10\x02\x12\t\n\x05\x45RROR\x10\x03\x12\x0b\n\x07REMOVED\x10\x04\".\n\x0cLeaveRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\x12\x0f\n\x07\x64\x65moted\x18\x02 \x01(\x08\"\x0c\n\nLeaveReply\"\x93\x01\n\x0bJoinRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0blisten_addr\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x04 \x01(\t\x12\x10\n\x08managers\x18\x05 \x03(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\x12\x0b\n\x03key\x18\x07 \x01(\x0c\"\x0b\n\tJoinReply\"\x1c\n\rUnlockRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\r\n\x0bUnlockReply2\x9f\x02\n\x05Local\x12\x33\n\x04Init\x12\x12.shoal.InitRequest\x1a\x10.shoal.InitReply\"\x05\xfa\xb6\x18\x01\x05\x12\x39\n\x06Status\x12\x14.shoal.StatusRequest\x1a\x12.shoal.StatusReply\"\x05\xfa\xb6\x18\x01\x05\x12\x33\n\x04Join\x12\x12.shoal.JoinRequest\x1a\x10.shoal.JoinReply\"\x05\xfa\xb6\x18\x01\x05\x12\x36\n\x05Leave\x12\x13.shoal.LeaveRequest\x1a\x11.shoal.LeaveReply\"\x05\xfa\xb6\x18\x01\x05\x12\x39\n\x06Unlock\x12\x14.shoal.UnlockRequest\x1a\x12.shoal.UnlockReply\"\x05\xfa\xb6\x18\x01\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0blocal.proto\x12\x05shoal\x1a\roptions.proto\x1a\x0bspecs.proto\x1a\x0btypes.proto\"\xcb\x02\n\x0bInitRequest\x12\x13\n\x0blisten_addr\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_addr\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_port\x18\x04 \x01(\r\x12\x19\n\x11\x66orce_new_cluster\x18\x05 \x01(\x08\x12&\n\x04spec\x18\x06 \x01(\x0b\x32\x12.shoal.ClusterSpecB\x04\x90\xb5\x18\x01\x12\x1c\n\x14\x64\x65\x66\x61ult_address_pool\x18\x07 \x03(\t\x12\x13\n\x0bsubnet_size\x18\x08 \x01(\r\x12)\n\x0c\x61vailability\x18\t \x01(\x0e\x32\x13.shoal.Availability\x12\x0b\n\x03\x63sr\x18\n \x01(\x0c\x12\x10\n\x08hostname\x18\x0b \x01(\t\x12\x0f\n\x07machine\x18\x0c \x01(\t\x12\x0e\n\x06routes\x18\r \x03(\t\"n\n\tInitReply\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x16\n\x0e\x61\x64vertise_addr\x18\x04 \x01(\t\x12\x0f\n\x07renewal\x18\x05 \x01(\x0c\"\x0f\n\rStatusRequest\"\xa1\x02\n\x0bStatusReply\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.shoal.StatusReply.State\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x05 \x01(\t\x12\x0e\n\x06leader\x18\x06 \x01(\x08\x12\x10\n\x08managers\x18\x07 \x01(\r\x12\r\n\x05nodes\x18\x08 \x01(\r\x12\x12\n\nhas_leader\x18\t \x01(\x08\x12\x11\n\tleader_id\x18\n \x01(\t\"E\n\x05State\x12\x0c\n\x08INACTIVE\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\n\n\x06LOCKED\x10\x02\x12\t\n\x05\x45RROR\x10\x03\x12\x0b\n\x07REMOVED\x10\x04\".\n\x0cLeaveRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\x12\x0f\n\x07\x64\x65moted\x18\x02 \x01(\x08\"\x0c\n\nLeaveReply\"\x93\x01\n\x0bJoinRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0blisten_addr\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x04 \x01(\t\x12\x10\n\x08managers\x18\x05 \x03(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\x12\x0b\n\x03key\x18\x07 \x01(\x0c\"\x0b\n\tJoinReply\"\x1c\n\rUnlockRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\r\n\x0bUnlockReply2\x9f\x02\n\x05Local\x12\x33\n\x04Init\x12\x12.shoal.InitRequest\x1a\x10.shoal.InitReply\"\x05\xfa\xb6\x18\x01\x05\x12\x39\n\x06Status\x12\x14.shoal.StatusRequest\x1a\x12.shoal.StatusReply\"\x05\xfa\xb6\x18\x01\x05\x12\x33\n\x04Join\x12\x12.shoal.JoinRequest\x1a\x10.shoal.JoinReply\"\x05\xfa\xb6\x18\x01\x05\x12\x36\n\x05Leave\x12\x13.shoal.LeaveRequest\x1a\x11.shoal.LeaveReply\"\x05\xfa\xb6\x18\x01\x05\x12\x39\n\x06Unlock\x12\x14.shoal.UnlockRequest\x1a\x12.shoal.UnlockReply\"\x05\xfa\xb6\x18\x01\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,25 +49,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INITREQUEST']._serialized_start=64
   _globals['_INITREQUEST']._serialized_end=395
   _globals['_INITREPLY']._serialized_start=397
-  _globals['_INITREPLY']._serialized_end=490
-  _globals['_STATUSREQUEST']._serialized_start=492
-  _globals['_STATUSREQUEST']._serialized_end=507
-  _globals['_STATUSREPLY']._serialized_start=510
-  _globals['_STATUSREPLY']._serialized_end=799
-  _globals['_STATUSREPLY_STATE']._serialized_start=730
-  _globals['_STATUSREPLY_STATE']._serialized_end=799
-  _globals['_LEAVEREQUEST']._serialized_start=801
-  _globals['_LEAVEREQUEST']._serialized_end=847
-  _globals['_LEAVEREPLY']._serialized_start=849
-  _globals['_LEAVEREPLY']._serialized_end=861
-  _globals['_JOINREQUEST']._serialized_start=864
-  _globals['_JOINREQUEST']._serialized_end=1011
-  _globals['_JOINREPLY']._serialized_start=1013
-  _globals['_JOINREPLY']._serialized_end=1024
-  _globals['_UNLOCKREQUEST']._serialized_start=1026
-  _globals['_UNLOCKREQUEST']._serialized_end=1054
-  _globals['_UNLOCKREPLY']._serialized_start=1056
-  _globals['_UNLOCKREPLY']._serialized_end=1069
-  _globals['_LOCAL']._serialized_start=1072
-  _globals['_LOCAL']._serialized_end=1359
+  _globals['_INITREPLY']._serialized_end=507
+  _globals['_STATUSREQUEST']._serialized_start=509
+  _globals['_STATUSREQUEST']._serialized_end=524
+  _globals['_STATUSREPLY']._serialized_start=527
+  _globals['_STATUSREPLY']._serialized_end=816
+  _globals['_STATUSREPLY_STATE']._serialized_start=747
+  _globals['_STATUSREPLY_STATE']._serialized_end=816
+  _globals['_LEAVEREQUEST']._serialized_start=818
+  _globals['_LEAVEREQUEST']._serialized_end=864
+  _globals['_LEAVEREPLY']._serialized_start=866
+  _globals['_LEAVEREPLY']._serialized_end=878
+  _globals['_JOINREQUEST']._serialized_start=881
+  _globals['_JOINREQUEST']._serialized_end=1028
+  _globals['_JOINREPLY']._serialized_start=1030
+  _globals['_JOINREPLY']._serialized_end=1041
+  _globals['_UNLOCKREQUEST']._serialized_start=1043
+  _globals['_UNLOCKREQUEST']._serialized_end=1071
+  _globals['_UNLOCKREPLY']._serialized_start=1073
+  _globals['_UNLOCKREPLY']._serialized_end=1086
+  _globals['_LOCAL']._serialized_start=1089
+  _globals['_LOCAL']._serialized_end=1376
 # @@protoc_insertion_point(module_scope)

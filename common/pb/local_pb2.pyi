@@ -41,16 +41,18 @@ class InitRequest(_message.Message):
     def __init__(self, listen_addr: _Optional[str] = ..., advertise_addr: _Optional[str] = ..., data_path_addr: _Optional[str] = ..., data_path_port: _Optional[int] = ..., force_new_cluster: _Optional[bool] = ..., spec: _Optional[_Union[_specs_pb2.ClusterSpec, _Mapping]] = ..., default_address_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., availability: _Optional[_Union[_types_pb2.Availability, str]] = ..., csr: _Optional[bytes] = ..., hostname: _Optional[str] = ..., machine: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class InitReply(_message.Message):
-    __slots__ = ("node_id", "cluster_id", "certificate", "advertise_addr")
+    __slots__ = ("node_id", "cluster_id", "certificate", "advertise_addr", "renewal")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_ADDR_FIELD_NUMBER: _ClassVar[int]
+    RENEWAL_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     cluster_id: str
     certificate: bytes
     advertise_addr: str
-    def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., certificate: _Optional[bytes] = ..., advertise_addr: _Optional[str] = ...) -> None: ...
+    renewal: bytes
+    def __init__(self, node_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., certificate: _Optional[bytes] = ..., advertise_addr: _Optional[str] = ..., renewal: _Optional[bytes] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

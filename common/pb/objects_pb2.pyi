@@ -81,7 +81,7 @@ class ManagerStatus(_message.Message):
     def __init__(self, leader: _Optional[bool] = ..., reachability: _Optional[_Union[_types_pb2.Reachability, str]] = ..., addr: _Optional[str] = ..., raft_id: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "description", "status", "manager_status", "role", "attachments", "number", "certificate_key", "down_since")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "description", "status", "manager_status", "role", "attachments", "number", "certificate_key", "down_since", "certificate_number")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class Node(_message.Message):
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_KEY_FIELD_NUMBER: _ClassVar[int]
     DOWN_SINCE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: int
     created_at: _timestamp_pb2.Timestamp
@@ -108,7 +109,8 @@ class Node(_message.Message):
     number: int
     certificate_key: bytes
     down_since: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.NodeSpec, _Mapping]] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., status: _Optional[_Union[NodeStatus, _Mapping]] = ..., manager_status: _Optional[_Union[ManagerStatus, _Mapping]] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., attachments: _Optional[_Iterable[_Union[NetworkAttachment, _Mapping]]] = ..., number: _Optional[int] = ..., certificate_key: _Optional[bytes] = ..., down_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    certificate_number: int
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.NodeSpec, _Mapping]] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., status: _Optional[_Union[NodeStatus, _Mapping]] = ..., manager_status: _Optional[_Union[ManagerStatus, _Mapping]] = ..., role: _Optional[_Union[_types_pb2.NodeRole, str]] = ..., attachments: _Optional[_Iterable[_Union[NetworkAttachment, _Mapping]]] = ..., number: _Optional[int] = ..., certificate_key: _Optional[bytes] = ..., down_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., certificate_number: _Optional[int] = ...) -> None: ...
 
 class UpdateStatus(_message.Message):
     __slots__ = ("state", "started_at", "completed_at", "message")

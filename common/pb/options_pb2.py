@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\roptions.proto\x12\x05shoal\x1a google/protobuf/descriptor.proto*%\n\x05\x45mpty\x12\x08\n\x04OMIT\x10\x00\x12\x08\n\x04KEEP\x10\x01\x12\x08\n\x04NULL\x10\x02*\x81\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_ANYBODY\x10\x01\x12\x0f\n\x0bROLE_JOINER\x10\x02\x12\x0f\n\x0bROLE_WORKER\x10\x03\x12\x10\n\x0cROLE_MANAGER\x10\x04\x12\x0e\n\nROLE_LOCAL\x10\x05\x12\r\n\tROLE_PEER\x10\x06:,\n\x03\x61pi\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x08:<\n\x05\x65mpty\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0e\x32\x0c.shoal.Empty:-\n\x04wrap\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\t:/\n\x07invalid\x12\x1c.google.protobuf.EnumOptions\x18\xdb\x86\x03 \x01(\t:1\n\x04word\x12!.google.protobuf.EnumValueOptions\x18\xe5\x86\x03 \x01(\t:<\n\x05roles\x12\x1e.google.protobuf.MethodOptions\x18\xef\x86\x03 \x03(\x0e\x32\x0b.shoal.Roleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\roptions.proto\x12\x05shoal\x1a google/protobuf/descriptor.proto*%\n\x05\x45mpty\x12\x08\n\x04OMIT\x10\x00\x12\x08\n\x04KEEP\x10\x01\x12\x08\n\x04NULL\x10\x02*\x93\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_ANYBODY\x10\x01\x12\x0f\n\x0bROLE_JOINER\x10\x02\x12\x0f\n\x0bROLE_WORKER\x10\x03\x12\x10\n\x0cROLE_MANAGER\x10\x04\x12\x0e\n\nROLE_LOCAL\x10\x05\x12\r\n\tROLE_PEER\x10\x06\x12\x10\n\x0cROLE_RENEWER\x10\x07:,\n\x03\x61pi\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x08:<\n\x05\x65mpty\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0e\x32\x0c.shoal.Empty:-\n\x04wrap\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\t:/\n\x07invalid\x12\x1c.google.protobuf.EnumOptions\x18\xdb\x86\x03 \x01(\t:1\n\x04word\x12!.google.protobuf.EnumValueOptions\x18\xe5\x86\x03 \x01(\t:<\n\x05roles\x12\x1e.google.protobuf.MethodOptions\x18\xef\x86\x03 \x03(\x0e\x32\x0b.shoal.Roleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMPTY']._serialized_start=58
   _globals['_EMPTY']._serialized_end=95
   _globals['_ROLE']._serialized_start=98
-  _globals['_ROLE']._serialized_end=227
+  _globals['_ROLE']._serialized_end=245
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,7 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_MANAGER: _ClassVar[Role]
     ROLE_LOCAL: _ClassVar[Role]
     ROLE_PEER: _ClassVar[Role]
+    ROLE_RENEWER: _ClassVar[Role]
 OMIT: Empty
 KEEP: Empty
 NULL: Empty
@@ -30,6 +31,7 @@ ROLE_WORKER: Role
 ROLE_MANAGER: Role
 ROLE_LOCAL: Role
 ROLE_PEER: Role
+ROLE_RENEWER: Role
 API_FIELD_NUMBER: _ClassVar[int]
 api: _descriptor.FieldDescriptor
 EMPTY_FIELD_NUMBER: _ClassVar[int]

@@ -5,13 +5,22 @@ Used by bootstrap (a new swarm), by Control (rotation), by the CA service and by
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import replace
 
 from common import model, pki, tokens
 from common.tokens import SECRET_BYTES
 
-__all__ = ["SECRET_BYTES", "join_authorities", "new_root", "root_authority", "rotated", "token_for"]
+__all__ = [
+    "SECRET_BYTES",
+    "join_authorities",
+    "new_root",
+    "next_number",
+    "root_authority",
+    "rotated",
+    "token_for",
+]
 
 
 def new_root(root: pki.Authority, secrets: Mapping[model.NodeRole, bytes]) -> model.RootCA:
@@ -39,6 +48,12 @@ def token_for(root: model.RootCA, role: model.NodeRole) -> str:
 def root_authority(root: model.RootCA) -> pki.Authority:
     """The root CA, able to issue."""
     return pki.Authority(root.cert, root.key)
+
+
+def next_number(last: int, now: dt.datetime) -> int:
+    """The number of a node's next certificate. It counts up, by the clock where it can: a store that was restored does
+    not know how far its nodes had come since."""
+    return max(last + 1, int(now.timestamp()))
 
 
 def join_authorities(root: model.RootCA) -> dict[model.NodeRole, bytes]:

@@ -1,7 +1,8 @@
 """The CA service: a first certificate for a machine with a join token, and new ones for nodes that have one.
 
 Served on the mTLS port. Who may call what is checked before (common/rpc, manager/auth): here the caller is a joiner
-with a valid token of `join_role`, or a node of this swarm.
+with a valid token of `join_role`, a node of this swarm, or one whose certificate has expired: that one must hold the
+newest key that the store knows, or a newer one (docs/decisions/0016).
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from manager.ca import authority
 from manager.store.store import Store, Transaction
 from manager.store.view import ReadView
 
+OUTDATED: Final = (
+    "node {} has a newer certificate than this machine: another one, or a copy of its disk, is that node now."
+    " To make this one a node of its own: docker swarm leave --force, then docker swarm join"
+)
 PROMOTION: Final = 10.0
 """Seconds that a node waits for its role as a manager; then it asks again."""
 
@@ -58,7 +63,7 @@ class CertificateAuthority:
         if caller.join_role is None:
             raise errors.PermissionDenied("only the holder of a join token joins")
         key = pki.public_key_digest(request.csr)
-        node_id, addr = self._new_id(), request.addr or caller.address
+        node_id, addr, now = self._new_id(), request.addr or caller.address, utc(self._clock)
         node = model.Node(
             id=node_id,
             spec=model.NodeSpec(role=caller.join_role, availability=request.availability),
@@ -66,20 +71,27 @@ class CertificateAuthority:
             status=model.NodeStatus(state=model.NodeState.NODE_UNKNOWN, addr=addr),
             role=model.NodeRole.WORKER,
             certificate_key=key,
+            certificate_number=authority.next_number(0, now),
         )
         await self._store.update(lambda tx: tx.put(node))
         reply = self._reply(node_id, model.NodeRole.WORKER, request.csr, caller.address)
-        return replace(reply, role=caller.join_role)
+        renewal = self._renewal(node_id, request.csr, node.certificate_number)
+        return replace(reply, role=caller.join_role, renewal=renewal)
 
     async def renew(self, request: model.RenewRequest, caller: Caller) -> model.IssueReply:
         """A new certificate for the caller's node: its agent's, or its manager's where the store has it as one."""
         key = pki.public_key_digest(request.csr)
-        node_id, _, _ = pki.leaf_identity(caller.certificate)
+        node_id, now = caller.node_id, utc(self._clock)
         if request.role is model.NodeRole.MANAGER:
+            if model.Role.ROLE_WORKER not in caller.roles:
+                raise errors.PermissionDenied(
+                    "a manager's certificate is not for a node whose own has expired"
+                )
             await self._manager(node_id)
-        else:
-            await self._store.update(lambda tx: _new_key(tx, node_id, key))
-        return self._reply(node_id, request.role, request.csr, caller.address)
+            return self._reply(node_id, request.role, request.csr, caller.address)
+        number = await self._store.update(lambda tx: _new_key(tx, caller, key, now))
+        reply = self._reply(node_id, request.role, request.csr, caller.address)
+        return replace(reply, renewal=self._renewal(node_id, request.csr, number))
 
     async def _manager(self, node_id: str) -> None:
         """Waits until a node that is to be a manager is one; raises errors.FailedPrecondition for any other."""
@@ -89,6 +101,11 @@ class CertificateAuthority:
                     await watch.next()
                 return
         raise errors.DeadlineExceeded(f"node {node_id} was not made a manager within {PROMOTION:.0f} s")
+
+    def _renewal(self, node_id: str, csr: bytes, number: int) -> bytes:
+        cluster = self._store.view().cluster
+        root = authority.root_authority(cluster.root_ca)
+        return pki.issue_renewal(root, csr, node_id, cluster.id, number)
 
     def _reply(self, node_id: str, role: model.NodeRole, csr: bytes, address: str) -> model.IssueReply:
         view = self._store.view()
@@ -109,8 +126,22 @@ def _is_manager(view: ReadView, node_id: str) -> bool:
     return node.role is manager
 
 
-def _new_key(tx: Transaction, node_id: str, key: bytes) -> None:
-    node = tx.view.nodes.get(node_id)
+def _new_key(tx: Transaction, caller: Caller, key: bytes, now: dt.datetime) -> int:
+    """The node's newest certificate is for `key` from here on; answers with its number."""
+    node = tx.view.nodes.get(caller.node_id)
     if node is None:
-        raise errors.NotFound(f"node {node_id} not found")
-    tx.put(replace(node, certificate_key=key))
+        raise errors.NotFound(f"node {caller.node_id} not found")
+    shown = pki.renewal_number(caller.certificate)
+    if shown and not _newest(node, caller.certificate, shown, key):
+        raise errors.PermissionDenied(OUTDATED.format(node.id))
+    number = authority.next_number(max(node.certificate_number, shown), now)
+    tx.put(replace(node, certificate_key=key, certificate_number=number))
+    return number
+
+
+def _newest(node: model.Node, shown: bytes, number: int, key: bytes) -> bool:
+    """Whether a renewal certificate, or the key in the request that came with it, is what the store knows as the
+    node's newest. The request alone proves as much: a reply may have been lost on its way. A certificate that is newer
+    still is of the time after the backup that this store came from."""
+    known = node.certificate_key
+    return known in (key, pki.certificate_key_digest(shown)) or number > node.certificate_number
