@@ -68,7 +68,8 @@ class Contact:
     network_keys: tuple[model.EncryptionKey, ...] = ()
     role: model.NodeRole = model.NodeRole.WORKER
     availability: model.Availability = model.Availability.ACTIVE
-    fence: model.Fence = field(default_factory=model.Fence)  # as of when the role is; without a cluster, none was heard
+    # As of when the role is; without a cluster, none was heard.
+    fence: model.Fence = field(default_factory=model.Fence)
 
     def to_bytes(self) -> bytes:
         return model.Welcome(

@@ -61,9 +61,7 @@ async def test_a_new_swarm_has_dockers_defaults(tmp_path: Path) -> None:
         assert m.daemon.member is not None
         raft_id = m.daemon.member.membership.raft_id
         assert 1 < raft_id < 2**63
-        assert node.manager_status == model.ManagerStatus(
-            True, model.Reachability.REACHABLE, m.addr, raft_id
-        )
+        assert node.manager_status == model.ManagerStatus(True, model.Reachability.REACHABLE, m.addr, raft_id)
         assert node.role is node.spec.role is model.NodeRole.MANAGER
         network = (await ask(m.control.GetNetwork, model.GetRequest("ingress"))).network
         assert network.spec.ingress
