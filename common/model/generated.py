@@ -4494,16 +4494,19 @@ class RaftMessage(Message):
 @dataclass(frozen=True, slots=True)
 class RaftBatch(Message):
     messages: tuple[RaftMessage, ...] = ()
+    sender: RaftMember | None = None
 
     def to_pb(self) -> raft_pb2.RaftBatch:
         return raft_pb2.RaftBatch(
             messages=[x.to_pb() for x in self.messages],
+            sender=None if self.sender is None else self.sender.to_pb(),
         )
 
     @classmethod
     def from_pb(cls, m: raft_pb2.RaftBatch) -> RaftBatch:
         return cls(
             tuple([RaftMessage.from_pb(x) for x in m.messages]) if m.messages else (),
+            RaftMember.from_pb(m.sender) if m.HasField('sender') else None,
         )
 
     @classmethod

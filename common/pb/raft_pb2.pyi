@@ -92,10 +92,12 @@ class RaftMessage(_message.Message):
     def __init__(self, type: _Optional[int] = ..., receiver: _Optional[int] = ..., sender: _Optional[int] = ..., term: _Optional[int] = ..., log_term: _Optional[int] = ..., index: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[RaftEntry, _Mapping]]] = ..., commit: _Optional[int] = ..., vote: _Optional[int] = ..., reject: _Optional[bool] = ..., reject_hint: _Optional[int] = ..., context: _Optional[bytes] = ..., snapshot_index: _Optional[int] = ..., snapshot_term: _Optional[int] = ...) -> None: ...
 
 class RaftBatch(_message.Message):
-    __slots__ = ("messages",)
+    __slots__ = ("messages", "sender")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ...) -> None: ...
+    sender: RaftMember
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., sender: _Optional[_Union[RaftMember, _Mapping]] = ...) -> None: ...
 
 class RaftChunk(_message.Message):
     __slots__ = ("message", "data", "size")

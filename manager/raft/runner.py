@@ -78,6 +78,10 @@ class Transport(Protocol):
     def update(self, members: Members) -> None:
         """The members are these now."""
 
+    def meet(self, member: model.RaftMember) -> None:
+        """Somebody who is no member as far as is known here sends messages: whoever lags behind must answer, to be
+        told that it is one."""
+
     async def run(self) -> None:
         """Until it is cancelled."""
 
@@ -125,6 +129,11 @@ class Runner:
                 "remove this manager from the swarm and join it again, or restore a backup"
             )
         self._wake.set()
+
+    def meet(self, member: model.RaftMember) -> None:
+        """Whoever sends messages; it may be a member of whom this one has not heard yet."""
+        if member.raft_id not in self.replica.members.by_id:
+            self._transport.meet(member)
 
     def propose(self, data: bytes, term: int, token: Any) -> None:
         """An entry, for a member that thinks it leads in `term`."""

@@ -46,6 +46,8 @@ class RaftService:
         count = 0
         async for batch in requests:
             count += 1
+            if batch.sender is not None:
+                self._meet(batch.sender, caller)
             for wire in batch.messages:
                 self._step(wire, b"", caller)
         yield model.RaftTaken(count)
@@ -65,6 +67,12 @@ class RaftService:
             raise errors.InvalidArgument(f"{len(data)} bytes of a snapshot of {size}")
         self._step(first, bytes(data), caller)
         yield model.RaftTaken(1)
+
+    def _meet(self, sender: model.RaftMember, caller: Caller) -> None:
+        if sender.node_id != caller.node_id:
+            raise errors.PermissionDenied(f"node {caller.node_id} speaks for node {sender.node_id}")
+        if sender.raft_id not in self._runner.replica.members.removed:
+            self._runner.meet(sender)
 
     def _step(self, wire: model.RaftMessage, snapshot: bytes, caller: Caller) -> None:
         members = self._runner.replica.members

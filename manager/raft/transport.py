@@ -31,6 +31,7 @@ BACK_OFF: Final = (0.05, 1.0)
 _QUEUE: Final = 4096  # messages
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 1 << 20
+_STRANGERS: Final = 16
 Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
 Addresses = Callable[[model.RaftMember], Sequence[str]]
 
@@ -65,6 +66,7 @@ class Peers:
         self._reports = reports
         self._snapshot = snapshot
         self._members = Members()
+        self._strangers: dict[int, model.RaftMember] = {}
         self._peers: dict[int, _Peer] = {}
         self._changed = asyncio.Event()
 
@@ -77,10 +79,27 @@ class Peers:
     def update(self, members: Members) -> None:
         """See runner.Transport."""
         self._members = members
+        for raft_id in [i for i in self._strangers if i in members.by_id or i in members.removed]:
+            del self._strangers[raft_id]
         for raft_id, member in members.by_id.items():
             if raft_id != self._raft_id and raft_id not in self._peers:
                 self._peers[raft_id] = _Peer(self, member)
         self._changed.set()
+
+    def meet(self, member: model.RaftMember) -> None:
+        """See runner.Transport."""
+        known = member.raft_id in self._members.by_id or member.raft_id in self._members.removed
+        if known or member.raft_id == self._raft_id or len(self._strangers) >= _STRANGERS:
+            return
+        self._strangers[member.raft_id] = member
+        if member.raft_id not in self._peers:
+            self._peers[member.raft_id] = _Peer(self, member)
+        self._changed.set()
+
+    @property
+    def own(self) -> model.RaftMember | None:
+        """This member, for whoever does not know it."""
+        return self._members.by_id.get(self._raft_id)
 
     async def run(self) -> None:
         """Until cancelled: a task for each member, which ends with its membership."""
@@ -89,10 +108,13 @@ class Peers:
             while True:
                 self._changed.clear()
                 for raft_id, peer in self._peers.items():
-                    peer.member = self._members.by_id.get(raft_id, peer.member)
+                    peer.member = self._members.by_id.get(raft_id) or self._strangers.get(
+                        raft_id, peer.member
+                    )
                     if raft_id not in running:
                         running[raft_id] = group.create_task(peer.run(), name=f"peer {peer.member.node_id}")
-                for raft_id in [i for i in running if i not in self._members.by_id]:
+                wanted = self._members.by_id.keys() | self._strangers.keys()
+                for raft_id in [i for i in running if i not in wanted]:
                     running.pop(raft_id).cancel()
                     del self._peers[raft_id]
                 await self._changed.wait()
@@ -202,6 +224,7 @@ class _Peer:
 
     async def _write(self, call: Any, stub: RaftStub, send: Callable[[RaftStub, Message], None]) -> None:
         """What goes out on the stream, as soon as there is room for it; that the stream is over, its reader says."""
+        sender = self._peers.own
         while True:
             while not self._queue and not self._snapshots:
                 self._filled.clear()
@@ -210,19 +233,19 @@ class _Peer:
                 send(stub, self._snapshots.popleft())
             if self._queue:
                 try:
-                    await call.write(self._batch())
+                    await call.write(model.RaftBatch(self._batch(), sender))
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     return
-                self._up = True
+                self._up, sender = True, None
 
-    def _batch(self) -> model.RaftBatch:
+    def _batch(self) -> tuple[model.RaftMessage, ...]:
         taken: list[model.RaftMessage] = []
         size = 0
         while self._queue and len(taken) < _BATCH and size < _BATCH_BYTES:
             message = self._queue.popleft()
             size += sum(len(e.data) for e in message.entries)
             taken.append(to_wire(message))
-        return model.RaftBatch(tuple(taken))
+        return tuple(taken)
 
     async def _send_snapshot(self, stub: RaftStub, message: Message) -> None:
         ok = False

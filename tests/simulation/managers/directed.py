@@ -364,6 +364,27 @@ async def a_manager_leaves_by_force_and_comes_back(room: Room) -> None:
     await end(room)
 
 
+@scenario()
+async def a_leader_finds_a_manager_that_has_never_heard_of_it(room: Room) -> None:
+    await ready(room)
+    leader = room.leader()
+    away, other = (m for m in room.machines if m is not leader)
+    away.power_cut()
+    fourth = await room.enlisted(MANAGER)
+    await room.until(lambda: room.votes(fourth), 30, "the fourth is no voter")
+    await room.patiently(lambda: leader.do(lambda: leader.member.consensus.transfer(fourth.node_id)))
+    await room.until(lambda: fourth.leads, 10, "the fourth does not lead")
+    await write(room, fourth, "by the fourth")
+    away.start()
+    await room.until(lambda: away.found is not None, 10, "it does not start")
+    must(await room.patiently(lambda: read(room, away)) == "by the fourth", "it has caught up")
+    must(fourth.leads, "the fourth leads all the time")
+    other.kill()
+    await room.patiently(lambda: write(room, fourth, "by three of four"))
+    other.restart()
+    await end(room)
+
+
 # ---- without a quorum
 
 

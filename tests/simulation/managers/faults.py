@@ -38,7 +38,7 @@ class Faults:
         self.kinds = [(call, weight) for call, weight in kinds if rng.random() < 0.7]
         self.kinds += [(self.heal, 2), (self.revive, 3)]
         self.mean = rng.choice((0.5, 1.5, 4.0))
-        self._working: set[asyncio.Task[None]] = set()
+        self._left = False
 
     async def run(self) -> None:
         room = self.room
@@ -236,12 +236,14 @@ class Faults:
             room.agent(machine, tuple(m.addr for m in room.managers()))
 
     async def leave(self) -> None:
-        """`swarm leave --force` of a manager; its node is a worker then."""
+        """`swarm leave --force` of a manager, once: its state is gone whether or not the others can be told."""
         found = self.room.managers()
-        if len(found) > 2:
-            machine = self.room.rng.choice(found)
-            self.room.say(f"{machine.hostname} leaves by force")
-            await machine.leave(force=True)
+        if self._left or len(found) < 3 or any(not self.room.votes(m) for m in found):
+            return
+        self._left = True
+        machine = self.room.rng.choice(found)
+        self.room.say(f"{machine.hostname} leaves by force")
+        await machine.leave(force=True)
 
     # ---- agents and users
 

@@ -106,6 +106,9 @@ class Wire:
     def update(self, members: Members) -> None:
         pass
 
+    def meet(self, member: model.RaftMember) -> None:
+        pass
+
     async def run(self) -> None:
         await asyncio.Event().wait()
 
