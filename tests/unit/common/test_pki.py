@@ -150,3 +150,35 @@ def test_a_leaf_that_is_no_nodes() -> None:
     joiner = pki.issue_joiner(pki.join_authority(SECRET, NodeRole.WORKER, DIGEST), pki.new_key())
     with pytest.raises(ValueError, match="not a node's"):
         pki.leaf_identity(joiner)
+
+
+def test_a_renewal_certificate_is_no_nodes() -> None:
+    key = pki.new_key()
+    chain = pki.issue_renewal(ROOT, pki.create_csr(key), "nodeid", "cluster", 7)
+    assert pki.classify(leaf(chain), ROOT.cert, JOINS) == pki.Peer("nodeid", "cluster", renewal=7)
+    assert pki.renewal_number(leaf(chain)) == 7
+    assert pki.renewal_number(leaf(node())) == 0
+    with pytest.raises(ValueError, match="not a node's"):
+        pki.leaf_identity(chain)
+    assert pki.validity(chain) == pki.validity(ROOT.cert)
+    assert pki.belongs(pki.key_pem(key), chain)
+    assert not pki.belongs(pki.key_pem(pki.new_key()), chain)
+    assert pki.certificate_key_digest(chain) == pki.public_key_digest(pki.create_csr(key))
+    for forger in (pki.create_root(NOW), pki.join_authority(SECRET, NodeRole.WORKER, DIGEST)):
+        forged = pki.issue_renewal(forger, pki.create_csr(key), "nodeid", "cluster", 7)
+        found = pki.classify(leaf(forged), ROOT.cert, JOINS)
+        assert found is None or found == pki.Peer(join_role=NodeRole.WORKER)
+    for number in (0, -1):
+        nothing = pki.issue_renewal(ROOT, pki.create_csr(key), "nodeid", "cluster", number)
+        assert pki.classify(leaf(nothing), ROOT.cert, JOINS) is None
+
+
+def test_what_a_moment_and_a_life_are() -> None:
+    day = dt.timedelta(days=1)
+    chain = pki.issue_node(ROOT, pki.create_csr(pki.new_key()), "n", NodeRole.WORKER, "c", NOW, 10 * day)
+    start = NOW.replace(microsecond=0)
+    assert pki.renewal_moment(chain, 0.5) == start + 5 * day
+    assert pki.usable(chain, NOW)
+    assert pki.usable(chain, NOW - pki.BACKDATE / 2)
+    assert not pki.usable(chain, NOW - 2 * pki.BACKDATE)
+    assert not pki.usable(chain, NOW + 10 * day)

@@ -279,6 +279,34 @@ async def test_a_workers_node_with_a_managers_certificate_is_a_worker(swarm: Run
         refused(await outcomes(channel), model.Role.ROLE_WORKER)
 
 
+async def test_an_expired_node_may_only_ask_for_a_certificate(swarm: Running) -> None:
+    """With its renewal certificate: a worker's, and that of a manager's node."""
+    cluster, own = await swarm.cluster(), (await nodes(swarm))["manager"].id
+    root = pki.Authority(cluster.root_ca.cert, cluster.root_ca.key)
+    joined = await join(swarm, cluster.root_ca.join_tokens.worker)
+    for node_id in (joined.node_id, own):
+        key = pki.new_key()
+        chain = pki.issue_renewal(root, pki.create_csr(key), node_id, cluster.id, 1)
+        async with tls(swarm, pki.key_pem(key), chain) as channel:
+            refused(await outcomes(channel), model.Role.ROLE_RENEWER)
+            asked = model.RenewRequest(pki.create_csr(pki.new_key()), model.NodeRole.MANAGER)
+            with pytest.raises(errors.PermissionDenied, match="not for a node whose own has expired"):
+                await ask(CAStub(channel).Renew, asked)
+
+
+async def test_a_renewal_certificate_is_no_managers(swarm: Running) -> None:
+    cluster, own, key = await swarm.cluster(), (await nodes(swarm))["manager"].id, pki.new_key()
+    root = pki.Authority(cluster.root_ca.cert, cluster.root_ca.key)
+    chain = pki.issue_renewal(root, pki.create_csr(key), own, cluster.id, 1)
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pki.key_pem(key), chain)]))
+    await server.start()
+    credentials = grpc.ssl_channel_credentials(cluster.root_ca.cert)
+    async with rpc.client(f"127.0.0.1:{port}", credentials, pki.SERVER_NAME) as channel:
+        await all_get(channel, "UNAVAILABLE")
+    await server.stop(None)
+
+
 async def test_the_managers_own_agent_is_a_worker(swarm: Running) -> None:
     own = (await nodes(swarm))["manager"].id
     async with tls(swarm, *await issued(swarm, model.NodeRole.WORKER, own)) as channel:
