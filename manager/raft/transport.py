@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Protocol
 
 import grpc
@@ -88,6 +88,8 @@ class Peers:
 
     def meet(self, member: model.RaftMember) -> None:
         """See runner.Transport."""
+        if (peer := self._peers.get(member.raft_id)) is not None:
+            peer.hurry()
         known = member.raft_id in self._members.by_id or member.raft_id in self._members.removed
         if known or member.raft_id == self._raft_id or len(self._strangers) >= _STRANGERS:
             return
@@ -151,6 +153,11 @@ class _Peer:
         self._filled = asyncio.Event()
         self._up = False
         self._complaint = ""
+        self._alive = asyncio.Event()
+
+    def hurry(self) -> None:
+        """The member has just called here: it can be reached again."""
+        self._alive.set()
 
     def take(self, message: Message) -> None:
         """Queues a message; while there is no connection only the newest matter."""
@@ -174,8 +181,17 @@ class _Peer:
             self._lost()
             if asyncio.get_running_loop().time() - began > BACK_OFF[1]:
                 delay = BACK_OFF[0]
-            await asyncio.sleep(delay)
+            if await self._paused(delay):
+                delay = BACK_OFF[0]
             delay = min(2 * delay, BACK_OFF[1])
+
+    async def _paused(self, seconds: float) -> bool:
+        """Waits before the next try, but not longer than until the member shows up; says whether it has."""
+        self._alive.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._alive.wait()
+        return self._alive.is_set()
 
     def _lost(self) -> None:
         self._up = False
