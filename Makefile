@@ -66,8 +66,8 @@ soak-failover: $(VENV)/.ready ## How long a write waits when the leader is lost,
 	@$(PY) -m tests.soak.failover --times $(N)
 
 soak-kill: N = 200
-soak-kill: $(VENV)/.ready ## N kills of managers, N/4 damaged logs, N/20 rolling restarts, histories judged (by hand, root)
-	@$(PY) -m tests.soak.kill --kills $(N) --damages $$(($(N) / 4)) --rolls $$(($(N) / 20))
+soak-kill: $(VENV)/.ready ## N kills of managers, N/4 damaged logs, N/20 rolling restarts, N/8 rounds of changes: histories judged (by hand, root)
+	@$(PY) -m tests.soak.kill --kills $(N) --damages $$(($(N) / 4)) --rolls $$(($(N) / 20)) --losses $$(($(N) / 25)) --changes $$(($(N) / 8))
 
 ci:
 	@.ci/run

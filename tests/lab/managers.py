@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -298,6 +299,29 @@ def kill_once(lab: Managers, machine: Machine) -> None:
     """The manager dies and starts again; over when all agree again."""
     machine.wait_unit(DAEMON, machine.kill9(DAEMON))
     lab.wait_settled(30)
+
+
+def change_once(lab: Managers, now: set[str], chance: random.Random) -> tuple[set[str], str]:
+    """Some node is promoted or demoted by some manager; the managers then, and what was done. Never below two."""
+    name = chance.choice(sorted(lab.machines if len(now) > 2 else set(lab.machines) - now))
+    via = lab.machines[chance.choice(sorted(now))]
+    what, after = ("demote", now - {name}) if name in now else ("promote", now | {name})
+    via.docker("node", what, name)
+    lab.asked = min(after)
+    lab.wait_settled(40, sorted(after))
+    return after, f"{via.name}: {what} {name}, {len(after)} managers"
+
+
+def restore_managers(lab: Managers, now: set[str]) -> None:
+    """The three that it should be, again."""
+    for name in sorted(set(MANAGERS) - now):
+        lab.leader([lab.machines[n] for n in sorted(now)]).docker("node", "promote", name)
+        now = now | {name}
+        lab.wait_settled(40, sorted(now))
+    for name in sorted(now - set(MANAGERS)):
+        now = now - {name}
+        lab.manager.docker("node", "demote", name)
+        lab.wait_settled(40, sorted(now))
 
 
 def same_nodes(nodes: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.lab.support import LOAD, Lab, Running, until
+from tests.lab.support import LOAD, Lab, Machine, Running, until
 
 pytestmark = pytest.mark.lab
 
@@ -127,8 +127,20 @@ def test_without_a_manager_all_serves_on(web: Lab) -> None:
     web.wait_running("my-nginx", 5)
 
 
+def heard_from(lab: Lab, worker: Machine) -> None:
+    """A task runs there: its node has a session. One that a new leader hasn't heard yet has twice the usual grace."""
+    lab.manager.docker(
+        "service", "create", "-d", "--name", "heard", "--constraint", f"node.hostname=={worker.name}",
+        "--stop-grace-period", "100ms", "alpine", "sleep", "1000",
+    )  # fmt: skip
+    lab.wait_running("heard", 1)
+    lab.manager.docker("service", "rm", "heard")
+    lab.wait_gone("heard")
+
+
 def test_power_cut_of_a_worker(web: Lab) -> None:
     worker = web.machines["worker2"]
+    heard_from(web, worker)
     web.wait_running("my-nginx", 5)
     web.tool("power-off", worker.name)
     began = time.monotonic()

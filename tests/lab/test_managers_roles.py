@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,11 @@ from tests.lab.managers import (
     STEADY_TASKS,
     WORKERS,
     Managers,
+    change_once,
+    restore_managers,
     same_nodes,
 )
+from tests.lab.recorder import Recorder
 from tests.lab.support import Machine, until
 
 pytestmark = pytest.mark.lab
@@ -30,6 +34,7 @@ Say = Callable[[str], None]
 NO_MANAGER = "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state."
 TWO_MANAGERS = "Running Swarm in a two-manager configuration."
 QUORUM_SECONDS = 2.0
+CHANGES = 10
 
 
 def swarm_info(machine: Machine) -> dict[str, object]:
@@ -82,6 +87,26 @@ def test_four_managers_work(managers: Managers) -> None:
     assert managers.write(managers.machines[WORKERS[0]], "by the fourth")
     leader.docker("node", "demote", WORKERS[0])
     managers.wait_settled(30)
+
+
+def test_managers_come_and_go_under_writes(managers: Managers, say: Say, tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    say(f"{CHANGES} promotions and demotions, seed {seed}")
+    now = set(MANAGERS)
+    before = managers.fingerprint()
+    with (
+        Recorder(managers.three, "change") as recorder,
+        managers.undisturbed(list(managers.machines.values())),
+    ):
+        for _ in range(CHANGES):
+            now, _ = change_once(managers, now, chance)
+        restore_managers(managers, now)
+        recorder.wait_more(10)
+    verdict = recorder.conclude(tmp_path / "history.jsonl")
+    say(f"{CHANGES} changes of the managers: {verdict.sentence}\n{recorder.account()}")
+    assert verdict.ok
+    assert managers.fingerprint() == before
 
 
 def test_the_last_manager_is_not_demoted_and_leaving_warns(managers: Managers) -> None:

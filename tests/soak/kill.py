@@ -1,8 +1,8 @@
 """Managers die, restart and find their logs damaged under a stream of writes: `make soak-kill N=200`.
 
 Rounds of each kind, every one with a history of its own that is judged: `kills` (kill -9 of any manager), `damages` (its
-log is damaged besides), `rolls` (all are restarted one after the other, in turn as daemons and as machines). The result
-is a file of JSON in tests/soak/results/, saved after each round; a run that was stopped goes on from there. A round that
+log is damaged besides), `rolls` (all are restarted one after the other, in turn as daemons and as machines), `losses` (the
+leader, in each way in turn, a minute of SIGSTOP among them), `changes` (promotions and demotions). The result is a file of JSON in tests/soak/results/, saved after each round; a run that was stopped goes on from there. A round that
 fails is written there with its verdict, its history beside it, and the run goes on with the swarm made whole.
 """
 
@@ -17,12 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab import damage
-from tests.lab.managers import DAEMON, Managers, kill_once, restart_daemons
+from tests.lab.managers import (
+    DAEMON,
+    LOSSES,
+    MANAGERS,
+    STOPPED,
+    Managers,
+    change_once,
+    kill_once,
+    lose_leader,
+    restart_daemons,
+    restore_managers,
+)
 from tests.lab.recorder import Recorder
+from tests.lab.support import until
 from tests.soak import swarm
 
 RESULT = swarm.RESULTS / "kill.json"
-ROUND = 10  # blows with one history
+ROUND = {"rolls": 1, "losses": 4, "changes": 5}  # blows with one history, else ten
+STOPPED_SECONDS = 60.0
 
 Blow = Callable[[Managers, random.Random, int], str]
 
@@ -49,7 +62,34 @@ def _roll(lab: Managers, chance: random.Random, number: int) -> str:
     return "all restarted, " + ("as machines" if number % 2 else "as daemons")
 
 
-BLOWS: dict[str, Blow] = {"kills": _kill, "damages": _damage, "rolls": _roll}
+def _lose(lab: Managers, chance: random.Random, number: int) -> str:
+    loss = LOSSES[number % len(LOSSES)]
+    victim, seconds = lose_leader(lab, loss)
+    struck = time.monotonic()
+    if loss is STOPPED:
+        until(lambda: time.monotonic() - struck > STOPPED_SECONDS, STOPPED_SECONDS + 1, "away for a while")
+    loss.repair(lab, victim)
+    lab.wait_settled(60)
+    return f"{victim.name} {loss.name}: a write by another after {seconds:.2f} s"
+
+
+def _change(lab: Managers, chance: random.Random, number: int) -> str:
+    """Two to four changes, then the three are managers again."""
+    now, told = set(MANAGERS), []
+    for _ in range(chance.randrange(2, 5)):
+        now, what = change_once(lab, now, chance)
+        told.append(what)
+    restore_managers(lab, now)
+    return "; ".join(told)
+
+
+BLOWS: dict[str, Blow] = {
+    "kills": _kill,
+    "damages": _damage,
+    "rolls": _roll,
+    "losses": _lose,
+    "changes": _change,
+}
 
 
 def one_round(lab: Managers, kind: str, first: int, count: int, seed: int) -> tuple[bool, str]:
@@ -80,7 +120,7 @@ def run(lab: Managers, found: dict[str, Any], wanted: dict[str, int], path: Path
     for kind, count in wanted.items():
         while found[kind] < count:
             began = time.monotonic()
-            blows = min(1 if kind == "rolls" else ROUND, count - found[kind])
+            blows = min(ROUND.get(kind, 10), count - found[kind])
             try:
                 ok, said = one_round(lab, kind, found[kind], blows, found["seed"])
             except AssertionError as exc:
@@ -99,7 +139,7 @@ def run(lab: Managers, found: dict[str, Any], wanted: dict[str, int], path: Path
 def main() -> int:
     """0 if nothing is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for kind, count in (("kills", 200), ("damages", 50), ("rolls", 10)):
+    for kind, count in (("kills", 200), ("damages", 50), ("rolls", 10), ("losses", 8), ("changes", 25)):
         parser.add_argument(f"--{kind}", type=int, default=count)
     options = parser.parse_args()
     with swarm.five() as lab:
