@@ -131,9 +131,8 @@ class Runner:
         self._wake.set()
 
     def meet(self, member: model.RaftMember) -> None:
-        """Whoever sends messages; it may be a member of whom this one has not heard yet."""
-        if member.raft_id not in self.replica.members.by_id:
-            self._transport.meet(member)
+        """Who has just begun to send messages; it may be a member of whom this one has not heard yet."""
+        self._transport.meet(member)
 
     def propose(self, data: bytes, term: int, token: Any) -> None:
         """An entry, for a member that thinks it leads in `term`."""
