@@ -38,7 +38,7 @@ from manager.store.store import NO_LEADER, ChangeSet, Store
 
 log = logging.getLogger("forward")
 
-PATIENCE: Final = 2.0
+PATIENCE: Final = 1.9
 """Seconds without a leader after which a call fails."""
 LIMIT: Final = 20.0
 """Seconds that a call is tried for; as long as Docker's daemon waits."""

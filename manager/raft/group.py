@@ -34,7 +34,7 @@ NO_LEADER: Final = (
     "Make sure more than half of the managers are online."
 )
 NO_QUORUM: Final = "can't remove member from the raft: this would result in a loss of quorum"
-DEADLINE: Final = 2.0
+DEADLINE: Final = 1.9
 """Seconds that a read waits for a leader."""
 _CHANGE_DEADLINE: Final = 10.0
 MakeTransport = Callable[["Group"], Transport]
