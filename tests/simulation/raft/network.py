@@ -72,9 +72,10 @@ class Network:
         self.cut(theirs, ours)
 
     def heal(self) -> None:
-        """All links work and are as fast as usual."""
+        """All links work and are as fast as usual; nobody queues behind what was slow."""
         self.closed.clear()
         self.slow.clear()
+        self._arrivals.clear()
 
     def calm(self) -> None:
         """From now on it only delays."""
