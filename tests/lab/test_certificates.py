@@ -91,6 +91,38 @@ def test_all_machines_whose_certificates_have_expired_come_back(web: Lab) -> Non
     web.manager.docker("service", "update", "--force", "--detach=false", "my-nginx")
 
 
+def test_certificates_live_as_long_as_the_swarm_says(swarm: Lab) -> None:
+    worker = swarm.machines["worker1"]
+    swarm.manager.docker("swarm", "update", "--cert-expiry", "2h0m0s")
+    assert "Expiry Duration: 2 hours" in swarm.manager.docker("info").stdout
+    off_for_long(worker)
+    until(lambda: healed(worker), 20, "worker1 has a new certificate")
+    left = ends(worker) - float(worker.sh("date +%s"))
+    swarm.manager.docker("swarm", "update", "--cert-expiry", "2160h0m0s")
+    assert 6900 < left <= 7201
+    assert "Expiry Duration: 3 months" in swarm.manager.docker("info").stdout
+    assert swarm.manager.docker("swarm", "ca").stdout.startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_a_rotated_join_token_is_worth_nothing_and_the_nodes_stay(swarm: Lab) -> None:
+    worker = swarm.machines["worker2"]
+    old = swarm.manager.docker("swarm", "join-token", "-q", "worker").stdout.strip()
+    kept = swarm.manager.docker("swarm", "join-token", "-q", "manager").stdout.strip()
+    new = swarm.manager.docker("swarm", "join-token", "-q", "--rotate", "worker").stdout.strip()
+    assert new != old
+    assert swarm.manager.docker("swarm", "join-token", "-q", "manager").stdout.strip() == kept
+    node = worker.api("/info")["Swarm"]["NodeID"]
+    worker.shoal("swarm", "leave")
+    swarm.wait_node("worker2", "down")
+    refused = worker.shoal("swarm", "join", "--token", old, f"{swarm.manager.addr}:2377", check=False)
+    assert refused.returncode == 1
+    assert "A valid join token is necessary to join this cluster" in refused.stderr
+    worker.shoal("swarm", "join", "--token", new, f"{swarm.manager.addr}:2377")
+    swarm.manager.shoal("node", "rm", node)
+    for name in swarm.machines:
+        swarm.wait_node(name, "ready")
+
+
 def test_a_node_removed_while_it_was_off_says_so(swarm: Lab) -> None:
     worker = swarm.machines["worker2"]
     node = worker.api("/info")["Swarm"]["NodeID"]

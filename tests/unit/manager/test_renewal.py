@@ -27,8 +27,8 @@ from manager import identity
 from manager.ca import authority
 from manager.elsewhere import Papers
 from manager.identity import Folder
-from manager.keeper import Keeper
-from manager.raft.seal import new_keys
+from manager.keeper import Keeper, open_private
+from manager.raft.seal import Keys, new_keys
 from manager.renewal import OwnCertificate
 from manager.store.store import Store
 
@@ -72,6 +72,7 @@ class Desk:
     folder: Folder
     root: pki.Authority
     store: Store
+    keys: Keys
 
     @property
     def issued(self) -> dt.datetime:
@@ -81,7 +82,10 @@ class Desk:
         return Papers(self.folder.key.read_bytes(), self.folder.certificate.read_bytes())
 
 
-async def desk(path: Path, papers: Papers | None = None, empty: bool = False) -> Desk:
+async def desk(
+    path: Path, papers: Papers | None = None, empty: bool = False, keys: Keys | None = None
+) -> Desk:
+    keys = keys or new_keys()
     clock = Hands()
     root = pki.create_root(NOW - 1000 * DAY)
     store = Store(clock)
@@ -96,10 +100,10 @@ async def desk(path: Path, papers: Papers | None = None, empty: bool = False) ->
         cluster = model.Cluster(id="c", root_ca=authority.new_root(root, tokens))
         await store.update(lambda tx: tx.put(cluster))
     folder = Folder(path)
-    keeper = Keeper(folder, new_keys(), store, lambda sealer: None)
+    keeper = Keeper(folder, keys, store, lambda sealer: None)
     given = papers or papers_of(root, NOW)
     made = OwnCertificate(given, folder, store, keeper, clock, random.Random(1))
-    return Desk(made, clock, folder, root, store)
+    return Desk(made, clock, folder, root, store, keys)
 
 
 async def test_it_is_renewed_in_time(tmp_path: Path) -> None:
@@ -147,6 +151,16 @@ async def test_it_is_replaced_when_it_is_worth_nothing(tmp_path: Path) -> None:
     it.certificate.check()
     made = it.certificate.papers
     assert pki.belongs(made.key, made.chain)
+    await it.store.close()
+
+
+async def test_a_locked_managers_new_key_is_sealed(tmp_path: Path) -> None:
+    it = await desk(tmp_path, keys=new_keys().locked_by(b"k" * 32, 1))
+    it.clock.now = NOW + LIFE
+    it.certificate.check()
+    written, made = it.on_disk(), it.certificate.papers
+    assert b"PRIVATE" not in written.key
+    assert Papers(open_private(written.key, it.keys.sealer(), it.folder), written.chain) == made
     await it.store.close()
 
 
@@ -310,6 +324,7 @@ class Worker:
         self.identity: Identity | None = papers
         self._addresses = addresses
         self.renewal = Renewal(self, back_off=(0.01, 0.1))
+        self.kept = asyncio.Event()
 
     @property
     def papers(self) -> Identity:
@@ -321,16 +336,17 @@ class Worker:
 
     def keep(self, papers: Identity) -> None:
         self.identity = papers
+        self.kept.set()
 
     def copy(self) -> "Worker":
         return Worker(self.papers, *self._addresses)
 
-    def outdate(self, root: model.RootCA) -> None:
-        """The certificate expires; all else stays."""
+    def outdate(self, root: model.RootCA, issued: dt.datetime = LONG_AGO) -> None:
+        """The certificate was issued then, and has expired by default; all else stays."""
         key = pki.load_key(self.papers.key.encode())
         chain = pki.issue_node(
             authority.root_authority(root), pki.create_csr(key), self.papers.node_id, WORKER,
-            self.papers.cluster_id, LONG_AGO,
+            self.papers.cluster_id, issued,
         )  # fmt: skip
         self.identity = replace(self.papers, certificate=chain.decode())
 
@@ -357,6 +373,24 @@ async def test_an_expired_node_comes_back_by_any_manager(tmp_path: Path) -> None
             for _ in range(2):  # and again with what it was given
                 worker.outdate(root_of(machine))
                 await worker.comes_back()
+
+
+async def test_a_node_renews_in_time_by_any_manager(tmp_path: Path) -> None:
+    async with machines(tmp_path, "a", "b", "c") as swarm:
+        for machine in await three(swarm):
+            worker = await joined(machine)
+            worker.outdate(root_of(machine), NOW - LIFE * 0.85)
+            before = worker.papers
+            running = asyncio.create_task(worker.renewal.run())
+            async with asyncio.timeout(DEADLINE):
+                while worker.papers.renewal == before.renewal:
+                    worker.kept.clear()
+                    await worker.kept.wait()
+            running.cancel()
+            stored = machine.node(before.node_id)
+            assert worker.papers.key != before.key
+            assert stored.certificate_key == pki.certificate_key_digest(worker.papers.certificate.encode())
+            assert stored.certificate_number == pki.renewal_number(worker.papers.renewal.encode())
 
 
 async def test_a_removed_node_does_not(tmp_path: Path) -> None:
