@@ -94,11 +94,17 @@ class Daemon:
         sdnotify.status(f"node {member.membership.node_id}")
 
     async def _live(self, member: Member) -> None:
-        """Runs a member to its end; one that comes by itself means that the others have removed it."""
-        await member.run()
+        """Runs a member to its end. One that comes by itself means that the others have removed it; a log that turned out
+        to be damaged is shown as one that is found at the start."""
+        reason = REMOVED
+        try:
+            await member.run()
+        except* Damaged as group:
+            reason = str(_leaf(group))
+            log.critical("this manager stops: %s", reason)
         if self._member is member:
-            self._member, self.failure = None, REMOVED
-            sdnotify.status(REMOVED)
+            self._member, self.failure = None, reason
+            sdnotify.status(reason)
 
     async def end(self) -> None:
         """Stops the member, or the attempts to start it."""
@@ -227,6 +233,12 @@ def _listener() -> socket.socket | None:
     return socket.socket(fileno=found[0]) if found else None
 
 
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a group that is no group."""
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
 async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -250,7 +262,6 @@ def main() -> None:
     logs.configure(settings.log_level)
     try:
         asyncio.run(_serve(settings))
-    except* (OSError, Damaged) as group:
-        for failure in group.exceptions:
-            log.critical("shoal-manager stops: %s", failure)
+    except* OSError as group:
+        log.critical("shoal-manager stops: %s", _leaf(group))
         sys.exit(1)

@@ -12,6 +12,7 @@ import pytest
 from manager_swarm import ask, client, free_port, manager
 
 from common import errors, model, pki
+from manager.raft.core.messages import Message, MessageType
 
 State = model.StatusReplyState
 
@@ -246,3 +247,21 @@ async def test_killed_during_writes_nothing_acknowledged_is_lost(tmp_path: Path)
         finally:
             process.send_signal(signal.SIGKILL)
             await process.wait()
+
+
+async def test_a_log_that_contradicts_the_others_is_told_like_any_damage(tmp_path: Path) -> None:
+    """The process goes on, so that whoever asks is told what is wrong."""
+    async with manager(tmp_path) as m:
+        await m.init()
+        member = m.daemon.member
+        assert member is not None
+        group = member.consensus
+        beyond = Message(MessageType.HEARTBEAT, group.raft_id, 99, group.term + 1, commit=1_000_000)
+        group.loop.call(group.runner.step, beyond)
+        async with asyncio.timeout(10):
+            while m.daemon.member is not None:  # noqa: ASYNC110 - a condition with a deadline
+                await asyncio.sleep(0.01)
+        with pytest.raises(errors.Unavailable, match="contradicts what the managers agreed on"):
+            await ask(m.control.GetCluster, model.Nothing())
+        status = await ask(m.local.Status, model.StatusRequest())
+        assert "restore a backup" in status.error
