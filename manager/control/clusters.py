@@ -38,9 +38,7 @@ class ClusterMethods(ControlBase):
             key, generation = autolock.relocked(
                 cluster, spec.encryption.auto_lock_managers, request.rotate_unlock_key, new_key
             )
-            tx.put(
-                replace(cluster, spec=spec, root_ca=root, unlock_key=key, unlock_generation=generation)
-            )
+            tx.put(replace(cluster, spec=spec, root_ca=root, unlock_key=key, unlock_generation=generation))
 
         await self.store.update(change)
         return model.ClusterReply(self.store.view().cluster)
