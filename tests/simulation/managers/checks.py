@@ -27,7 +27,6 @@ class Checks:
     def __init__(self) -> None:
         self.log: dict[tuple[int, int], tuple[int, bytes]] = {}  # (epoch, index): term, digest of the entry
         self.values: dict[int, list[tuple[str, str]]] = {}  # writes of registers, by index
-        self.applied_by: dict[str, int] = {}
         self.obeyed: dict[str, Order] = {}
         self.refused = 0
         self.wrong = ""
@@ -48,16 +47,8 @@ class Checks:
         if known != entry:
             self.violated(f"{name} applied another entry {index} (term {term}) than others (term {known[0]})")
         self.last = max(self.last, index)
-        self.applied_by[name] = index
         if index not in self.values:
             self.values[index] = _register_writes(store, index)
-
-    def restored(self, name: str, store: Store) -> None:
-        """A snapshot at one manager."""
-        index = store.view().index
-        before = self.applied_by.get(name, 0)
-        self.applied_by[name] = index
-        del before
 
     # ---- what agents obey
 

@@ -19,14 +19,15 @@ from tests.simulation.managers.machine import Machine, Unanswered
 from tests.simulation.managers.room import MANAGER, WORKER, Room, staged
 
 Story = Callable[[Room], Awaitable[None]]
-SCENARIOS: dict[str, Callable[[], None]] = {}
+Trace = Callable[[str], None]
+SCENARIOS: dict[str, Callable[[Trace | None], None]] = {}
 
 
 def scenario(seed: int = 1, **limits: Any) -> Callable[[Story], Story]:
     """Puts a story into SCENARIOS."""
 
     def put(story: Story) -> Story:
-        SCENARIOS[story.__name__] = lambda: staged(story, seed, **limits)
+        SCENARIOS[story.__name__] = lambda trace: staged(story, seed, trace, **limits)
         return story
 
     return put

@@ -370,14 +370,30 @@ class Room:
 # ---- runs
 
 
-def staged(story: Callable[[Room], Awaitable[T]], seed: int = 0, **how: Any) -> T:
-    """Runs a story in a room of its own."""
-    return _staged(story, seed, Limits(**how), None)[0]
+def staged(
+    story: Callable[[Room], Awaitable[T]],
+    seed: int,
+    trace: Callable[[str], None] | None = None,
+    **limits: Any,
+) -> T:
+    """Runs a story in a room of its own; raises Violation."""
+    try:
+        return _staged(story, seed, Limits(**limits), trace)
+    except BaseExceptionGroup as group:
+        found = group.subgroup(Violation)
+        if found is None:
+            raise
+        raise _first(found) from group
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _staged(
     story: Callable[[Room], Awaitable[T]], seed: int, limits: Limits, trace: Callable[[str], None] | None
-) -> tuple[T, Room]:
+) -> T:
     base = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
     path = Path(tempfile.mkdtemp(prefix="shoal-managers-", dir=base))
     loop = SharedLoop()
@@ -398,7 +414,7 @@ def _staged(
             asyncio.Runner(loop_factory=lambda: loop) as runner,
             standins(room.network, random.Random(seed), room.checks, limits),
         ):
-            return runner.run(whole()), room
+            return runner.run(whole())
     finally:
         logging.disable(level)
         shutil.rmtree(path, ignore_errors=True)
@@ -447,7 +463,7 @@ def run_seed(seed: int, size: int = 0, trace: Callable[[str], None] | None = Non
     collects = gc.isenabled()
     gc.disable()
     try:
-        (settled, verdict), _ = _staged(story, seed, limits, trace)
+        settled, verdict = _staged(story, seed, limits, trace)
     except (Violation, Deadlock) as exc:
         wrong = f"{type(exc).__name__}: {exc}"
     finally:

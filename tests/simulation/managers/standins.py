@@ -9,19 +9,18 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import grpc
 import grpc.aio
 
-import manager.member
 import manager.promotion
 from common import rpc
 from manager.raft.disk import FileDisk
 from manager.raft.group import Group
-from manager.raft.loop import SameLoop
+from manager.raft.loop import SameLoop, ThreadLoop
 from manager.raft.replica import Limits
 from manager.store.store import Store
 from tests.simulation.managers.checks import Checks
@@ -32,31 +31,43 @@ from tests.simulation.managers.wires import Channel, Server, Shown
 SEGMENT = 64 << 10
 
 
-class OneLoop(SameLoop):
-    """ThreadLoop's shape without its thread."""
+def _one_loop() -> dict[str, Any]:
+    """ThreadLoop's methods without its thread."""
 
-    def start(self) -> None: ...
+    def start(self: Any) -> None: ...
 
-    async def stop(self) -> None:
+    async def stop(self: Any) -> None:
         await self._spawning.end()
 
+    same = {name: getattr(SameLoop, name) for name in ("__init__", "call", "run", "spawn")}
+    return {**same, "start": start, "stop": stop}
 
-class WatchedStore(Store):
-    """Tells the checks what is applied."""
 
-    checks: Checks
+def _watched_store(checks: Checks) -> dict[str, Any]:
+    """Store's methods that consensus calls; they tell the checks what is applied."""
+    real_apply, real_restore = Store.apply, Store.restore
 
-    def apply(self, index: int, term: int, data: bytes) -> None:
+    def apply(self: Store, index: int, term: int, data: bytes) -> None:
+        real_apply(self, index, term, data)
         process = PROCESS.get()
-        super().apply(index, term, data)
-        if process is not None and not process.killed:
-            self.checks.applied(process.name, self, index, term, data)
+        if process is not None and not process.killed and self._propose is not None:
+            checks.applied(process.name, self, index, term, data)
 
-    def restore(self, data: bytes) -> None:
-        super().restore(data)
-        process = PROCESS.get()
-        if process is not None and not process.killed:
-            self.checks.restored(process.name, self)
+    def restore(self: Store, data: bytes) -> None:
+        real_restore(self, data)
+
+    return {"apply": apply, "restore": restore}
+
+
+def _group(rng: random.Random, limits: Limits) -> dict[str, Any]:
+    """Group's beginning, with a run's limits and dice."""
+    real = Group.__init__
+
+    def begin(self: Group, *args: Any, **kw: Any) -> None:
+        kw["limits"], kw["rng"] = limits, random.Random(rng.randrange(1 << 62))
+        real(self, *args, **kw)
+
+    return {"__init__": begin}
 
 
 @contextmanager
@@ -66,23 +77,25 @@ def standins(network: Network, rng: random.Random, checks: Checks, limits: Limit
     def client(target: str, credentials: Any = None, server_name: str = "") -> Channel:
         return Channel(network, target, credentials)
 
-    def group(*args: Any, **kw: Any) -> Group:
-        kw["limits"], kw["rng"] = limits, random.Random(rng.randrange(1 << 62))
-        return Group(*args, **kw)
+    def nothing(*_: Any, **__: Any) -> None: ...
 
-    store = type("WatchedStore", (WatchedStore,), {"checks": checks})
     size = (SEGMENT, *(FileDisk.__init__.__defaults__ or ())[1:])
-    with (
-        patch.object(grpc.aio, "server", lambda options=None: Server(network)),
-        patch.object(grpc, "ssl_channel_credentials", lambda root, key, chain: Shown(chain)),
-        patch.object(grpc, "ssl_server_certificate_configuration", lambda *_: None),
-        patch.object(grpc, "dynamic_ssl_server_credentials", lambda *_, **__: None),
-        patch.object(rpc, "client", client),
-        patch.object(secrets, "token_bytes", lambda count=32: rng.randbytes(count)),
-        patch.object(FileDisk.__init__, "__defaults__", size),
-        patch.object(manager.member, "ThreadLoop", OneLoop),
-        patch.object(manager.member, "Group", group),
-        patch.object(manager.member, "Store", store),
-        patch.object(manager.promotion, "_free", lambda addr: None),
-    ):
+    with ExitStack() as stack:
+        for target, replaced in (
+            (grpc.aio, {"server": lambda options=None: Server(network)}),
+            (grpc, {"ssl_channel_credentials": lambda root, key, chain: Shown(chain)}),
+            (
+                grpc,
+                {"ssl_server_certificate_configuration": nothing, "dynamic_ssl_server_credentials": nothing},
+            ),
+            (rpc, {"client": client}),
+            (secrets, {"token_bytes": lambda count=32: rng.randbytes(count)}),
+            (FileDisk.__init__, {"__defaults__": size}),
+            (ThreadLoop, _one_loop()),
+            (Group, _group(rng, limits)),
+            (Store, _watched_store(checks)),
+            (manager.promotion, {"_free": nothing}),
+        ):
+            for name, value in replaced.items():
+                stack.enter_context(patch.object(target, name, value))
         yield

@@ -9,4 +9,4 @@ from tests.simulation.managers.directed import SCENARIOS
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_it_goes_well(name: str) -> None:
-    SCENARIOS[name]()
+    SCENARIOS[name](None)
