@@ -12,7 +12,7 @@ from typing import Final
 
 from common import errors, model
 from common.rpc import Caller
-from manager.raft.core.messages import Message
+from manager.raft.core.messages import Message, MessageType
 from manager.raft.runner import Runner
 from manager.raft.wire import from_wire
 
@@ -20,6 +20,8 @@ log = logging.getLogger("raft.transport")
 
 REMOVED: Final = "this manager was removed from the swarm"
 _LARGEST: Final = 1 << 30
+_PASSED_ON: Final = frozenset({MessageType.READ_INDEX, MessageType.TRANSFER_LEADER, MessageType.PROP})
+"""Messages that a follower hands on to the leader as they are: their sender need not be the caller."""
 
 
 class RaftService:
@@ -75,11 +77,13 @@ class RaftService:
             self._runner.meet(sender)
 
     def _step(self, wire: model.RaftMessage, snapshot: bytes, caller: Caller) -> None:
-        members = self._runner.replica.members
+        members, passed_on = self._runner.replica.members, wire.type in _PASSED_ON
         if wire.sender in members.removed:
+            if passed_on:
+                return  # whoever calls may be another one, and is not the one that was removed
             raise errors.PermissionDenied(REMOVED)
         known = members.by_id.get(wire.sender)
-        if known is not None and known.node_id != caller.node_id:
+        if known is not None and known.node_id != caller.node_id and not passed_on:
             raise errors.PermissionDenied(f"node {caller.node_id} speaks for node {known.node_id}")
         try:
             message: Message = from_wire(wire, snapshot)
