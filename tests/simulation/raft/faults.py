@@ -171,13 +171,15 @@ class Faults:
         removed = {single.node_id for single in singles if single.type != ADD}
         if len(set(conf.voters) - removed) < 1 or not set(conf.voters):
             return None
-        # Of two voters the leader must not leave: the other one, not knowing of the commit, would need its vote.
+        # Of two voters the leader must not leave: the other one, not knowing of the commit, would need its vote. The same
+        # goes for whoever leads at the end of a joint change that removes it: after one, no agreement is claimed.
         if len(conf.voters) == 2 and leader.id in removed and self.cluster.strict:
             return None
         if len(singles) == 1 and self.rng.random() < 0.5:
             return ConfChange(singles[0].type, singles[0].node_id)
         if self.cluster.as_managers:  # they make one simple change at a time
             return ConfChange(singles[0].type, singles[0].node_id)
+        self.cluster.joint = True
         return ConfChangeV2(self.rng.choice(list(ConfChangeTransition)), tuple(singles))
 
     def _single(self, conf: ConfState) -> ConfChangeSingle | None:
