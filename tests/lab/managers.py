@@ -33,6 +33,13 @@ LOCKED = (
 # The service that must not blink, the task that uses it by name and address, the one that writes go to.
 STEADY, LOOKER, PROBE, NETWORK = "steady", "looker", "probe", "nginx-net"
 STEADY_PORT, STEADY_TASKS = 8090, 4
+APART = "apart"
+PARTED = f"""
+table inet {APART} {{{{
+ chain in {{{{ type filter hook input priority -10; ip saddr {{{{ {{0}} }}}} drop; }}}}
+ chain out {{{{ type filter hook output priority -10; ip daddr {{{{ {{0}} }}}} drop; }}}}
+}}}}
+"""
 RATE, INSIDE_RATE, LOAD_SECONDS = "100", "25", 4.0
 
 
@@ -134,6 +141,16 @@ class Managers(Lab):
         off = [name for name, state in states.items() if state == "off"]
         if off:
             self.tool("power-on", *off)
+        for machine in self.three:
+            machine.run("nft", "delete", "table", "inet", APART, check=False)
+
+    def part(self, machine: Machine, others: Sequence[Machine]) -> None:
+        """The machine and these others don't hear one another any more; the rest hears them all."""
+        machine.run("nft", "-f", "-", input=PARTED.format(", ".join(other.addr for other in others)))
+
+    def rejoin(self, machine: Machine) -> None:
+        """Ends what `part` did."""
+        machine.run("nft", "delete", "table", "inet", APART)
 
     def ensure(self, say: Callable[[str], None] = print) -> Machine:
         """Whole, whatever was done to it before; made anew if it doesn't come back by itself. The leader."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,7 @@ def test_demote_and_promote(managers: Managers) -> None:
             assert out == f"Manager {subject.name} demoted in the swarm.\n"
             managers.asked = via.name
             managers.wait_settled(30, left)
-            until(
-                lambda s=subject: NO_MANAGER in s.docker("node", "ls", check=False).stderr,
-                20,
-                "it is a worker",
-            )
+            until(partial(no_manager, subject), 20, "it is a worker")
             assert counts(via) == (2, 5)
             assert TWO_MANAGERS in via.docker("info").stderr
             out = via.docker("node", "promote", subject.name).stdout
@@ -177,18 +174,17 @@ def test_a_majority_is_lost_and_the_survivor_goes_on_alone(managers: Managers, s
         assert managers.roles(survivor) == {survivor.name: "leader"}
         say(f"--force-new-cluster: a leader after {time.monotonic() - began:.2f} s")
         for worker in WORKERS:
-            managers.wait_node(worker, "ready", 30)
+            until(
+                partial(only_manager, managers.machines[worker], survivor),
+                30,
+                f"{worker} knows its only manager",
+            )
         assert everything(survivor) == objects
         assert managers.fingerprint() == before
         assert managers.write(survivor, "alone")
-        old_world(managers, survivor, gone)
-    assert managers.fingerprint() == before
-    nodes = survivor.api("/nodes")
+        old_world(managers, survivor, gone, say)
     for machine in gone:
-        machine.shoal("swarm", "leave", "--force")
-        (old,) = [n["ID"] for n in nodes if n["Description"].get("Hostname") == machine.name]
-        survivor.docker("node", "rm", "--force", old)
-        managers.join(machine, "manager", survivor)
+        survivor.docker("node", "promote", machine.name)
     managers.wait_settled(40)
     assert managers.fingerprint() == before
 
@@ -205,32 +201,46 @@ def everything(machine: Machine) -> dict[str, Any]:
     return found
 
 
-def old_world(managers: Managers, survivor: Machine, gone: list[Machine]) -> None:
-    """The two that were lost come back, a majority of what was; they find nobody who listens."""
-    objects, nodes = everything(survivor), same_nodes(survivor.api("/nodes"))
-    before = managers.fingerprint()
+def old_world(managers: Managers, survivor: Machine, gone: list[Machine], say: Say) -> None:
+    """The two that were lost come back where they can't see the survivor: a majority of what was, in a world of its own.
+
+    They agree and take orders, and the workers, who know better, are not there for them. Then they meet the survivor.
+    """
+    objects, nodes, before = everything(survivor), same_nodes(survivor.api("/nodes")), managers.fingerprint()
+    managers.part(survivor, gone)
     managers.tool("power-on", *(m.name for m in gone))
     for machine in gone:
-        machine.wait_unit("shoal-agent")
-        until(
-            lambda m=machine: m.docker("node", "ls", check=False, timeout=30).returncode is not None,
-            30,
-            "it answers something",
-        )
-    # Among themselves they may agree; nobody obeys.
-    for machine in gone:
-        machine.docker("service", "scale", "-d", f"{STEADY}=1", check=False, timeout=30)
-        machine.docker("service", "rm", PROBE, check=False, timeout=30)
-    assert managers.write(survivor, "after their return")
-    written = everything(survivor)
-    assert [i for i, _ in written["services"]] == [i for i, _ in objects["services"]]
-    assert {k: v for k, v in written.items() if k != "services"} == {
-        k: v for k, v in objects.items() if k != "services"
-    }
-    assert same_nodes(survivor.api("/nodes")) == nodes
+        until(partial(agree, managers, machine), 30, f"{machine.name} and the other agree in their own world")
+    for argv in (["service", "scale", "-d", f"{STEADY}=1"], ["service", "rm", PROBE]):
+        gone[0].docker(*argv)
+        say(f"among the old managers, docker {' '.join(argv)} is acknowledged")
+    managers.asked = gone[0].name
+    for worker in WORKERS:
+        managers.wait_node(worker, "down", 40)
+    managers.asked = survivor.name
     assert managers.fingerprint() == before
+    managers.rejoin(survivor)
+    for machine in gone:
+        until(partial(no_manager, machine), 30, f"{machine.name} is a worker of the new swarm")
+    assert everything(survivor) == objects
+    assert same_nodes(survivor.api("/nodes")) == nodes
     assert managers.roles(survivor) == {survivor.name: "leader"}
     assert len(managers.wait_running(STEADY, STEADY_TASKS, 5)) == STEADY_TASKS
+    assert managers.fingerprint() == before
+
+
+def agree(managers: Managers, machine: Machine) -> bool:
+    return {"leader", "reachable"} <= set(managers.roles(machine).values())
+
+
+def no_manager(machine: Machine) -> bool:
+    return NO_MANAGER in machine.docker("node", "ls", check=False).stderr
+
+
+def only_manager(worker: Machine, manager: Machine) -> bool:
+    """Whether it has been told that there is no other: it was connected since."""
+    managers: Any = swarm_info(worker)["RemoteManagers"]
+    return [m["Addr"] for m in managers] == [f"{manager.addr}:2377"]
 
 
 def test_a_locked_manager_waits_for_its_key(managers: Managers, tmp_path: Path) -> None:
