@@ -356,15 +356,17 @@ class Room:
         for agent in self.agents.values():
             if agent._main is not None:
                 await agent.power_off()
-        tasks = []
         for machine in (*self.machines, *self.retired):
-            for process, task in machine.lives:
+            for process, _ in machine.lives:
                 if process.halted:
                     self.loop.proceed(process)
+        for _ in range(20):
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            if not left:
+                return
+            for task in left:
                 task.cancel()
-                tasks.append(task)
-        if tasks:
-            await asyncio.wait(tasks, timeout=120)
+            await asyncio.wait(left, timeout=20)
 
 
 # ---- runs
@@ -410,9 +412,10 @@ def _staged(
     if trace is None:
         logging.disable(logging.CRITICAL)
     try:
+        # The stand-ins stay until the runner has ended all that is left.
         with (
-            asyncio.Runner(loop_factory=lambda: loop) as runner,
             standins(room.network, random.Random(seed), room.checks, limits),
+            asyncio.Runner(loop_factory=lambda: loop) as runner,
         ):
             return runner.run(whole())
     finally:
