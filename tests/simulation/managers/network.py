@@ -42,6 +42,7 @@ class Connection:
         self.over = [False, False]
         self.on_end: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])
         self.stalled_at = -1.0
+        self.lost = False
         self._waiting: tuple[deque[Any], deque[Any]] = (deque(), deque())
         self._last = [0.0, 0.0]
 
@@ -61,7 +62,7 @@ class Connection:
         loop.call_at(when, self._arrive, 1 - side, call, args, context=self.ends[1 - side].context)
 
     def _arrive(self, side: int, call: Callable[..., None], args: Any) -> None:
-        if not self.over[side]:
+        if not self.over[side] and not self.lost:
             call(*args)
 
     def flush(self) -> None:
@@ -98,7 +99,8 @@ class Connection:
             self.network.connections.pop(self.number, None)
 
     def die(self, process: Process, *, silent: bool) -> None:
-        """A process that was an end of it is gone; `silent` when its machine is, too."""
+        """A process that was an end of it is gone; `silent` when its machine is, too, and what it has sent."""
+        self.lost = self.lost or silent
         for side in (0, 1):
             if self.ends[side] is process:
                 if not silent and not self.over[side]:
