@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench soak-raft soak-failover soak-kill ci clean
+.PHONY: up down test unit lint format proto proto-check lock bench soak-raft soak-managers soak-failover soak-kill ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -60,6 +60,10 @@ bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half a
 N ?= 100000
 soak-raft: $(VENV)/.ready ## The agreement, simulated N times; goes on where it was stopped (by hand)
 	@$(PY) -m tests.soak.raft --runs $(N)
+
+soak-managers: N = 5000
+soak-managers: $(VENV)/.ready ## Whole managers, simulated N times; goes on where it was stopped (by hand)
+	@$(PY) -m tests.soak.managers --runs $(N)
 
 soak-failover: N = 50
 soak-failover: $(VENV)/.ready ## How long a write waits when the leader is lost, N times in each of four ways (by hand, root)
