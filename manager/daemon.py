@@ -180,6 +180,9 @@ class Daemon:
             await asyncio.sleep(RETRY)
             if await self._started(folder):
                 return
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # a failure on the way may have come in its place
+                raise asyncio.CancelledError
 
     def _private_socket(self) -> str:
         folder = Path(self._settings.socket).with_suffix(".d")
