@@ -20,7 +20,6 @@ $(VENV)/.ready: pyproject.toml deploy/requirements-dev.lock
 	@touch $@
 
 test: $(VENV)/.ready ## All tests; boots the lab once (root)
-	@deploy/lab/host-packages.sh --tests
 	@$(PY) -m pytest
 
 unit: $(VENV)/.ready ## Tests that need neither root nor the lab
