@@ -336,8 +336,6 @@ class Swim:
 
     def _arm(self, now: float) -> None:
         """Timers run only while there is work for them."""
-        if self._leaving_until is not None and self._membership.me.name not in self._news:
-            self._departed()
         self._prober.arm(now)
         company = self._membership.living > 1
         if not (self._news or self._out.user_news):
@@ -373,6 +371,8 @@ class Swim:
         for member in self._random.sample(targets, min(self._config.gossip_nodes, len(targets))):
             self._out.send_news(member)
         self._next_gossip = now + self._config.gossip_interval
+        if self._leaving_until is not None and self._membership.me.name not in self._news:
+            self._departed()
 
     def _departed(self) -> None:
         self._leaving_until = None

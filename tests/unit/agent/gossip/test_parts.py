@@ -7,7 +7,7 @@ import random
 import pytest
 
 from agent.gossip import frames
-from agent.gossip.api import Change, Config, Departed, Identity, MemberEvent, OpenStream, SendPacket
+from agent.gossip.api import Change, Config, Identity, MemberEvent, OpenStream, SendPacket
 from agent.gossip.awareness import Awareness
 from agent.gossip.broadcasts import Broadcasts
 from agent.gossip.messages import (
@@ -235,14 +235,3 @@ def test_a_late_tick_gives_suspects_their_time_back() -> None:
     bench.sent()
     assert bench.state("a") is State.SUSPECT
     assert bench.core.health == 1
-
-
-def test_a_farewell_that_went_out_on_acks_is_told_too() -> None:
-    bench = Bench()
-    bench.tell(alive("a"))
-    bench.core.leave(0.0)
-    effects = bench.core.outgoing()
-    for seq in range(8):
-        bench.core.packet(0.0, encode(Ping(seq, "me")), ("10.0.0.2", 7946))
-        effects += bench.core.outgoing()
-    assert Departed() in effects
