@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from agent.gossip import frames
@@ -28,15 +30,18 @@ from agent.gossip.api import (
     JoinAnswered,
     MemberEvent,
     MemberView,
+    OpenStream,
     Randomness,
+    SendPacket,
     UserMessage,
     UserState,
 )
 from agent.gossip.awareness import Awareness
 from agent.gossip.broadcasts import EACH, Broadcasts
-from agent.gossip.keyring import Keyring
+from agent.gossip.keyring import NONCE, Keyring
 from agent.gossip.membership import Member, Membership
 from agent.gossip.messages import (
+    MAX_U32,
     Ack,
     Address,
     Alive,
@@ -53,13 +58,26 @@ from agent.gossip.messages import (
     encode,
     host_of,
 )
-from agent.gossip.outbox import Outbox, Purpose
 from agent.gossip.packing import Malformed
 from agent.gossip.probing import Prober
 
+CRC_SINCE: Final = 5  # protocol version
 PUSH_PULL_SCALE: Final = 32  # members; beyond, states are exchanged less often
 MAX_SEEDS: Final = 32
 MAX_REASONS: Final = 64
+
+
+class _Purpose(Enum):
+    JOIN = "join"
+    SYNC = "sync"
+    PING = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    purpose: _Purpose
+    address: Address
+    seq: int = 0
 
 
 class Swim:
@@ -68,15 +86,20 @@ class Swim:
     def __init__(
         self, config: Config, me: Identity, random: Randomness, now: float, keyring: Keyring | None = None
     ) -> None:
+        self.keyring = keyring
+        self.user_state = b""  # of those above us, for push/pulls
         self.malformed: Counter[str] = Counter()
         self._config = config
         self._random = random
+        self._effects: list[Effect] = []
         self._news = Broadcasts(config.retransmit_mult)
-        self._out = Outbox(config, random, keyring, self._news)
+        self._user_news = Broadcasts(config.retransmit_mult)
         self._awareness = Awareness(config.awareness_max)
         self._membership = Membership(config, me, now, self._news, self._awareness, self._emit)
-        self._out.membership = self._membership
-        self._prober = Prober(config, self._membership, self._awareness, random, self._out)
+        self._prober = Prober(config, self._membership, self._awareness, random, self)
+        self._seq = random.randrange(1 << 20)
+        self._token = 0
+        self._streams: dict[int, _Stream] = {}
         self._seeds: list[Address] = []
         self._knock: tuple[int, Address] | None = None
         self._next_gossip: float | None = None
@@ -88,24 +111,6 @@ class Swim:
 
     # ---- what those above want
 
-    @property
-    def keyring(self) -> Keyring | None:
-        """What seals and opens everything; it may be changed or replaced at any time."""
-        return self._out.keyring
-
-    @keyring.setter
-    def keyring(self, keyring: Keyring | None) -> None:
-        self._out.keyring = keyring
-
-    @property
-    def user_state(self) -> bytes:
-        """Of those above us, for push/pulls."""
-        return self._out.user_state
-
-    @user_state.setter
-    def user_state(self, state: bytes) -> None:
-        self._out.user_state = state
-
     def join(self, now: float, addresses: Iterable[Address]) -> None:
         """Exchanges states with each; each is answered by a JoinAnswered. They are tried again while we are alone."""
         for address in addresses:
@@ -113,7 +118,7 @@ class Swim:
                 continue
             if address not in self._seeds and len(self._seeds) < MAX_SEEDS:
                 self._seeds.append(address)
-            self._out.push_pull(address, Purpose.JOIN)
+            self._push_pull(address, _Purpose.JOIN)
         self._arm(now)
 
     def leave(self, now: float) -> None:
@@ -137,7 +142,7 @@ class Swim:
         most = self._config.packet_size - frames.MAX_OVERHEAD - EACH - 1
         if len(data) > most:
             raise ValueError(f"{len(data)} bytes in a user message; {most} is the most")
-        self._out.user_news.queue(subject, bytes([Type.USER]) + data)
+        self._user_news.queue(subject, bytes([Type.USER]) + data)
         self._arm(now)
 
     def members(self) -> tuple[MemberView, ...]:
@@ -175,23 +180,23 @@ class Swim:
         """A stream's request; the bytes to answer with, if any."""
         match request:
             case frames.PushPull():
-                answer = self._out.state(request.join)
+                answer = self._state(request.join)
                 self._merge(now, request)
                 return answer
             case frames.UserStream():
-                self._out.effects.append(UserMessage(request.data))
+                self._effects.append(UserMessage(request.data))
             case Ping() if request.node in ("", self._membership.me.name):
-                return frames.stream(Ack(request.seq), self.keyring, self._out.nonce())
+                return frames.stream(Ack(request.seq), self.keyring, self._nonce())
             case _:
                 pass
         return b""
 
     def answered(self, now: float, token: int, answer: frames.Whole) -> None:
         """A stream of ours brought this."""
-        stream = self._out.streams.pop(token, None)
+        stream = self._streams.pop(token, None)
         if stream is None:
             return
-        if stream.purpose is Purpose.PING:
+        if stream.purpose is _Purpose.PING:
             if isinstance(answer, Ack) and answer.seq == stream.seq:
                 self._prober.contacted(now, stream.seq)
             self._arm(now)
@@ -201,14 +206,14 @@ class Swim:
             self._merge(now, answer)
         else:
             problem = answer.error if isinstance(answer, ErrorReply) else "an answer of another kind"
-        if stream.purpose is Purpose.JOIN:
-            self._out.effects.append(JoinAnswered(stream.address, problem))
+        if stream.purpose is _Purpose.JOIN:
+            self._effects.append(JoinAnswered(stream.address, problem))
 
     def unanswered(self, now: float, token: int, problem: str) -> None:
         """A stream of ours failed."""
-        stream = self._out.streams.pop(token, None)
-        if stream and stream.purpose is Purpose.JOIN:
-            self._out.effects.append(JoinAnswered(stream.address, problem))
+        stream = self._streams.pop(token, None)
+        if stream and stream.purpose is _Purpose.JOIN:
+            self._effects.append(JoinAnswered(stream.address, problem))
         self._arm(now)
 
     def tick(self, now: float) -> None:
@@ -241,7 +246,7 @@ class Swim:
 
     def outgoing(self) -> list[Effect]:
         """What has to be done now, once."""
-        effects, self._out.effects = self._out.effects, []
+        effects, self._effects = self._effects, []
         return effects
 
     # ---- messages
@@ -251,7 +256,7 @@ class Swim:
         match message:
             case Ping():
                 if message.node in ("", self._membership.me.name):
-                    self._out.send(_origin(message, source), encode(Ack(message.seq)))
+                    self.send(_origin(message, source), encode(Ack(message.seq)))
             case IndirectPing():
                 self._prober.relay(now, message, _origin(message, source))
             case Ack():
@@ -267,7 +272,7 @@ class Swim:
                 self._set_right(message, source)
                 self._membership.dead(now, message)
             case User():
-                self._out.effects.append(UserMessage(message.data))
+                self._effects.append(UserMessage(message.data))
             case _:
                 raise Malformed(f"type {data[0]} in a packet")
 
@@ -281,7 +286,7 @@ class Swim:
         if self._knock and seq == self._knock[0]:
             _, address = self._knock
             self._knock = None
-            self._out.push_pull(address, Purpose.SYNC)
+            self._push_pull(address, _Purpose.SYNC)
         else:
             self._prober.acked(now, seq)
 
@@ -293,14 +298,14 @@ class Swim:
             and accusation.incarnation < me.incarnation
             and not self._membership.left
         ):
-            self._out.packet(source, [encode(me.alive())])
+            self._packet(source, [encode(me.alive())])
 
     def _contradicted(self, now: float, sender: Member) -> None:
         """One that we hold dead has just spoken: it is told so, and refutes."""
         if now - sender.verdict_told >= self._config.probe_timeout:
             sender.verdict_told = now
             verdict = Dead(sender.incarnation, sender.name, self._membership.me.name)
-            self._out.send(sender.address, encode(verdict))
+            self.send(sender.address, encode(verdict))
 
     def _merge(self, now: float, state: frames.PushPull) -> None:
         for node in state.nodes:
@@ -309,7 +314,7 @@ class Swim:
             except Malformed as error:
                 self._bad(error)
         if state.user_state:
-            self._out.effects.append(UserState(state.user_state, state.join))
+            self._effects.append(UserState(state.user_state, state.join))
         self._after_news(now)
 
     def _after_news(self, now: float) -> None:
@@ -328,7 +333,7 @@ class Swim:
         gone = encode(Dead(former, me.name, me.name))
         for member in self._membership.others():
             if member.living:
-                self._out.packet(member.address, [gone, encode(me.alive())])
+                self._packet(member.address, [gone, encode(me.alive())])
         self._membership.announce()
         self._next_push_pull = now + self._config.reconnect_interval
 
@@ -338,7 +343,7 @@ class Swim:
         """Timers run only while there is work for them."""
         self._prober.arm(now)
         company = self._membership.living > 1
-        if not (self._news or self._out.user_news):
+        if not (self._news or self._user_news):
             self._next_gossip = None
         elif self._next_gossip is None:
             self._next_gossip = now + self._config.gossip_interval * self._random.random()
@@ -367,16 +372,18 @@ class Swim:
         ]
         if not targets:
             self._news.clear()
-            self._out.user_news.clear()
+            self._user_news.clear()
         for member in self._random.sample(targets, min(self._config.gossip_nodes, len(targets))):
-            self._out.send_news(member)
+            messages = self._take(member, 0, frames.COMPOUND_MOST)
+            if messages:
+                self._packet(member.address, messages)
         self._next_gossip = now + self._config.gossip_interval
         if self._leaving_until is not None and self._membership.me.name not in self._news:
             self._departed()
 
     def _departed(self) -> None:
         self._leaving_until = None
-        self._out.effects.append(Departed())
+        self._effects.append(Departed())
 
     def _push_pull_wait(self) -> float:
         """A young member asks early: news of others that joined with it may have been told before it was known."""
@@ -390,7 +397,7 @@ class Swim:
         self._membership.forget(now)
         alive = [member for member in self._membership.others() if member.state is State.ALIVE]
         if alive:
-            self._out.push_pull(self._random.sample(alive, 1)[0].address, Purpose.SYNC)
+            self._push_pull(self._random.sample(alive, 1)[0].address, _Purpose.SYNC)
         self._syncs += 1
         self._next_push_pull = now + self._push_pull_wait()
 
@@ -407,17 +414,64 @@ class Swim:
         self._next_reconnect = now + self._config.reconnect_interval
         failed, living = self._failed(), self._membership.living
         if living <= 1 and self._seeds and (not failed or self._random.random() < 0.5):
-            self._out.push_pull(self._random.sample(self._seeds, 1)[0], Purpose.SYNC)
+            self._push_pull(self._random.sample(self._seeds, 1)[0], _Purpose.SYNC)
         elif failed and self._random.random() * living < len(failed):
             member, me = self._random.sample(failed, 1)[0], self._membership.me
-            seq = self._out.next_seq()
+            seq = self.next_seq()
             self._knock = (seq, member.address)
             verdict = encode(Dead(member.incarnation, member.name, me.name))
             ping = encode(Ping(seq, member.name, me.addr, me.port, me.name))
-            self._out.send(member.address, ping, verdict)
+            self.send(member.address, ping, verdict)
+
+    # ---- ways out (also the prober's)
+
+    def send(self, address: Address, *messages: bytes) -> None:
+        """A packet of these, filled up with news."""
+        used = sum(len(message) + EACH for message in messages)
+        most = frames.COMPOUND_MOST - len(messages)
+        self._packet(address, [*messages, *self._take(self._membership.at(address), used, most)])
+
+    def ping_stream(self, address: Address, ping: Ping, timeout: float) -> None:
+        data = frames.stream(ping, self.keyring, self._nonce())
+        self._open(_Stream(_Purpose.PING, address, ping.seq), data, timeout)
+
+    def next_seq(self) -> int:
+        self._seq = (self._seq + 1) & MAX_U32
+        return self._seq
+
+    def _push_pull(self, address: Address, purpose: _Purpose) -> None:
+        data = self._state(purpose is _Purpose.JOIN)
+        self._open(_Stream(purpose, address), data, self._config.stream_timeout)
+
+    def _open(self, stream: _Stream, data: bytes, timeout: float) -> None:
+        self._token += 1
+        self._streams[self._token] = stream
+        self._effects.append(OpenStream(self._token, stream.address, data, timeout))
+
+    def _state(self, join: bool) -> bytes:
+        whole = frames.PushPull(join, self._membership.states(), self.user_state)
+        return frames.stream(whole, self.keyring, self._nonce())
+
+    def _take(self, to: Member | None, used: int, most: int) -> list[bytes]:
+        """News for the room that is left in a packet."""
+        room = self._config.packet_size - frames.overhead(self.keyring, self._crc(to)) - used
+        living = self._membership.living
+        news = self._news.take(room, most, living)
+        room -= sum(len(message) + EACH for message in news)
+        return news + self._user_news.take(room, most - len(news), living)
+
+    def _packet(self, address: Address, messages: list[bytes]) -> None:
+        crc = self._crc(self._membership.at(address))
+        self._effects.append(SendPacket(address, frames.packet(messages, self.keyring, self._nonce(), crc)))
+
+    def _crc(self, to: Member | None) -> bool:
+        return to is not None and to.speaks(CRC_SINCE)
+
+    def _nonce(self) -> bytes:
+        return self._random.randbytes(NONCE) if self.keyring else b""
 
     def _emit(self, event: Event) -> None:
-        self._out.effects.append(event)
+        self._effects.append(event)
         if isinstance(event, MemberEvent) and event.change is Change.JOINED:
             self._prober.added(event.member.name)
 
