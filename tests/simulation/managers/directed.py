@@ -506,3 +506,7 @@ async def power_cuts_leave_a_state_that_starts(room: Room) -> None:
     await _stream(room, story)
     must(sum(m.disk.torn for m in room.machines) > 0, "writes were torn")
     await end(room)
+
+
+# Those of other modules, which need what is above.
+from tests.simulation.managers import directed_backup  # noqa: E402, F401

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -17,6 +17,7 @@ from common import errors, model, pki, rpc, tokens
 from common.model.stubs import CAStub
 from common.rpc import Caller
 from manager import daemon as daemon_module
+from manager.backups import Backups
 from manager.daemon import Daemon
 from manager.local import Local
 from manager.member import Member
@@ -261,3 +262,35 @@ class Machine:
         """`swarm init --force-new-cluster`."""
         request = model.InitRequest(listen_addr=self.addr, advertise_addr=self.addr, force_new_cluster=True)
         await self.ask_local("init", request, 30.0)
+
+    def _backups(self) -> Backups:
+        assert self.daemon is not None and self.local is not None
+        return Backups(self.daemon, self.root, self.clock, self.local.changing)
+
+    async def backup(self) -> bytes:
+        """`swarm backup`: the file."""
+
+        async def saved() -> bytes:
+            chunks = self._backups().save(model.BackupRequest(), LOCAL)
+            return b"".join([chunk.data async for chunk in chunks])
+
+        data: bytes = await self.do(saved)
+        return data
+
+    async def restore(self, data: bytes) -> None:
+        """`swarm restore --force`, with what the agent does of it."""
+        key = pki.new_key()
+        first = model.RestoreRequest(
+            force=True, listen_addr=self.addr, advertise_addr=self.addr, csr=pki.create_csr(key),
+            hostname=self.hostname, machine=self.hostname, routes=("0.0.0.0/0", "10.0.0.0/24"),
+        )  # fmt: skip
+
+        async def requests() -> AsyncIterator[model.RestoreRequest]:
+            yield first
+            for start in range(0, len(data), 1000):
+                yield model.RestoreRequest(data=data[start : start + 1000])
+
+        async def restored() -> model.RestoreReply:
+            return await anext(aiter(self._backups().restore(requests(), LOCAL)))
+
+        self._papers(key, await self.do(restored))
