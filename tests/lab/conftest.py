@@ -116,13 +116,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed and "lab" in getattr(item, "fixturenames", ()):
         several = MANAGERS[1:] if of_managers(item) else ()
         for name in ("manager", *several, "worker1", "worker2"):
-            units = [part for unit in ("shoal-agent", "shoal-manager", "containerd") for part in ("-u", unit)]
-            report.sections.append(
-                (
-                    f"journal of {name}",
-                    shown("logs", name, *units, "-o", "short-precise", "-n", JOURNAL_LINES),
-                )
-            )
+            # Each by itself: one that is asked ten times a second must not drown what another one has said.
+            for unit in ("shoal-agent", "shoal-manager", "containerd"):
+                said = shown("logs", name, "-u", unit, "-o", "short-precise", "-n", JOURNAL_LINES)
+                report.sections.append((f"journal of {unit} on {name}", said))
         for name in ("manager", *several):
             for argv in (["node", "ls"], ["service", "ls"], ["service", "ps", "--no-trunc", WEB]):
                 report.sections.append((f"{name}: {' '.join(argv)}", shown("exec", name, "shoal", *argv)))
