@@ -10,21 +10,27 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 START = 1_800_000_000_000_000_000  # ns: some day
 
+STILL = 100_000
+"""Rounds of a loop within one moment of virtual time after which it is held to spin."""
+
 
 class Deadlock(Exception):
-    """Nothing is left that could ever happen."""
+    """Nothing is left that could ever happen, or nothing ever waits."""
 
 
 class _Selector(selectors.DefaultSelector):
     """Doesn't wait: moves the loop's clock on instead."""
 
     loop: VirtualLoop
+    rounds = 0
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
             raise Deadlock("every task waits for another one")
-        if timeout > 0:
-            self.loop.now += timeout
+        self.rounds = 0 if timeout > 0 else self.rounds + 1
+        if self.rounds > STILL:
+            raise Deadlock(f"at {self.loop.now:.3f} s something goes round without waiting")
+        self.loop.now += timeout
         return super().select(0)
 
 

@@ -15,7 +15,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.simulation.virtual import Deadlock
+from tests.simulation.virtual import STILL, Deadlock
 
 PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
@@ -40,10 +40,14 @@ class _Nothing:
     """A selector for a loop that hears of nothing from outside: it moves the loop's clock on."""
 
     loop: SharedLoop
+    rounds = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             raise Deadlock("every task waits for another one")
+        self.rounds = 0 if timeout > 0 else self.rounds + 1
+        if self.rounds > STILL:
+            raise Deadlock(f"at {self.loop.now:.3f} s something goes round without waiting")
         self.loop.now += timeout
         return []
 

@@ -26,7 +26,9 @@ def plant(patch: Path, into: Path) -> None:
     """A copy of the code with the bug in it."""
     for folder in ("manager", "agent"):
         shutil.copytree(ROOT / folder, into / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(["git", "apply", str(patch)], cwd=into, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "apply", str(patch)], cwd=into, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, (
         f"{patch.name} doesn't fit the code any more; plant the bug again and renew it:\n{done.stderr}"
     )
@@ -39,7 +41,9 @@ def test_planted_bug_is_caught(patch: Path, tmp_path: Path) -> None:
     for name in catchers(patch):
         command += ["--seeds", str(SEEDS)] if name == "seeds" else ["--scenario", name]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     for line in done.stdout.splitlines():
         found = json.loads(line)
         print(f"{patch.stem}: {found['what']}, {found['runs']} runs: {found['caught'] or 'NOT CAUGHT'}")

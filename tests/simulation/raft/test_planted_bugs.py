@@ -32,7 +32,9 @@ def catchers(patch: Path) -> list[str]:
 def plant(patch: Path, into: Path) -> Path:
     """A copy of the managers' code with the bug in it; gives the core's directory."""
     shutil.copytree(ROOT / "manager", into / "manager", ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(["git", "apply", str(patch)], cwd=into, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "apply", str(patch)], cwd=into, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, (
         f"{patch.name} doesn't fit manager/raft/core any more; plant the bug again and renew it:\n{done.stderr}"
     )
@@ -46,7 +48,9 @@ def test_planted_bug_is_caught(patch: Path, tmp_path: Path) -> None:
     for name in catchers(patch):
         command += ["--seeds", str(SEEDS)] if name == "seeds" else ["--scenario", name]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert "Traceback" not in done.stderr, f"{patch.name} breaks more than Raft:\n{done.stderr}"
     for line in done.stdout.splitlines():
         found = json.loads(line)
