@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench soak-raft soak-managers soak-failover soak-kill ci clean
+.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -49,21 +49,22 @@ lock: $(VENV)/.ready ## Newest versions that pyproject.toml allows, with hashes
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o deploy/requirements.lock
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o deploy/requirements-dev.lock
 
-N ?= 200
 SEED ?= 1
+soak-log: N = 200
 soak-log: $(VENV)/.ready ## Kills a writer of the log N times (by hand); goes on where it was
 	@$(PY) -m tests.soak.log $(N) $(SEED)
 
 bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half an hour)
 	@$(PY) -m benchmarks.swarm
 
-N ?= 100000
-soak-raft: $(VENV)/.ready ## The agreement, simulated N times; goes on where it was stopped (by hand)
-	@$(PY) -m tests.soak.raft --runs $(N)
+FIRST ?= 0
+soak-raft: N = 100000
+soak-raft: $(VENV)/.ready ## The agreement, simulated N times from seed FIRST on; goes on where it was stopped (by hand)
+	@$(PY) -m tests.soak.raft --runs $(N) --first $(FIRST)
 
 soak-managers: N = 5000
-soak-managers: $(VENV)/.ready ## Whole managers, simulated N times; goes on where it was stopped (by hand)
-	@$(PY) -m tests.soak.managers --runs $(N)
+soak-managers: $(VENV)/.ready ## Whole managers, simulated N times from seed FIRST on; goes on where it was stopped (by hand)
+	@$(PY) -m tests.soak.managers --runs $(N) --first $(FIRST)
 
 soak-failover: N = 50
 soak-failover: $(VENV)/.ready ## How long a write waits when the leader is lost, N times in each of four ways (by hand, root)
