@@ -1,6 +1,7 @@
 """Who this node is: its key, certificate and ids, in one file that is replaced in one step, so that none is ever half there.
 
-Written by agent/membership.py at init and join and by agent/renewal.py when the certificate is renewed.
+Issued at init (agent/bootstrap.py) and join (agent/admission.py), written by agent/membership.py, and again when
+agent/renewal.py has renewed the certificate.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.sealing import write_private
-from common import errors
+from common import errors, pki
 
 FILE: Final = "identity.json"
 _MACHINE_FILES: Final = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
@@ -38,6 +39,26 @@ class Identity:
     manager_addr: str = ""  # host:port that it advertises, if somebody has said so
     renewal: str = ""  # for `key` too; good for a new certificate alone, and for longer than `certificate`
     next_key: str = field(default="", repr=False)  # of a renewal that is under way
+
+
+def issued(
+    key: str, node_id: str, cluster_id: str, certificate: bytes, *, managers: tuple[str, ...],
+    advertise_addr: str, data_path_addr: str, remote_addr: str = "", renewal: bytes = b"",
+) -> Identity:  # fmt: skip
+    """A node's papers from a manager's answer; `certificate` is a chain that ends with the swarm's root."""
+    return Identity(
+        node_id=node_id,
+        cluster_id=cluster_id,
+        key=key,
+        certificate=certificate.decode(),
+        root=pki.split_chain(certificate)[-1].decode(),
+        machine=machine_hash(),
+        advertise_addr=advertise_addr,
+        data_path_addr=data_path_addr,
+        remote_addr=remote_addr,
+        managers=managers,
+        renewal=renewal.decode(),
+    )
 
 
 def load(folder: Path) -> Identity | None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from agent import backups, description, fence, identity, renewal
+from agent import admission, backups, description, fence, identity, renewal
 from agent.applier import Applier
+from agent.bootstrap import Bootstrap
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
 from agent.engine.backend import InitOptions, JoinOptions, LocalState, RestoreOptions
@@ -29,7 +30,7 @@ from agent.session import Link, Session
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.worker import Worker
-from common import errors, joining, model, pki
+from common import errors, model
 from common.model.stubs import ControlStub
 
 log = logging.getLogger("membership")
@@ -46,7 +47,7 @@ NOT_MANAGER: Final = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this"
     " command on a manager node or promote the current node to a manager."
 )
-_INIT_TIMEOUT: Final = 30.0
+_UNLOCK_TIMEOUT: Final = 30.0
 _LOCAL_TIMEOUT: Final = 20.0
 _WELCOME_TIMEOUT: Final = 10.0
 
@@ -78,6 +79,7 @@ class Membership:
         self._changed = asyncio.Event()
         self._instance = os.urandom(16)
         self._manager = OwnManager(parts.manager_socket)
+        self._bootstrap = Bootstrap(self._manager, parts.routes)
         self._promotion = Promotion(self, self._manager)
         self._renewal = Renewal(self)
         self.on_contact: Callable[[Contact], None] = lambda contact: None  # network keys, for gossip
@@ -153,7 +155,7 @@ class Membership:
         if self._identity and self._identity.manager:
             await self._manager.ask("Status", model.StatusRequest(), _LOCAL_TIMEOUT)
 
-    # ---- init
+    # ---- init and join
 
     async def init(self, options: InitOptions) -> str:
         """Makes a swarm with this node as its first manager; answers with the node's id."""
@@ -162,30 +164,11 @@ class Membership:
                 return await self._force_new_cluster(options)
             if self._identity:
                 raise errors.Unavailable(ALREADY_MEMBER)
-            key = pki.key_pem(pki.new_key()).decode()
-            request = await self._init_request(options, key)
-            try:
-                reply = await self._manager.ask("Init", request, _INIT_TIMEOUT)
-            except errors.InvalidArgument as exc:
-                raise errors.InvalidArgument(exc.described()) from exc
-            except errors.DeadlineExceeded:
-                await self._undo_init()  # it may be through a moment later
-                raise
-            if not isinstance(reply, model.InitReply):
-                raise errors.Internal("the manager's answer is of another kind")
-            papers = self._papers(
-                key, reply.node_id, reply.cluster_id, reply.certificate,
-                managers=(reply.advertise_addr or request.advertise_addr,),
-                advertise_addr=joining.split_address(request.advertise_addr)[0],
-                data_path_addr=request.data_path_addr, renewal=reply.renewal,
-            )  # fmt: skip
-            papers = replace(
-                papers, manager=True, listen_addr=request.listen_addr, manager_addr=request.advertise_addr
-            )
+            papers = await self._bootstrap.init(options)
             try:
                 await self._become(papers)
             except BaseException:
-                await self._undo_init()
+                await self._bootstrap.undo()
                 raise
             return papers.node_id
 
@@ -194,68 +177,22 @@ class Membership:
         mine = self._identity
         if mine is None or not mine.manager:
             raise errors.Unavailable(NO_SWARM if mine is None else NOT_MANAGER)
-        request = model.InitRequest(
-            listen_addr=options.listen_addr, advertise_addr=options.advertise_addr, force_new_cluster=True
-        )
-        reply = await self._manager.ask("Init", request, _INIT_TIMEOUT)
-        if not isinstance(reply, model.InitReply):
-            raise errors.Internal("the manager's answer is of another kind")
-        host = joining.split_address(reply.advertise_addr)[0]
-        known = replace(mine, managers=(reply.advertise_addr,), manager_addr=reply.advertise_addr)
-        known = replace(known, listen_addr=options.listen_addr or mine.listen_addr, advertise_addr=host)
-        if options.data_path_addr or mine.data_path_addr == mine.advertise_addr:
-            known = replace(known, data_path_addr=options.data_path_addr or host)
-        self.keep(known)
-        own = (model.ManagerAddress(mine.node_id, reply.advertise_addr),)
-        self._contact = replace(self._contact, managers=own)
-        await self._parts.database.put_contact(self._contact)
-        session = self._begin_session()
-        with contextlib.suppress(TimeoutError):  # the manager stands: the session may come a little later
-            async with asyncio.timeout(_WELCOME_TIMEOUT):
-                await session.settled.wait()
+        papers = await self._bootstrap.force_new_cluster(options, mine)
+        self.keep(papers)
+        own = (model.ManagerAddress(mine.node_id, papers.manager_addr),)
+        await self._known(replace(self._contact, managers=own))
         return mine.node_id
-
-    async def _undo_init(self) -> None:
-        with contextlib.suppress(errors.ShoalError):
-            await self._manager.ask("Leave", model.LeaveRequest(force=True), _LOCAL_TIMEOUT)
-
-    async def _init_request(self, options: InitOptions, key: str) -> model.InitRequest:
-        return model.InitRequest(
-            listen_addr=options.listen_addr,
-            advertise_addr=options.advertise_addr,
-            data_path_addr=options.data_path_addr,
-            data_path_port=options.data_path_port,
-            force_new_cluster=options.force_new_cluster,
-            spec=options.spec,
-            default_address_pool=options.default_address_pool,
-            subnet_size=options.subnet_size,
-            availability=options.availability,
-            csr=pki.create_csr(pki.load_key(key.encode())),
-            hostname=description.hostname(),
-            machine=identity.machine_hash(),
-            routes=await self._parts.routes(),
-        )
-
-    # ---- join
 
     async def join(self, options: JoinOptions) -> None:
         """Makes this node a member of an existing swarm; returns once a manager has welcomed it."""
         async with self._changing:
             if self._identity:
                 raise errors.Unavailable(ALREADY_MEMBER)
-            advertise = options.advertise_addr and joining.split_address(options.advertise_addr)[0]
-            key = pki.key_pem(pki.new_key()).decode()
             self._pending = True
             try:
-                reply = await self._ask_to_join(options, key, advertise)
-                papers = self._papers(
-                    key, reply.node_id, reply.cluster_id, reply.certificate,
-                    managers=reply.managers or options.remote_addrs, advertise_addr=advertise,
-                    data_path_addr=options.data_path_addr, remote_addr=reply.remote_addr, renewal=reply.renewal,
-                )  # fmt: skip
-                papers = replace(papers, listen_addr=options.listen_addr, manager_addr=options.advertise_addr)
+                papers, role = await admission.admit(options)
                 await self._become(papers)
-                if reply.role == model.NodeRole.MANAGER:
+                if role == model.NodeRole.MANAGER:
                     await self._as_manager(papers)
             finally:
                 self._pending = False
@@ -270,39 +207,6 @@ class Membership:
             if isinstance(exc, errors.ShoalError):
                 raise type(exc)(exc.described()) from exc
             raise
-
-    async def _ask_to_join(self, options: JoinOptions, key: str, advertise: str) -> model.IssueReply:
-        csr = pki.create_csr(pki.load_key(key.encode()))
-        last: errors.ShoalError = errors.InvalidArgument("at least one manager's address is needed")
-        for addr in options.remote_addrs:
-            try:
-                return await joining.join(
-                    addr, options.join_token, csr, description.hostname(), identity.machine_hash(),
-                    options.availability, advertise,
-                )  # fmt: skip
-            except errors.Unavailable as exc:
-                last = exc  # the next address may answer
-            except errors.InvalidArgument as exc:
-                raise errors.InvalidArgument(exc.described()) from exc
-        raise type(last)(last.described()) from last
-
-    def _papers(
-        self, key: str, node_id: str, cluster_id: str, certificate: bytes, *, managers: tuple[str, ...],
-        advertise_addr: str, data_path_addr: str, remote_addr: str = "", renewal: bytes = b"",
-    ) -> Identity:  # fmt: skip
-        return Identity(
-            node_id=node_id,
-            cluster_id=cluster_id,
-            key=key,
-            certificate=certificate.decode(),
-            root=pki.split_chain(certificate)[-1].decode(),
-            machine=identity.machine_hash(),
-            advertise_addr=advertise_addr,
-            data_path_addr=data_path_addr,
-            remote_addr=remote_addr,
-            managers=managers,
-            renewal=renewal.decode(),
-        )
 
     async def _become(self, papers: Identity) -> None:
         """Takes the papers and waits for a manager's welcome; without it nothing is kept."""
@@ -340,23 +244,8 @@ class Membership:
         async with self._changing:
             if self._identity and not options.force:
                 raise errors.Unavailable(ALREADY_MEMBER)
-            key = pki.key_pem(pki.new_key()).decode()
-            request = model.RestoreRequest(
-                b"", options.passphrase, options.force, options.listen_addr, options.advertise_addr,
-                options.data_path_addr, pki.create_csr(pki.load_key(key.encode())), description.hostname(),
-                identity.machine_hash(), await self._parts.routes(),
-            )  # fmt: skip
-            reply = await backups.restore(self._manager.channel(), request, data)
-            papers = self._papers(
-                key, reply.node_id, reply.cluster_id, reply.certificate, managers=(reply.advertise_addr,),
-                advertise_addr=joining.split_address(reply.advertise_addr)[0],
-                data_path_addr=options.data_path_addr,
-            )  # fmt: skip
-            await self._restored(
-                replace(
-                    papers, manager=True, listen_addr=options.listen_addr, manager_addr=reply.advertise_addr
-                )
-            )
+            reply, papers = await self._bootstrap.restore(options, data)
+            await self._restored(papers)
             return reply
 
     async def _restored(self, papers: Identity) -> None:
@@ -373,20 +262,24 @@ class Membership:
                 await self._parts.network.teardown()
                 await self._parts.database.clear()
             self._parts.applier.reset(NodeState(node_id=papers.node_id, fence=model.Fence(papers.cluster_id)))
-        self._contact = Contact()
-        await self._parts.database.put_contact(self._contact)
+        await self._known(Contact())
+
+    async def _known(self, contact: Contact) -> None:
+        """A new session, by what is known of this node's own manager: that stands, so the welcome may come later."""
+        self._contact = contact
+        await self._parts.database.put_contact(contact)
         session = self._begin_session()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WELCOME_TIMEOUT):
                 await session.settled.wait()
 
-    # ---- leave
+    # ---- unlock and leave
 
     async def unlock(self, key: str) -> None:
         """Gives this node's manager the key that it needs; raises Conflict when it needs none."""
         if self._identity is None or not self._identity.manager:
             raise errors.Conflict("swarm is not locked")
-        await self._manager.ask("Unlock", model.UnlockRequest(key), _INIT_TIMEOUT)
+        await self._manager.ask("Unlock", model.UnlockRequest(key), _UNLOCK_TIMEOUT)
 
     async def leave(self, force: bool = False) -> None:
         """Leaves the swarm: tasks end, networks go, identity and state are erased."""
