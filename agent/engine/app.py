@@ -22,6 +22,7 @@ from aiohttp.streams import StreamReader
 
 from agent.engine import (
     backups,
+    configs,
     containers,
     distribution,
     events,
@@ -43,7 +44,7 @@ from common import errors, version
 log = logging.getLogger("engine")
 
 _MODULES: Final = (
-    system, swarm, backups, nodes, services, tasks, networks, images, distribution, containers, events, unbuilt,
+    system, swarm, backups, nodes, services, tasks, networks, configs, images, distribution, containers, events, unbuilt,
 )  # fmt: skip
 _BODY_LIMIT: Final = 16 << 20
 _HEADER_LIMIT: Final = 64 << 10  # credentials of registries are tokens of several kilobytes

@@ -28,7 +28,7 @@ async def no_volume(call: Call) -> web.StreamResponse:
 
 
 async def list_nothing(call: Call) -> web.StreamResponse:
-    """GET /secrets and /configs: a manager has none."""
+    """GET /secrets: a manager has none."""
     call.backend.swarm.control()
     filters.parse(call.text("filters"), _STORE_FILTERS)
     return answer([])
@@ -71,7 +71,6 @@ async def remove_container(call: Call) -> web.StreamResponse:
 _SINGLE: Final = _refused("single containers beside those of services are")
 _ACTION: Final = _refused("this action on containers is")
 _SECRETS: Final = _refused("secrets are", manager=True)
-_CONFIGS: Final = _refused("configs are", manager=True)
 _VOLUMES: Final = _refused("named volumes are")
 _IMAGES: Final = _refused("this action on images is")
 _BUILD: Final = _refused("building images is")
@@ -88,11 +87,6 @@ ROUTES: Final = routes({
     "GET /secrets/{id}": _nothing_of("secret"),
     "DELETE /secrets/{id}": _nothing_of("secret"),
     "POST /secrets/{id}/update": _SECRETS,
-    "GET /configs": list_nothing,
-    "POST /configs/create": _CONFIGS,
-    "GET /configs/{id}": _nothing_of("config"),
-    "DELETE /configs/{id}": _nothing_of("config"),
-    "POST /configs/{id}/update": _CONFIGS,
     "GET /services/{id}/logs": _LOGS,
     "GET /tasks/{id}/logs": _LOGS,
     "POST /containers/create": _SINGLE,

@@ -3229,6 +3229,92 @@ class NetworkUse(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigReply(Message):
+    config: Config = field(default_factory=lambda: Config())
+
+    def to_pb(self) -> control_pb2.ConfigReply:
+        return control_pb2.ConfigReply(
+            config=self.config.to_pb(),
+        )
+
+    @classmethod
+    def from_pb(cls, m: control_pb2.ConfigReply) -> ConfigReply:
+        return cls(
+            Config.from_pb(m.config),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ConfigReply:
+        return cls.from_pb(control_pb2.ConfigReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigsReply(Message):
+    configs: tuple[Config, ...] = ()
+
+    def to_pb(self) -> control_pb2.ConfigsReply:
+        return control_pb2.ConfigsReply(
+            configs=[x.to_pb() for x in self.configs],
+        )
+
+    @classmethod
+    def from_pb(cls, m: control_pb2.ConfigsReply) -> ConfigsReply:
+        return cls(
+            tuple([Config.from_pb(x) for x in m.configs]) if m.configs else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ConfigsReply:
+        return cls.from_pb(control_pb2.ConfigsReply.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CreateConfigRequest(Message):
+    spec: ConfigSpec = field(default_factory=lambda: ConfigSpec())
+
+    def to_pb(self) -> control_pb2.CreateConfigRequest:
+        return control_pb2.CreateConfigRequest(
+            spec=self.spec.to_pb(),
+        )
+
+    @classmethod
+    def from_pb(cls, m: control_pb2.CreateConfigRequest) -> CreateConfigRequest:
+        return cls(
+            ConfigSpec.from_pb(m.spec),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CreateConfigRequest:
+        return cls.from_pb(control_pb2.CreateConfigRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateConfigRequest(Message):
+    ref: str = ""
+    version: int = 0
+    spec: ConfigSpec = field(default_factory=lambda: ConfigSpec())
+
+    def to_pb(self) -> control_pb2.UpdateConfigRequest:
+        return control_pb2.UpdateConfigRequest(
+            ref=self.ref,
+            version=self.version,
+            spec=self.spec.to_pb(),
+        )
+
+    @classmethod
+    def from_pb(cls, m: control_pb2.UpdateConfigRequest) -> UpdateConfigRequest:
+        return cls(
+            m.ref,
+            m.version,
+            ConfigSpec.from_pb(m.spec),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> UpdateConfigRequest:
+        return cls.from_pb(control_pb2.UpdateConfigRequest.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterReply(Message):
     cluster: Cluster = field(default_factory=lambda: Cluster())
     unlock_key: str = ""
@@ -3742,12 +3828,42 @@ class NetworkRecord(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigRecord(Message):
+    id: str = ""
+    name: str = ""
+    data: bytes = b""
+    templating: Driver | None = None
+
+    def to_pb(self) -> dispatcher_pb2.ConfigRecord:
+        return dispatcher_pb2.ConfigRecord(
+            id=self.id,
+            name=self.name,
+            data=self.data,
+            templating=None if self.templating is None else self.templating.to_pb(),
+        )
+
+    @classmethod
+    def from_pb(cls, m: dispatcher_pb2.ConfigRecord) -> ConfigRecord:
+        return cls(
+            m.id,
+            m.name,
+            m.data,
+            Driver.from_pb(m.templating) if m.HasField('templating') else None,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ConfigRecord:
+        return cls.from_pb(dispatcher_pb2.ConfigRecord.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment(Message):
     task: TaskAssignment | None = None
     network: NetworkRecord | None = None
     service: ServiceRecord | None = None
     endpoint: EndpointRecord | None = None
     node: NodeRecord | None = None
+    config: ConfigRecord | None = None
 
     def to_pb(self) -> dispatcher_pb2.Assignment:
         return dispatcher_pb2.Assignment(
@@ -3756,6 +3872,7 @@ class Assignment(Message):
             service=None if self.service is None else self.service.to_pb(),
             endpoint=None if self.endpoint is None else self.endpoint.to_pb(),
             node=None if self.node is None else self.node.to_pb(),
+            config=None if self.config is None else self.config.to_pb(),
         )
 
     @classmethod
@@ -3766,6 +3883,7 @@ class Assignment(Message):
             ServiceRecord.from_pb(m.service) if m.HasField('service') else None,
             EndpointRecord.from_pb(m.endpoint) if m.HasField('endpoint') else None,
             NodeRecord.from_pb(m.node) if m.HasField('node') else None,
+            ConfigRecord.from_pb(m.config) if m.HasField('config') else None,
         )
 
     @classmethod
@@ -4769,10 +4887,14 @@ __all__ = [
     "ClusterReply",
     "ClusterSpec",
     "Config",
+    "ConfigRecord",
     "ConfigReference",
+    "ConfigReply",
     "ConfigSpec",
+    "ConfigsReply",
     "ContainerSpec",
     "ContainerStatus",
+    "CreateConfigRequest",
     "CreateNetworkRequest",
     "CreateServiceRequest",
     "CredentialSpec",
@@ -4920,6 +5042,7 @@ __all__ = [
     "UnlockRequest",
     "UpdateClusterRequest",
     "UpdateConfig",
+    "UpdateConfigRequest",
     "UpdateNodeRequest",
     "UpdateOrder",
     "UpdateServiceRequest",

@@ -103,6 +103,31 @@ class ControlStub:
             request_serializer=Message.to_bytes,
             response_deserializer=Nothing.from_bytes,
         )
+        self.ListConfigs: grpc.aio.UnaryUnaryMultiCallable[ListRequest, ConfigsReply] = channel.unary_unary(
+            "/shoal.Control/ListConfigs",
+            request_serializer=Message.to_bytes,
+            response_deserializer=ConfigsReply.from_bytes,
+        )
+        self.GetConfig: grpc.aio.UnaryUnaryMultiCallable[GetRequest, ConfigReply] = channel.unary_unary(
+            "/shoal.Control/GetConfig",
+            request_serializer=Message.to_bytes,
+            response_deserializer=ConfigReply.from_bytes,
+        )
+        self.CreateConfig: grpc.aio.UnaryUnaryMultiCallable[CreateConfigRequest, ConfigReply] = channel.unary_unary(
+            "/shoal.Control/CreateConfig",
+            request_serializer=Message.to_bytes,
+            response_deserializer=ConfigReply.from_bytes,
+        )
+        self.UpdateConfig: grpc.aio.UnaryUnaryMultiCallable[UpdateConfigRequest, ConfigReply] = channel.unary_unary(
+            "/shoal.Control/UpdateConfig",
+            request_serializer=Message.to_bytes,
+            response_deserializer=ConfigReply.from_bytes,
+        )
+        self.RemoveConfig: grpc.aio.UnaryUnaryMultiCallable[RemoveRequest, Nothing] = channel.unary_unary(
+            "/shoal.Control/RemoveConfig",
+            request_serializer=Message.to_bytes,
+            response_deserializer=Nothing.from_bytes,
+        )
 
 
 class CAStub:

@@ -158,19 +158,33 @@ class NetworkRecord(_message.Message):
     network: _objects_pb2.Network
     def __init__(self, network: _Optional[_Union[_objects_pb2.Network, _Mapping]] = ...) -> None: ...
 
+class ConfigRecord(_message.Message):
+    __slots__ = ("id", "name", "data", "templating")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATING_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    data: bytes
+    templating: _types_pb2.Driver
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., data: _Optional[bytes] = ..., templating: _Optional[_Union[_types_pb2.Driver, _Mapping]] = ...) -> None: ...
+
 class Assignment(_message.Message):
-    __slots__ = ("task", "network", "service", "endpoint", "node")
+    __slots__ = ("task", "network", "service", "endpoint", "node", "config")
     TASK_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
     task: TaskAssignment
     network: NetworkRecord
     service: ServiceRecord
     endpoint: EndpointRecord
     node: NodeRecord
-    def __init__(self, task: _Optional[_Union[TaskAssignment, _Mapping]] = ..., network: _Optional[_Union[NetworkRecord, _Mapping]] = ..., service: _Optional[_Union[ServiceRecord, _Mapping]] = ..., endpoint: _Optional[_Union[EndpointRecord, _Mapping]] = ..., node: _Optional[_Union[NodeRecord, _Mapping]] = ...) -> None: ...
+    config: ConfigRecord
+    def __init__(self, task: _Optional[_Union[TaskAssignment, _Mapping]] = ..., network: _Optional[_Union[NetworkRecord, _Mapping]] = ..., service: _Optional[_Union[ServiceRecord, _Mapping]] = ..., endpoint: _Optional[_Union[EndpointRecord, _Mapping]] = ..., node: _Optional[_Union[NodeRecord, _Mapping]] = ..., config: _Optional[_Union[ConfigRecord, _Mapping]] = ...) -> None: ...
 
 class AssignmentChange(_message.Message):
     __slots__ = ("remove", "key", "assignment")

@@ -40,6 +40,13 @@ def network(view: ReadView, ref: str) -> model.Network:
     return _one("network", ref, view.networks.by_prefix(ref) if ref else ())
 
 
+def config(view: ReadView, ref: str) -> model.Config:
+    """The config that `ref` means."""
+    if (exact := view.configs.get(ref) or view.configs.by_name(ref)) is not None:
+        return exact
+    return _one("config", ref, view.configs.by_prefix(ref) if ref else ())
+
+
 def task(view: ReadView, ref: str) -> model.Task:
     """The task that `ref` means."""
     if (exact := view.tasks.get(ref)) is not None:

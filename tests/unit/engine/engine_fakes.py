@@ -58,11 +58,11 @@ class FakeControl:
     def __init__(self):
         self.cluster = model.Cluster(id="cluster", version=1)
         self.unlock_key = ""
-        self.nodes, self.services, self.tasks, self.networks = {}, {}, {}, {}
+        self.nodes, self.services, self.tasks, self.networks, self.configs = {}, {}, {}, {}, {}
         self.requests = []
         self.index = itertools.count(100)
         self.on_service = lambda service: None  # what the orchestrator would do
-        for name in ("nodes", "services", "tasks", "networks"):
+        for name in ("nodes", "services", "tasks", "networks", "configs"):
             kind = name.removesuffix("s").title()
             reply, replies = getattr(model, kind + "Reply"), getattr(model, kind + "sReply")
             setattr(
@@ -78,6 +78,8 @@ class FakeControl:
         self.CreateService = method(self._create_service)
         self.UpdateService = method(self._update_service)
         self.CreateNetwork = method(self._create_network)
+        self.CreateConfig = method(self._create_config)
+        self.UpdateConfig = method(self._update_config)
 
     def add(self, *objects):
         for obj in objects:
@@ -116,7 +118,7 @@ class FakeControl:
                 continue
             if "name" in terms and not any(self._names(obj).startswith(n) for n in terms["name"]):
                 continue
-            if "id" in terms and obj.id not in terms["id"]:
+            if "id" in terms and not any(obj.id.startswith(i) for i in terms["id"]):
                 continue
             if table == "services" and request.status:
                 own = [t for t in self.tasks.values() if t.service_id == obj.id]
@@ -192,6 +194,21 @@ class FakeControl:
         network = model.Network(id=ids.new_id(), created_at=NOW, spec=request.spec, vni=4097)
         ipam = model.IPAMOptions(configs=(model.IPAMConfig("10.0.1.0/24", "", "10.0.1.1"),))
         return model.NetworkReply(self._changed(network, ipam=ipam))
+
+    def _create_config(self, request):
+        self._noted(request)
+        if any(config.spec.name == request.spec.name for config in self.configs.values()):
+            raise errors.AlreadyExists(f"config {request.spec.name} already exists")
+        config = model.Config(id=ids.new_id(), created_at=NOW, updated_at=NOW, spec=request.spec)
+        return model.ConfigReply(self._changed(config))
+
+    def _update_config(self, request):
+        self._noted(request)
+        config = self._find("configs", request.ref)
+        if request.version != config.version:
+            raise errors.OutOfSequence()
+        spec = dataclasses.replace(config.spec, labels=request.spec.labels)
+        return model.ConfigReply(self._changed(config, spec=spec))
 
     def run_tasks(self, service):
         """Makes the service's tasks run at once, on the nodes in turn."""

@@ -128,12 +128,12 @@ async def test_a_tasks_networks_are_encoded_anew_when_they_change(manager):
 
 
 async def test_what_is_not_built_says_so(manager):
-    for path in ("/secrets", "/configs", "/plugins"):
+    for path in ("/secrets", "/plugins"):
         assert await manager.ask("GET", path) == (200, [])
     assert await manager.ask("GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
     assert await manager.ask("GET", "/volumes/web") == (404, {"message": "get web: no such volume"})
     assert await manager.ask("GET", "/secrets/nosuch") == (404, {"message": "secret nosuch not found"})
-    for path in ("/secrets/create", "/configs/create", "/containers/create", "/build", "/networks/x/connect"):
+    for path in ("/secrets/create", "/containers/create", "/build", "/networks/x/connect"):
         status, body = await manager.ask("POST", path, {})
         assert (status, "supported yet" in body["message"]) == (501, True)
 

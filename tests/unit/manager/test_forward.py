@@ -389,5 +389,6 @@ def test_what_goes_to_the_leader() -> None:
     named = {m.name for d in (CONTROL, CA, RAFT, DISPATCHER) for m in d.methods if only_at_leader(m)}
     assert named == {
         *("UpdateCluster", "UpdateNode", "RemoveNode", "CreateService", "UpdateService", "RemoveService"),
-        *("CreateNetwork", "RemoveNetwork", "Issue", "Renew", "Join", "Leave"),
+        *("CreateNetwork", "RemoveNetwork", "CreateConfig", "UpdateConfig", "RemoveConfig"),
+        *("Issue", "Renew", "Join", "Leave"),
     }
