@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import logging
-import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +19,11 @@ from typing import Final
 
 from agent.network import gateway, names, plan
 from agent.network.api import Sandbox
+from agent.network.endpoints_file import EndpointsFile
 from agent.network.facts import KernelView
 from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.plan import Underlay
+from agent.network.refusals import first_failure, refuse_failed, refuse_impossible
 from agent.network.thread import NetThread
 from agent.state import NodeState
 from common import errors, model
@@ -51,6 +51,7 @@ class KernelNetwork:
         reconcile_every: float = RECONCILE,
     ) -> None:
         self._folder = folder
+        self._file = EndpointsFile(folder / "endpoints.json")
         self._dns_opened, self._dns_closed = dns_opened, dns_closed
         self._dns: set[str] = set(have_dns)
         self._reconcile_every = reconcile_every
@@ -92,7 +93,7 @@ class KernelNetwork:
         self._last_gateway = max(
             (a for a in self._attached.values() if a), key=ipaddress.IPv4Address, default=""
         )
-        self._endpoints = await self._thread.run(self._load_endpoints)
+        self._endpoints = await self._thread.run(self._file.load)
         if self._attached:
             _log.info("adopted the namespaces of %d tasks", len(self._attached))
         for task in sorted(self._attached):
@@ -168,7 +169,7 @@ class KernelNetwork:
         assignment = self._state.tasks.get(task_id)
         if assignment is None:
             raise errors.NotFound(f"task {task_id} not found")
-        self._refuse_impossible(assignment.task)
+        refuse_impossible(self._state, assignment.task)
         task_legs = plan.legs(self._state, assignment.task)
         if plan.needs_gateway(task_legs) and not self._attached.get(task_id):
             self._attached[task_id] = self._gateway_address()
@@ -179,7 +180,7 @@ class KernelNetwork:
         own = names.task_namespace(task_id)
         failed = await thread.run(self._kernel.move, view, [names.HOST, *sandboxes, own])
         try:
-            self._refuse_failed(failed, own, task_legs)
+            refuse_failed(failed, own, task_legs)
             await self._open_dns(task_id)
         except errors.ShoalError:
             try:
@@ -208,7 +209,7 @@ class KernelNetwork:
         if address:
             await self._flush([names.HOST], frozenset({names.backend_mark(address)}))
         if failed:
-            raise errors.Internal(f"could not remove the network of task {task_id}: {_first(failed)}")
+            raise errors.Internal(f"could not remove the network of task {task_id}: {first_failure(failed)}")
 
     async def teardown(self) -> None:
         """Removes everything of Shoal's from the kernel: the node has left its swarm."""
@@ -223,10 +224,10 @@ class KernelNetwork:
         self._attached.clear()
         self._remembered.clear()
         self._endpoints = frozenset()
-        await thread.run(self._save_endpoints)
+        await thread.run(self._file.save, self._endpoints)
         await thread.run(thread.namespaces.remove_folder)
         if failed:
-            raise errors.Internal(f"could not remove all networks: {_first(failed)}")
+            raise errors.Internal(f"could not remove all networks: {first_failure(failed)}")
 
     # ---- the plan
 
@@ -260,43 +261,6 @@ class KernelNetwork:
             raise errors.Internal(f"no address left in docker_gwbridge's subnet {self._gateway_subnet}")
         self._last_gateway = found
         return found
-
-    def _refuse_impossible(self, task: model.Task) -> None:
-        """What can be told before the kernel is asked."""
-        me = self._state.nodes.get(self._state.node_id)
-        for attachment in task.networks:
-            network = self._state.networks.get(attachment.network_id)
-            if network is None:
-                raise errors.NotFound(f"network {attachment.network_id} not found")
-            name = network.spec.name
-            if not network.vni:
-                raise errors.Internal(f"could not attach to network {name}: no VXLAN id was allocated")
-            if not attachment.addresses:
-                raise errors.Internal(f"could not attach to network {name}: no address was allocated")
-            if me is None or not me.vtep:
-                raise errors.Internal(
-                    f"could not create the sandbox of network {name}: this node has no data path address"
-                )
-            if plan.is_encrypted(network):
-                raise errors.FailedPrecondition(
-                    f"could not create the sandbox of network {name}: encrypted overlays need ESP in the kernel"
-                    " (CONFIG_INET_ESP, module esp4), which is not available"
-                )
-
-    def _refuse_failed(
-        self, failed: Mapping[str, Exception], own: str, task_legs: Iterable[plan.Leg]
-    ) -> None:
-        for leg in task_legs:
-            cause = failed.get(names.network_namespace(leg.network.id))
-            if cause is not None:
-                raise errors.Internal(
-                    f"could not create the sandbox of network {leg.network.spec.name}: {describe(cause)}"
-                )
-        if own in failed:
-            networks = ", ".join(leg.network.spec.name for leg in task_legs) or names.GATEWAY_BRIDGE
-            raise errors.Internal(f"could not attach to network {networks}: {describe(failed[own])}")
-        if names.HOST in failed:
-            raise errors.Internal(f"could not set up {names.GATEWAY_BRIDGE}: {describe(failed[names.HOST])}")
 
     # ---- the loop
 
@@ -361,7 +325,7 @@ class KernelNetwork:
             failed |= await thread.run(self._kernel.move, view, here)
         await self._forget_endpoints()
         self._report(failed, self._kernel.changes - before if afresh else 0)
-        return f"could not set up networks: {_first(failed)}" if failed else ""
+        return f"could not set up networks: {first_failure(failed)}" if failed else ""
 
     def _report(self, failed: Mapping[str, Exception], repaired: int) -> None:
         """Each failure once, and what a reconciliation had to repair."""
@@ -392,7 +356,7 @@ class KernelNetwork:
                 scope.append(names.HOST)
             for start in range(0, len(scope), _SLICE):
                 await self._flush(scope[start : start + _SLICE], marks)
-        await self._running().run(self._save_endpoints)
+        await self._running().run(self._file.save, self._endpoints)
 
     async def _flush(self, scope: Iterable[str], marks: frozenset[int]) -> None:
         if not marks:
@@ -421,38 +385,8 @@ class KernelNetwork:
         self._dns.add(task_id)
         self._dns_opened(task_id, udp, tcp)
 
-    def _endpoints_file(self) -> Path:
-        return self._folder / "endpoints.json"
-
-    def _load_endpoints(self) -> frozenset[tuple[str, str]]:
-        """Who was there when the last process ended; without it nothing is flushed that went in between."""
-        try:
-            rows = json.loads(self._endpoints_file().read_text())
-            return frozenset((str(network), str(address)) for network, address in rows)
-        except FileNotFoundError:
-            return frozenset()
-        except ValueError as error:
-            _log.warning("%s is unreadable: %s", self._endpoints_file().name, error)
-            return frozenset()
-
-    def _save_endpoints(self) -> None:
-        if not self._endpoints:
-            self._endpoints_file().unlink(missing_ok=True)
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        new = self._endpoints_file().with_suffix(".new")
-        new.write_text(json.dumps(sorted(self._endpoints)))
-        os.replace(new, self._endpoints_file())
-
 
 def next_turn(everybody: Sequence[str], last: str, count: int = _SLICE) -> tuple[Sequence[str], str]:
     """Whose turn it is after `last`, of names in order, and what to call next with: from the start after the end."""
     left = [name for name in everybody if name > last] or everybody
     return left[:count], left[count - 1] if len(left) > count else ""
-
-
-def _first(failed: Mapping[str, Exception]) -> str:
-    """The first cause by name, and how many more there are."""
-    name, error = sorted(failed.items())[0]
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    return f"{name or 'host'}: {describe(error)}{more}"

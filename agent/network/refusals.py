@@ -1,0 +1,55 @@
+"""What agent/network/manager.py says of a network that it cannot set up: before the kernel is asked, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.network import names, plan
+from agent.network.kernel import describe
+from agent.state import NodeState
+from common import errors, model
+
+
+def refuse_impossible(state: NodeState, task: model.Task) -> None:
+    """Raises what can be told of a task before the kernel is asked."""
+    me = state.nodes.get(state.node_id)
+    for attachment in task.networks:
+        network = state.networks.get(attachment.network_id)
+        if network is None:
+            raise errors.NotFound(f"network {attachment.network_id} not found")
+        name = network.spec.name
+        if not network.vni:
+            raise errors.Internal(f"could not attach to network {name}: no VXLAN id was allocated")
+        if not attachment.addresses:
+            raise errors.Internal(f"could not attach to network {name}: no address was allocated")
+        if me is None or not me.vtep:
+            raise errors.Internal(
+                f"could not create the sandbox of network {name}: this node has no data path address"
+            )
+        if plan.is_encrypted(network):
+            raise errors.FailedPrecondition(
+                f"could not create the sandbox of network {name}: encrypted overlays need ESP in the kernel"
+                " (CONFIG_INET_ESP, module esp4), which is not available"
+            )
+
+
+def refuse_failed(failed: Mapping[str, Exception], own: str, legs: Sequence[plan.Leg]) -> None:
+    """Raises the failure that keeps the task in the namespace `own` from its networks, if one does."""
+    for leg in legs:
+        cause = failed.get(names.network_namespace(leg.network.id))
+        if cause is not None:
+            raise errors.Internal(
+                f"could not create the sandbox of network {leg.network.spec.name}: {describe(cause)}"
+            )
+    if own in failed:
+        networks = ", ".join(leg.network.spec.name for leg in legs) or names.GATEWAY_BRIDGE
+        raise errors.Internal(f"could not attach to network {networks}: {describe(failed[own])}")
+    if names.HOST in failed:
+        raise errors.Internal(f"could not set up {names.GATEWAY_BRIDGE}: {describe(failed[names.HOST])}")
+
+
+def first_failure(failed: Mapping[str, Exception]) -> str:
+    """The first cause by name, and how many more there are."""
+    name, error = sorted(failed.items())[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return f"{name or 'host'}: {describe(error)}{more}"
