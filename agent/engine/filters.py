@@ -50,6 +50,16 @@ def labels_match(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     return True
 
 
+def within(text: str, pattern: str) -> bool:
+    """Whether a text has `pattern` in it; ^ and $ bind it to the beginning and the end, as clients like to do."""
+    inner = pattern.removeprefix("^").removesuffix("$")
+    if pattern.startswith("^") and pattern.endswith("$"):
+        return text == inner
+    if pattern.startswith("^"):
+        return text.startswith(inner)
+    return text.endswith(inner) if pattern.endswith("$") else inner in text
+
+
 def truth(values: Iterable[str]) -> bool | None:
     """A filter that is a boolean (dangling=true); None for none; raises errors.InvalidArgument for another word."""
     words = {value.lower() for value in values}

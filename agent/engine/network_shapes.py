@@ -22,6 +22,8 @@ PREDEFINED: Final = ("bridge", "host", "none")
 TASK_LABEL: Final = "com.docker.swarm.task.id"
 VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _BRIDGE_OPTION: Final = "com.docker.network.bridge"
+_NO_VIP: Final = "<nil>"  # Go's word, which clients know
+_FIRST_BALANCER: Final = 256
 
 
 def stable_id(*parts: str) -> str:
@@ -35,7 +37,7 @@ def _shape(
     created: int,
     scope: str,
     driver: str,
-    pools: Sequence[Mapping[str, str]] | None,
+    pools: Sequence[Shape] | None,
     options: Mapping[str, str] | None,
 ) -> Shape:
     return {
@@ -85,9 +87,10 @@ def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress
 
 
 def with_containers(
-    network: Shape, containers: Mapping[str, ContainerState], gateways: Mapping[str, str]
+    network: Shape, containers: Mapping[str, ContainerState], gateways: Mapping[str, str], meshed: bool
 ) -> Shape:
-    """A local network with the containers of this node that are in it; in docker_gwbridge are those with an address.
+    """A local network with the containers of this node that are in it; in docker_gwbridge are those with an address,
+    and, where the node is `meshed`, the routing mesh: it goes in and out by the bridge's own address.
 
     Both mappings are by task; `gateways` are the addresses on docker_gwbridge.
     """
@@ -99,6 +102,9 @@ def with_containers(
         for task_id, c in containers.items()
         if c.status is Status.RUNNING and gateways.get(task_id)
     }
+    if meshed:
+        own = network["IPAM"]["Config"][0]["Gateway"]
+        inside["ingress-sbox"] = _member("gateway_ingress-sbox", network["Id"], "ingress-sbox", own, subnets)
     return {**network, "Containers": inside}
 
 
@@ -114,20 +120,29 @@ def overlay(network: model.Network) -> Shape:
         options[VNI_OPTION] = str(network.vni)
     if network.driver_state:
         options |= network.driver_state.options
-    allocated = network.ipam is not None
     shape = _shape(
         spec.name, network.id, network.created_at, "swarm", "overlay", pools or None, options or None
     )
     shape["EnableIPv6"] = spec.ipv6_enabled
-    shape["IPAM"]["Driver"] = "default" if allocated else ""
+    if network.ipam is not None:
+        driver = network.ipam.driver or model.Driver()
+        shape["IPAM"]["Driver"] = driver.name or "default"
+        shape["IPAM"]["Options"] = dict(driver.options) or None
+    else:
+        shape["IPAM"]["Driver"] = ""
     shape["Internal"], shape["Attachable"], shape["Ingress"] = spec.internal, spec.attachable, spec.ingress
     shape["Containers"] = None
     shape["Labels"] = dict(spec.labels) or None
     return shape
 
 
-def _pool(config: model.IPAMConfig) -> dict[str, str]:
-    given = {"Subnet": config.subnet, "IPRange": config.range, "Gateway": config.gateway}
+def _pool(config: model.IPAMConfig) -> Shape:
+    given = {
+        "Subnet": config.subnet,
+        "IPRange": config.range,
+        "Gateway": config.gateway,
+        "AuxiliaryAddresses": dict(config.reserved),
+    }
     return {key: value for key, value in given.items() if value}
 
 
@@ -149,12 +164,21 @@ def overlay_here(
     own = state.nodes.get(state.node_id)
     if network.spec.ingress and own is not None and own.ingress_addr:
         inside["ingress-sbox"] = _member("ingress-endpoint", network.id, own.id, own.ingress_addr, subnets)
+    elif not network.spec.ingress and shape["IPAM"]["Config"]:
+        inside[f"lb-{network.spec.name}"] = _balancer(network, state.node_id, shape, subnets)
     shape["Containers"] = inside
     shape["Labels"] = dict(network.spec.labels)
     shape["Peers"] = _peers(network, state, legs)
     if verbose:
         shape["Services"] = _services(network, state, legs)
     return shape
+
+
+def _balancer(network: model.Network, node_id: str, shape: Shape, subnets: Sequence[Any]) -> dict[str, str]:
+    """The node's load balancer, which Docker shows as an endpoint. Ours is in every container's own namespace and takes
+    up no address, so that the network's own, the gateway's, stands here."""
+    own = shape["IPAM"]["Config"][0]["Gateway"]
+    return _member(f"{network.spec.name}-endpoint", network.id, f"lb-{node_id}", own, subnets)
 
 
 def _leg(network_id: str, leg: model.EndpointRecord, subnets: Sequence[Any]) -> dict[str, str]:
@@ -187,27 +211,36 @@ def _peers(
 def _services(
     network: model.Network, state: NodeState, legs: Sequence[model.EndpointRecord]
 ) -> dict[str, Any]:
+    """Services with their tasks; under an empty name what belongs to none, as Docker has it."""
     vteps = {node.id: node.vtep for node in state.nodes.values()}
     shown: dict[str, Any] = {}
+    loose = [leg for leg in legs if leg.service_id not in state.services]
+    if loose:
+        shown[""] = {"VIP": _NO_VIP, "Ports": [], "LocalLBIndex": 0, "Tasks": _tasks(network, vteps, loose)}
     for number, service in enumerate(sorted(state.services.values(), key=lambda s: s.name)):
         own = [leg for leg in legs if leg.service_id == service.id]
         vip = next((v.addr for v in service.virtual_ips if v.network_id == network.id), "")
         if not own and not vip:
             continue
+        published = service.ports if network.spec.ingress else ()
         shown[service.name] = {
-            "VIP": vip.partition("/")[0],
-            "Ports": [f"Target: {p.target_port}, Publish: {p.published_port}" for p in service.ports]
-            if network.spec.ingress
-            else [],
-            "LocalLBIndex": 256 + number,
-            "Tasks": [
-                {
-                    "Name": leg.task_name,
-                    "EndpointID": stable_id(network.id, leg.task_id),
-                    "EndpointIP": leg.addr,
-                    "Info": {"Host IP": vteps.get(leg.node_id, "")},
-                }
-                for leg in own
-            ],
+            "VIP": vip.partition("/")[0] or _NO_VIP,
+            "Ports": [f"Target: {p.target_port}, Publish: {p.published_port}" for p in published],
+            "LocalLBIndex": _FIRST_BALANCER + number if vip else 0,
+            "Tasks": _tasks(network, vteps, own),
         }
     return shown
+
+
+def _tasks(
+    network: model.Network, vteps: Mapping[str, str], legs: Iterable[model.EndpointRecord]
+) -> list[Shape]:
+    return [
+        {
+            "Name": leg.task_name,
+            "EndpointID": stable_id(network.id, leg.task_id),
+            "EndpointIP": leg.addr,
+            "Info": {"Host IP": vteps.get(leg.node_id, "")},
+        }
+        for leg in legs
+    ]

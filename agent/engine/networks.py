@@ -5,15 +5,14 @@ A manager knows all overlays; a worker only those which its tasks use, as Docker
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
 
-from agent.engine import filters, lookup
+from agent.engine import filters, lookup, moments, network_requests
 from agent.engine import network_shapes as shapes
-from agent.engine.http import Call, Fields, answer, empty, routes
+from agent.engine.http import Call, answer, empty, routes
 from agent.runtime.api import ContainerState
 from common import errors, model
 
@@ -28,6 +27,7 @@ _FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
 _NOT_OURS: Final = ("bridge", "host", "ipvlan", "macvlan", "null")
 _OVERLAY: Final = "overlay"
+_EVER: Final = 1 << 63
 
 
 # ---- finding
@@ -45,27 +45,42 @@ async def _local(call: Call) -> list[shapes.Shape]:
     return shapes.local_networks(info.id, info.started_at, await call.backend.host.addresses())
 
 
-async def _swarm_networks(call: Call) -> Sequence[model.Network]:
+async def _swarm_networks(call: Call, *terms: model.FilterTerm) -> Sequence[model.Network]:
+    """The overlays that this node knows; `terms` narrow down what a manager answers."""
     if call.backend.swarm.membership().manager:
         control = call.backend.swarm.control()
-        return (await call.ask(control.ListNetworks, model.ListRequest())).networks
+        return (await call.ask(control.ListNetworks, model.ListRequest(terms))).networks
     return tuple(call.backend.swarm.state().networks.values())
 
 
-async def _swarm_network(call: Call, ref: str) -> model.Network | None:
-    """The overlay that `ref` means, by id, name or the beginning of an id."""
-    if call.backend.swarm.membership().manager:
-        control = call.backend.swarm.control()
-        try:
-            return (await call.ask(control.GetNetwork, model.GetRequest(ref))).network
-        except errors.NotFound:
-            return None
-    known = call.backend.swarm.state().networks.values()
-    return next(iter(lookup.matches(known, ref, lambda n: n.id, lambda n: n.spec.name)), None)
+async def _find(call: Call, ref: str, scope: str = "") -> shapes.Shape | model.Network:
+    """The one network that `ref` means, by id, name or the beginning of an id; `scope` is swarm, local or both."""
+    found: list[shapes.Shape | model.Network] = []
+    local = await _local(call)
+    if scope in ("", "local"):
+        found += local
+    if scope in ("", "swarm") and ref:
+        named = await _swarm_networks(call, model.FilterTerm("name", ref))
+        found += named or await _swarm_networks(call, model.FilterTerm("id", ref))
+    matches = lookup.matches(found, ref, _id, _name)
+    if len(matches) > 1:
+        by = "name" if _name(matches[0]) == ref else "ID prefix"
+        raise errors.InvalidArgument(
+            f"network {ref} is ambiguous ({len(matches)} matches found based on {by})"
+        )
+    if not matches:
+        if scope == "swarm" and lookup.matches(local, ref, _id, _name):
+            raise errors.NotFound(_LOCAL.format(ref))
+        raise errors.NotFound(f"network {ref} not found")
+    return matches[0]
 
 
-def _match(networks: Sequence[shapes.Shape], ref: str) -> shapes.Shape | None:
-    return next(iter(lookup.matches(networks, ref, lambda n: str(n["Id"]), lambda n: str(n["Name"]))), None)
+def _id(network: shapes.Shape | model.Network) -> str:
+    return network.id if isinstance(network, model.Network) else str(network["Id"])
+
+
+def _name(network: shapes.Shape | model.Network) -> str:
+    return network.spec.name if isinstance(network, model.Network) else str(network["Name"])
 
 
 # ---- reading
@@ -76,34 +91,55 @@ async def list_networks(call: Call) -> web.StreamResponse:
     wanted = filters.parse(call.text("filters"), _FILTERS)
     found = [shapes.overlay(network) for network in await _swarm_networks(call)]
     found += await _local(call)
-    return answer([network for network in found if _meets(network, wanted)])
+    chosen = [network for network in found if all(_TESTS[key](network, wanted[key]) for key in wanted)]
+    if (dangling := filters.truth(wanted.get("dangling", ()))) is not None:
+        used = await _used(call)
+        chosen = [network for network in chosen if _dangles(network, used) is dangling]
+    return answer(chosen)
 
 
-def _meets(network: shapes.Shape, wanted: filters.Filters) -> bool:
-    tests = {
-        "driver": lambda values: network["Driver"] in values,
-        "id": lambda values: any(network["Id"].startswith(value) for value in values),
-        "name": lambda values: any(value in network["Name"] for value in values),
-        "scope": lambda values: network["Scope"] in values,
-        "type": lambda values: ("builtin" if network["Name"] in shapes.PREDEFINED else "custom") in values,
-        "label": lambda values: filters.labels_match(network["Labels"] or {}, values),
-        "dangling": lambda values: (network["Name"] not in shapes.PREDEFINED) is filters.truth(values),
-    }
-    return all(tests[key](values) for key, values in wanted.items())
+async def _used(call: Call) -> frozenset[str]:
+    """Ids of the overlays that something uses."""
+    if not call.backend.swarm.membership().manager:
+        return frozenset(call.backend.swarm.state().networks)
+    control = call.backend.swarm.control()
+    services = (await call.ask(control.ListServices, model.ListRequest())).services
+    return frozenset(attachment.target for s in services for attachment in s.spec.task.networks)
+
+
+def _dangles(network: shapes.Shape, used: frozenset[str]) -> bool:
+    """Nobody uses it; what every node needs never dangles."""
+    return network["Scope"] == "swarm" and not network["Ingress"] and network["Id"] not in used
+
+
+def _of_type(network: shapes.Shape, values: Sequence[str]) -> bool:
+    for value in values:
+        if value not in ("builtin", "custom"):
+            raise errors.InvalidArgument(f"Invalid filter: 'type'='{value}'")
+    return ("builtin" if network["Name"] in shapes.PREDEFINED else "custom") in values
+
+
+_TESTS: Final[Mapping[str, Callable[[shapes.Shape, Sequence[str]], bool]]] = {
+    "driver": lambda network, values: network["Driver"] in values,
+    "id": lambda network, values: any(network["Id"].startswith(value) for value in values),
+    "name": lambda network, values: any(filters.within(network["Name"], value) for value in values),
+    "scope": lambda network, values: network["Scope"] in values,
+    "type": _of_type,
+    "label": lambda network, values: filters.labels_match(network["Labels"] or {}, values),
+    "dangling": lambda network, values: True,  # needs to know who uses what
+}
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /networks/{id}?scope&verbose: an overlay with its containers and peers where this node takes part in it."""
-    ref, scope = call.names["id"], call.text("scope")
-    if scope in ("", "local") and (found := _match(await _local(call), ref)):
-        gateways = call.backend.gateway_addresses()
-        return answer(shapes.with_containers(found, await _containers(call), gateways))
-    network = await _swarm_network(call, ref) if scope in ("", "swarm") else None
-    if network is None:
-        if scope == "swarm" and _match(await _local(call), ref):
-            raise errors.NotFound(_LOCAL.format(ref))
-        raise errors.NotFound(f"network {ref} not found")
+    scope = call.text("scope")
+    network = await _find(call, call.names["id"], scope)
     state = call.backend.swarm.state()
+    if not isinstance(network, model.Network):
+        own = state.nodes.get(state.node_id)
+        meshed = own is not None and bool(own.ingress_addr)
+        gateways = call.backend.gateway_addresses()
+        return answer(shapes.with_containers(network, await _containers(call), gateways, meshed))
     if scope == "swarm" or network.id not in state.networks:
         return answer(shapes.overlay(network))
     return answer(shapes.overlay_here(network, state, await _containers(call), call.flag("verbose")))
@@ -117,17 +153,12 @@ async def create(call: Call) -> web.StreamResponse:
     fields = await call.fields()
     name, driver = fields.text("Name"), fields.text("Driver") or "bridge"
     membership = call.backend.swarm.membership()
-    if membership.manager and name:
-        known = (await call.ask(call.backend.swarm.control().ListNetworks, model.ListRequest())).networks
-        if any(network.spec.name == name for network in known):
-            raise errors.AlreadyExists(f"network with name {name} already exists")
-    if name in shapes.PREDEFINED:
-        raise errors.PermissionDenied(f"operation is not permitted on predefined {name} network ")
+    await _refuse_name(call, name)
     if fields.text("Scope") == "swarm" and not fields.text("Driver"):
         driver = _OVERLAY
     if driver in _NOT_OURS:
         raise errors.Unimplemented(f"networks of driver {driver} are not supported yet: use driver overlay")
-    if fields.flag("ConfigOnly"):
+    if fields.flag("ConfigOnly") or (fields.get("ConfigFrom") or {}).get("Network"):
         raise errors.Unimplemented("networks that hold only a configuration are not supported yet")
     if driver != _OVERLAY:
         raise errors.NotFound(f'plugin "{driver}" not found')
@@ -135,79 +166,52 @@ async def create(call: Call) -> web.StreamResponse:
         raise errors.PermissionDenied("cannot downgrade network scope for overlay networks")
     if membership.node_id and not membership.manager:
         raise errors.PermissionDenied(WORKER)
+    if fields.get("EnableIPv4") is False:
+        raise errors.InvalidArgument("IPv4 cannot be disabled in a Swarm scoped network")
     try:
         control = call.backend.swarm.control()
     except errors.Unavailable as exc:
         raise errors.ShoalError(exc.message) from exc  # Docker's status is 500 here
-    reply = await call.ask(control.CreateNetwork, model.CreateNetworkRequest(_spec(fields, name, driver)))
+    spec = network_requests.spec(fields, name, driver)
+    reply = await call.ask(control.CreateNetwork, model.CreateNetworkRequest(spec))
     return answer({"Id": reply.network.id, "Warning": ""}, 201)
 
 
-def _spec(fields: Fields, name: str, driver: str) -> model.NetworkSpec:
-    given = fields.get("IPAM")
-    ipam = None
-    if given is not None:
-        pool = Fields(given)
-        configs = tuple(_pool(Fields(item)) for item in pool.get("Config") or ())
-        chosen = model.Driver(pool.text("Driver") or "default", pool.table("Options"))
-        ipam = model.IPAMOptions(driver=chosen, configs=configs)
-    return model.NetworkSpec(
-        name=name,
-        labels=fields.table("Labels"),
-        driver=model.Driver(driver, fields.table("Options")),
-        ipv6_enabled=fields.flag("EnableIPv6"),
-        internal=fields.flag("Internal"),
-        attachable=fields.flag("Attachable"),
-        ingress=fields.flag("Ingress"),
-        ipam=ipam,
-    )
-
-
-def _pool(fields: Fields) -> model.IPAMConfig:
-    subnet = fields.text("Subnet")
-    if fields.table("AuxiliaryAddresses"):
-        raise errors.Unimplemented("auxiliary addresses of networks are not supported yet")
-    try:
-        ipaddress.ip_interface(subnet or "192.0.2.0/24")
-        if subnet and "/" not in subnet:
-            raise ValueError("no prefix length")
-    except ValueError as exc:
-        raise errors.ShoalError(f"Invalid subnet {subnet} : invalid CIDR address: {subnet}") from exc
-    return model.IPAMConfig(subnet, fields.text("IPRange"), fields.text("Gateway"))
+async def _refuse_name(call: Call, name: str) -> None:
+    """A name that is taken, by an overlay or on this node."""
+    if call.backend.swarm.membership().manager and name:
+        known = await _swarm_networks(call, model.FilterTerm("name", name))
+        if any(network.spec.name == name for network in known):
+            raise errors.AlreadyExists(f"network with name {name} already exists")
+    if name in shapes.PREDEFINED:
+        raise errors.PermissionDenied(f"operation is not permitted on predefined {name} network ")
+    if any(network["Name"] == name for network in await _local(call)):
+        raise errors.AlreadyExists(f"network with name {name} already exists")
 
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /networks/{id}."""
-    ref = call.names["id"]
-    network = await _swarm_network(call, ref)
-    if network is None:
-        found = _match(await _local(call), ref)
-        if found is None:
-            raise errors.NotFound(f"network {ref} not found")
+    found = await _find(call, call.names["id"])
+    if not isinstance(found, model.Network):
         if found["Name"] in shapes.PREDEFINED:
             raise errors.PermissionDenied(f"{found['Name']} is a pre-defined network and cannot be removed")
         raise errors.PermissionDenied(
             f"error while removing network: network {found['Name']} id {found['Id']} has active endpoints"
         )
     control = call.backend.swarm.control()
-    await call.ask(control.RemoveNetwork, model.RemoveRequest(network.id))
+    await call.ask(control.RemoveNetwork, model.RemoveRequest(found.id))
     return empty(204)
 
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /networks/prune: removes the overlays that no service uses."""
     wanted = filters.parse(call.text("filters"), _PRUNE_FILTERS)
+    until = _until(wanted.get("until", ()), call.backend.now_ns())
     removed: list[str] = []
     if call.backend.swarm.membership().manager:
         control = call.backend.swarm.control()
-        for network in (await call.ask(control.ListNetworks, model.ListRequest())).networks:
-            labels = network.spec.labels
-            excluded = wanted.get("label!", ())
-            if (
-                network.spec.ingress
-                or not filters.labels_match(labels, wanted.get("label", ()))
-                or any(filters.labels_match(labels, (term,)) for term in excluded)
-            ):
+        for network in await _swarm_networks(call):
+            if network.spec.ingress or network.created_at > until or not _prunable(network, wanted):
                 continue
             try:
                 await call.ask(control.RemoveNetwork, model.RemoveRequest(network.id))
@@ -215,6 +219,20 @@ async def prune(call: Call) -> web.StreamResponse:
                 continue  # in use, or gone already
             removed.append(network.spec.name)
     return answer({"NetworksDeleted": removed or None})
+
+
+def _until(values: Sequence[str], now: int) -> int:
+    """Only what was made before this goes."""
+    if len(values) > 1:
+        raise errors.InvalidArgument("more than one until filter specified")
+    return moments.moment(values[0], now) if values else _EVER
+
+
+def _prunable(network: model.Network, wanted: filters.Filters) -> bool:
+    labels = network.spec.labels
+    if not filters.labels_match(labels, wanted.get("label", ())):
+        return False
+    return not any(filters.labels_match(labels, (term,)) for term in wanted.get("label!", ()))
 
 
 async def not_yet(call: Call) -> web.StreamResponse:

@@ -101,6 +101,14 @@ class DefaultRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRoute:
+    """Another subnet of the network that a leg is in: its addresses are reached over the leg directly."""
+
+    destination: str
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReturnRoute:
     """The way back through the node that took a connection."""
 
@@ -136,6 +144,7 @@ Fact = (
     | Neighbour
     | Forward
     | DefaultRoute
+    | LinkRoute
     | ReturnRoute
     | ReturnRule
     | Table
@@ -145,8 +154,8 @@ KernelView = Mapping[str, Facts]  # by namespace
 
 # In this order things are made, over all namespaces; the other way round they are removed.
 _ORDER: Final[tuple[type, ...]] = (
-    Namespace, Sysctl, Bridge, Vxlan, Veth, Port, Address, Forward, Neighbour, DefaultRoute, ReturnRoute, ReturnRule,
-    Table,
+    Namespace, Sysctl, Bridge, Vxlan, Veth, Port, Address, Forward, Neighbour, DefaultRoute, LinkRoute, ReturnRoute,
+    ReturnRule, Table,
 )  # fmt: skip
 _RANK: Final = {kind: rank for rank, kind in enumerate(_ORDER)}
 

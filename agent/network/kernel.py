@@ -24,6 +24,7 @@ from agent.network.facts import (
     Facts,
     Forward,
     KernelView,
+    LinkRoute,
     Namespace,
     Neighbour,
     Port,
@@ -45,6 +46,7 @@ KernelError = (OSError, NetlinkError, NftError)
 _PERMANENT: Final = 0x80
 _SELF: Final = 2  # "replace" of an FDB entry doesn't set it by itself, and the entry would land on the bridge
 _LOOPBACK_INDEX: Final = 1
+_LINK: Final = 253  # scope of a destination on the link itself
 
 
 def describe(error: BaseException) -> str:
@@ -69,7 +71,7 @@ class Kernel:
             Namespace: self._make_namespace, Sysctl: self._make_sysctl, Bridge: self._make_bridge,
             Vxlan: self._make_vxlan, Veth: self._make_veth, Port: self._make_port, Address: self._make_address,
             Neighbour: self._make_neighbour, Forward: self._make_forward, DefaultRoute: self._make_default,
-            ReturnRoute: self._make_return_route, ReturnRule: self._make_rule, Table: self._make_table,
+            LinkRoute: self._make_link_route, ReturnRoute: self._make_return_route, ReturnRule: self._make_rule, Table: self._make_table,
         }  # fmt: skip
 
     def forget(self, scope: Iterable[str]) -> None:
@@ -92,7 +94,7 @@ class Kernel:
         scope = sorted(set(scope))
         failed: dict[str, Exception] = {}
         self._indexes.clear()
-        for _ in range(2):  # once more for a namespace whose tunnel had to be made anew
+        for _ in range(3):  # again for a tunnel that had to be made anew, or a leg that went with its sandbox
             changes = self._plan(desired, [name for name in scope if name not in failed], failed)
             if not changes:
                 break
@@ -271,6 +273,10 @@ class Kernel:
         index = self._index(namespace, fact.interface)
         self._namespaces.route(namespace).route("replace", dst="default", gateway=fact.gateway, oif=index)
 
+    def _make_link_route(self, namespace: str, fact: LinkRoute) -> None:
+        index = self._index(namespace, fact.interface)
+        self._namespaces.route(namespace).route("replace", dst=fact.destination, oif=index, scope=_LINK)
+
     def _make_return_route(self, namespace: str, fact: ReturnRoute) -> None:
         index = self._index(namespace, fact.interface)
         self._namespaces.route(namespace).route(
@@ -289,6 +295,7 @@ class Kernel:
 
     def _remove(self, namespace: str, fact: Fact) -> None:
         if isinstance(fact, Namespace):
+            self._free_ingress_leg(namespace)
             self._namespaces.delete(namespace)
             return
         route: Any = self._namespaces.route(namespace)
@@ -317,6 +324,15 @@ class Kernel:
         except NetlinkError as error:
             if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
                 raise
+
+    def _free_ingress_leg(self, namespace: str) -> None:
+        """The host's leg goes with the ingress sandbox that it is in, now and not when the kernel gets to it: the
+        next look finds that it is missing in the sandbox of the network that has come in its place."""
+        self._indexes.pop((namespace, names.INGRESS_PORT), None)
+        if names.is_sandbox(namespace) and self._exists(namespace, names.INGRESS_PORT):
+            self._drop_link(namespace, names.INGRESS_PORT)
+            self._indexes.pop((names.HOST, names.INGRESS_LEG), None)
+            self._view.pop(names.HOST, None)
 
     def _has_ports(self, namespace: str, bridge: str) -> bool:
         index = self._index(namespace, bridge)

@@ -21,6 +21,7 @@ from agent.network.facts import (
     Facts,
     Forward,
     KernelView,
+    LinkRoute,
     Namespace,
     Neighbour,
     Port,
@@ -212,6 +213,10 @@ def _overlay_leg(tid: str, leg: Leg, underlay: Underlay) -> Iterator[Fact]:
         names.sandbox_port(tid), names.network_namespace(leg.network.id), names.BRIDGE,
     )  # fmt: skip
     yield Address(leg.interface, f"{leg.address}/{leg.prefix}")
+    own = ipaddress.IPv4Address(leg.address)
+    for subnet in subnets(leg.network):
+        if own not in subnet:
+            yield LinkRoute(str(subnet), leg.interface)
 
 
 def _task(
@@ -270,13 +275,12 @@ def _host(
     published = list(_host_mode(tasks, gateways))
     if ingress is not None:
         address = state.nodes[state.node_id].ingress_addr
-        subnet = _subnet(ingress)
         facts |= {
             Veth(
                 names.INGRESS_LEG, names.mac(address), overlay_mtu(ingress, underlay),
                 names.INGRESS_PORT, names.network_namespace(ingress.id), names.BRIDGE,
             ),
-            Address(names.INGRESS_LEG, f"{address}/{subnet.prefixlen}"),
+            Address(names.INGRESS_LEG, f"{address}/{_prefix(ingress, address)}"),
             Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/route_localnet", "1"),
             Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/rp_filter", "0"),
         }  # fmt: skip
@@ -285,10 +289,16 @@ def _host(
     return frozenset(facts)
 
 
-def _subnet(network: model.Network) -> ipaddress.IPv4Network:
+def subnets(network: model.Network) -> tuple[ipaddress.IPv4Network, ...]:
+    """A network's IPv4 subnets; all of them are one link."""
     configs = network.ipam.configs if network.ipam is not None else ()
-    found = next((c.subnet for c in configs if c.subnet and ":" not in c.subnet), "10.0.0.0/24")
-    return ipaddress.IPv4Network(found)
+    return tuple(ipaddress.IPv4Network(c.subnet) for c in configs if c.subnet and ":" not in c.subnet)
+
+
+def _prefix(network: model.Network, address: str) -> int:
+    """The prefix length of the subnet that an address lies in."""
+    own = ipaddress.IPv4Address(address)
+    return next((subnet.prefixlen for subnet in subnets(network) if own in subnet), 24)
 
 
 def _meshed(

@@ -21,6 +21,7 @@ from agent.network.facts import (
     Fact,
     Facts,
     Forward,
+    LinkRoute,
     Namespace,
     Neighbour,
     Port,
@@ -40,6 +41,7 @@ _UP: Final = 0x1
 _PERMANENT: Final = 0x80
 _SELF: Final = 0x2
 _MAIN: Final = 254
+_BY_THE_KERNEL: Final = 2  # a route that came with an address
 _TASK_LEG: Final = re.compile(r"eth\d+")
 # Without the module (bridge filter) or the protocol (IPv6) there is nothing to switch off.
 _MAY_BE_MISSING: Final = ("net/bridge/", "net/ipv6/")
@@ -191,6 +193,9 @@ class Reader:
                 facts.add(DefaultRoute(gateway, links[index].name if index in links else ""))
             elif message["dst_len"] == 0 and table > names.ROUTE_TABLE_BASE and index in links:
                 facts.add(ReturnRoute(table, gateway, links[index].name))
+            elif table == _MAIN and not gateway and index in links and message["proto"] != _BY_THE_KERNEL:
+                destination = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
+                facts.add(LinkRoute(destination, links[index].name))
         for message in route.get_rules(family=socket.AF_INET):
             table, mark = message.get_attr("FRA_TABLE") or 0, message.get_attr("FRA_FWMARK") or 0
             ours = message.get_attr("FRA_PRIORITY") == names.RULE_PRIORITY

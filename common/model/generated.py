@@ -381,12 +381,14 @@ class IPAMConfig(Message):
     subnet: str = ""
     range: str = ""
     gateway: str = ""
+    reserved: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
     def to_pb(self) -> types_pb2.IPAMConfig:
         return types_pb2.IPAMConfig(
             subnet=self.subnet,
             range=self.range,
             gateway=self.gateway,
+            reserved=dict(self.reserved),
         )
 
     @classmethod
@@ -395,6 +397,7 @@ class IPAMConfig(Message):
             m.subnet,
             m.range,
             m.gateway,
+            dict(m.reserved) if m.reserved else EMPTY,
         )
 
     @classmethod

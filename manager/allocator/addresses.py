@@ -27,26 +27,26 @@ class Pool:
     """The addresses of one network."""
 
     network: model.Network
-    ranges: list[range]
-    prefix: int
+    ranges: list[tuple[range, int]]  # with the prefix length of the subnet that each lies in
     used: set[int] = field(default_factory=set)
 
     def take(self) -> str:
         """The next free address, with prefix length; raises AllocationError."""
         last = int(ipaddress.IPv4Address(self.network.last_address)) if self.network.last_address else -1
-        number = self._after(last)
-        if number is None:
+        found = self._after(last)
+        if found is None:
             raise AllocationError(f"no available IPv4 addresses on network {self.network.spec.name}")
+        number, prefix = found
         self.used.add(number)
         address = str(ipaddress.IPv4Address(number))
         self.network = replace(self.network, last_address=address)
-        return f"{address}/{self.prefix}"
+        return f"{address}/{prefix}"
 
-    def _after(self, last: int) -> int | None:
-        """The first free number after `last`, or from the beginning."""
-        ahead = chain.from_iterable(range(max(r.start, last + 1), r.stop) for r in self.ranges)
-        around = chain(ahead, chain.from_iterable(self.ranges))
-        return next((n for n in around if n not in self.used), None)
+    def _after(self, last: int) -> tuple[int, int] | None:
+        """The first free number after `last`, or from the beginning, and its prefix length."""
+        ahead = ((range(max(r.start, last + 1), r.stop), prefix) for r, prefix in self.ranges)
+        around = ((n, prefix) for r, prefix in chain(ahead, self.ranges) for n in r)
+        return next((found for found in around if found[0] not in self.used), None)
 
     def release(self, address: str, now: int) -> None:
         """Lets an address rest."""
@@ -60,22 +60,21 @@ class Pool:
 
 def pool_of(network: model.Network) -> Pool | None:
     """An empty pool for a network that has its subnet; None for one without."""
-    ranges: list[range] = []
+    ranges: list[tuple[range, int]] = []
     used: set[int] = set()
-    prefix = 0
     for config in configs_of(network):
         subnet = parse(config.subnet) if config.subnet else None
         if subnet is None:
             continue
-        prefix = prefix or subnet.prefixlen
         inner = parse(config.range) if config.range else None
         bounds = inner if inner is not None and inner.subnet_of(subnet) else subnet
         low, high = int(bounds.network_address), int(bounds.broadcast_address)
         used.update((int(subnet.network_address), int(subnet.broadcast_address)))
         if config.gateway:
             used.add(_number(config.gateway))
-        ranges.append(range(low, high + 1))
-    return Pool(network, ranges, prefix, used) if ranges else None
+        used.update(_number(address) for address in config.reserved.values() if ":" not in address)
+        ranges.append((range(low, high + 1), subnet.prefixlen))
+    return Pool(network, ranges, used) if ranges else None
 
 
 def _number(address: str) -> int:

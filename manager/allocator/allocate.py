@@ -116,8 +116,7 @@ def _config(
             raise AllocationError(f"network {network.spec.name}: {clash}")
     else:
         subnet = subnets.choose(view, network, given)
-    gateway = asked.gateway or str(subnet.network_address + 1)
-    return replace(asked, subnet=str(subnet), gateway=gateway)
+    return replace(asked, subnet=str(subnet), gateway=asked.gateway or subnets.gateway(subnet, asked))
 
 
 def _asked_vni(network: model.Network) -> int:

@@ -48,6 +48,15 @@ def parse(subnet: str) -> ipaddress.IPv4Network | None:
         return None
 
 
+def gateway(subnet: ipaddress.IPv4Network, asked: model.IPAMConfig) -> str:
+    """The first address that the user doesn't keep for something else; raises AllocationError."""
+    kept = set(asked.reserved.values())
+    free = (str(host) for host in subnet.hosts() if str(host) not in kept)
+    if (found := next(free, None)) is None:
+        raise AllocationError(f"no address of {subnet} is left for the gateway")
+    return found
+
+
 def taken(view: ReadView, ignoring: str = "") -> list[Taken]:
     """Every range that a new subnet must not touch, but for those of network `ignoring`."""
     found: list[Taken] = []

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from common import errors, model
 from manager import roles
+from manager.allocator.allocate import VXLAN_OPTION
+from manager.allocator.subnets import VNI_END
 from manager.raft.consensus import MemberStatus
 from manager.store.view import ReadView
 
@@ -119,6 +121,20 @@ def network_addable(view: ReadView, spec: model.NetworkSpec) -> None:
             raise errors.InvalidArgument(f"subnet {subnet} overlaps another one of the same network")
         subnets.append(subnet)
         free_of(view, subnet)
+    if spec.ingress and len(subnets) > 1:
+        raise errors.Unimplemented("an ingress network with several subnets is not supported yet")
+    _vni_free(view, spec)
+
+
+def _vni_free(view: ReadView, spec: model.NetworkSpec) -> None:
+    asked = spec.driver.options.get(VXLAN_OPTION, "") if spec.driver is not None else ""
+    if not asked:
+        return
+    if not asked.isdigit() or not 0 < int(asked) < VNI_END:
+        raise errors.InvalidArgument(f"invalid vxlan id {asked}: one number below {VNI_END} is expected")
+    for other in view.networks.all():
+        if other.vni == int(asked):
+            raise errors.InvalidArgument(f"vxlan id {asked} is already in use by network {other.spec.name}")
 
 
 def _subnet(config: model.IPAMConfig) -> Subnet:
@@ -129,18 +145,34 @@ def _subnet(config: model.IPAMConfig) -> Subnet:
         raise errors.Unimplemented("overlay networks with IPv6 are not supported yet")
     if subnet.num_addresses < 8:
         raise errors.InvalidArgument(f"subnet {subnet} is too small: a network needs at least a /29")
-    if config.gateway:
-        try:
-            inside = ipaddress.ip_address(config.gateway) in subnet
-        except ValueError as exc:
-            raise errors.ShoalError(f"Invalid gateway {config.gateway}") from exc
-        if not inside:
-            raise errors.InvalidArgument(f"gateway {config.gateway} is not in subnet {subnet}")
     if config.range:
         part = parse_subnet(config.range)
         if part is None or part.version != 4 or not part.subnet_of(subnet):
-            raise errors.InvalidArgument(f"ip-range {config.range} is not in subnet {subnet}")
+            raise errors.InvalidArgument(
+                f"invalid ip-range {config.range}: parent subnet {subnet} doesn't contain ip-range"
+            )
+    _addresses(config, subnet)
     return subnet
+
+
+def _addresses(config: model.IPAMConfig, subnet: Subnet) -> None:
+    """Those that a user names lie in the subnet, each once, and could be some host's."""
+    given = {f"auxiliary address {name}": address for name, address in config.reserved.items()}
+    if config.gateway:
+        given["gateway"] = config.gateway
+    seen = {subnet.network_address, subnet.broadcast_address}
+    for what, text in given.items():
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError as exc:
+            raise errors.InvalidArgument(f"invalid {what} {text}: invalid address") from exc
+        if address not in subnet:
+            raise errors.InvalidArgument(
+                f"invalid {what} {text}: parent subnet {subnet} doesn't contain this address"
+            )
+        if address in seen:
+            raise errors.InvalidArgument(f"failed to allocate {what} ({text}): Address already in use")
+        seen.add(address)
 
 
 def free_of(view: ReadView, subnet: Subnet) -> None:

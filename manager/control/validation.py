@@ -13,6 +13,8 @@ from common import errors, model
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 _NAME_LENGTH: Final = 63
+MTU_OPTION: Final = "com.docker.network.driver.mtu"
+MTUS: Final = range(68, 65536)  # 68 is the least that IPv4 works with
 _MIN_MEMORY: Final = 4 << 20
 _MIN_NANO_CPUS: Final = 10**6
 _SECOND: Final = 10**9
@@ -177,6 +179,8 @@ def network(spec: model.NetworkSpec) -> None:
         raise errors.NotFound(f'plugin "{driver}" not found')
     if spec.driver is not None and "encrypted" in spec.driver.options:
         raise errors.Unimplemented("encrypted overlay networks are not supported yet")
+    if spec.driver is not None:
+        _mtu(spec.driver.options.get(MTU_OPTION, ""))
     if spec.ipv6_enabled:
         raise errors.Unimplemented("overlay networks with IPv6 are not supported yet")
     if spec.ingress and spec.attachable:
@@ -189,6 +193,18 @@ def network(spec: model.NetworkSpec) -> None:
         and spec.ipam.driver.name not in ("", "default")
     ):
         raise errors.NotFound(f'plugin "{spec.ipam.driver.name}" not found')
+
+
+def _mtu(text: str) -> None:
+    """An MTU that a user asks for."""
+    if not text:
+        return
+    if not text.isdigit():
+        raise errors.InvalidArgument(
+            f'failed to parse {text}: strconv.Atoi: parsing "{text}": invalid syntax'
+        )
+    if int(text) not in MTUS:
+        raise errors.InvalidArgument(f"invalid MTU value: {text}")
 
 
 def cluster(spec: model.ClusterSpec) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -13,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from common import model
 from common.model import EndpointMode, NodeState, PublishMode, TaskState
 from manager import lifecycle
+from manager.allocator.addresses import pool_of
 from manager.allocator.reconcile import Allocator
+from manager.allocator.subnets import AllocationError
 from manager.dispatcher.acks import Acks
 from manager.lifecycle import SECOND
 from manager.plan import Plan
@@ -100,6 +103,42 @@ def test_networks_get_subnet_gateway_and_vni() -> None:
     assert web.vni == 0x530001
     assert bench.view.cluster.next_vni == 0x530002
     assert web.driver_state.options == {"com.docker.network.driver.overlay.vxlanid_list": str(0x530001)}
+
+
+def pools(*configs: model.IPAMConfig) -> list[str]:
+    """Networks of these subnets, asked for as many addresses as there are; and the gateways that were chosen."""
+    bench = start()
+    bench.write(
+        model.Network(id="x", spec=model.NetworkSpec(name="x", ipam=model.IPAMOptions(configs=configs)))
+    )
+    bench.settle()
+    pool = pool_of(bench.view.networks.get("x"))
+    assert pool is not None
+    found = [c.gateway for c in bench.view.networks.get("x").ipam.configs]
+    with pytest.raises(AllocationError, match="no available IPv4 addresses on network x"):
+        while True:
+            found.append(pool.take())
+    return found
+
+
+def test_what_a_user_keeps_is_never_given() -> None:
+    kept = {"a": "10.40.0.1", "b": "10.40.0.4"}
+    assert pools(model.IPAMConfig("10.40.0.0/29", reserved=kept)) == [
+        "10.40.0.2", "10.40.0.3/29", "10.40.0.5/29", "10.40.0.6/29",
+    ]  # fmt: skip
+
+
+def test_addresses_come_from_the_range_and_carry_the_subnets_length() -> None:
+    part = model.IPAMConfig("10.40.0.0/16", range="10.40.7.0/30", gateway="10.40.7.1")
+    assert pools(part) == ["10.40.7.1", "10.40.7.0/16", "10.40.7.2/16", "10.40.7.3/16"]
+
+
+def test_a_second_subnet_follows_when_the_first_is_full() -> None:
+    found = pools(model.IPAMConfig("10.41.0.0/29", gateway="10.41.0.6"), model.IPAMConfig("10.40.0.0/30"))
+    assert found == [
+        "10.41.0.6", "10.40.0.1",
+        *(f"10.41.0.{n}/29" for n in range(1, 6)), "10.40.0.2/30",
+    ]  # fmt: skip
 
 
 def test_many_networks_in_one_pass_do_not_meet() -> None:

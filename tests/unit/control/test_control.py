@@ -531,6 +531,40 @@ async def test_refused_subnets(bench: Bench, subnet: str, text: str) -> None:
     assert len(bench.store.view().networks) == 2
 
 
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"gateway": "10.99.0.1"}, "invalid gateway 10.99.0.1: parent subnet 10.31.0.0/24 doesn't contain this address"),
+        ({"gateway": "x"}, "invalid gateway x: invalid address"),
+        ({"gateway": "10.31.0.255"}, "failed to allocate gateway (10.31.0.255): Address already in use"),
+        ({"range": "10.30.0.0/25"}, "invalid ip-range 10.30.0.0/25: parent subnet 10.31.0.0/24 doesn't contain ip-range"),
+        ({"reserved": {"a": "10.32.0.1"}},
+         "invalid auxiliary address a 10.32.0.1: parent subnet 10.31.0.0/24 doesn't contain this address"),
+        ({"gateway": "10.31.0.9", "reserved": {"a": "10.31.0.9"}},
+         "failed to allocate gateway (10.31.0.9): Address already in use"),
+    ],
+)  # fmt: skip
+async def test_refused_addresses(bench: Bench, config: dict[str, Any], text: str) -> None:
+    ipam = model.IPAMOptions(configs=(model.IPAMConfig("10.31.0.0/24", **config),))
+    request = model.CreateNetworkRequest(model.NetworkSpec(name="x", ipam=ipam))
+    await refused(bench.control.create_network(request, CALLER), "InvalidArgument", text)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("mtu", "abc", 'failed to parse abc: strconv.Atoi: parsing "abc": invalid syntax'),
+        ("mtu", "20", "invalid MTU value: 20"),
+        ("overlay.vxlanid_list", "5,6", "invalid vxlan id 5,6: one number below 16777216 is expected"),
+        ("overlay.vxlanid_list", "77", "vxlan id 77 is already in use by network taken"),
+    ],
+)
+async def test_refused_options(bench: Bench, option: str, value: str, text: str) -> None:
+    await bench.put(model.Network(id="taken", vni=77, spec=model.NetworkSpec(name="taken")))
+    driver = model.Driver("overlay", {f"com.docker.network.driver.{option}": value})
+    await refused(bench.network("x", driver=driver), "InvalidArgument", text)
+
+
 async def test_an_allocated_subnet_counts(bench: Bench) -> None:
     ipam = model.IPAMOptions(configs=(model.IPAMConfig(subnet="10.0.5.0/24", gateway="10.0.5.1"),))
     await bench.put(model.Network(id="n", spec=model.NetworkSpec(name="auto"), ipam=ipam))

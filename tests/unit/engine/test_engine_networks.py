@@ -105,7 +105,12 @@ async def test_list_of_a_manager(managing):
         ({"type": ["builtin"]}, ["none", "host", "bridge"]),
         ({"name": ["my-"]}, ["my-net"]),
         ({"id": ["la5i6"]}, ["my-net"]),
+        ({"name": ["^my-net$"]}, ["my-net"]),
+        ({"name": ["^net"]}, []),
+        ({"name": ["bridge", "net$"]}, ["my-net", "docker_gwbridge", "bridge"]),
         ({"label": ["a=b"]}, []),
+        ({"dangling": ["true"]}, ["my-net"]),
+        ({"dangling": ["false"], "scope": ["swarm"]}, ["ingress"]),
     ],
 )
 async def test_list_with_filters(managing, wanted, names):
@@ -129,13 +134,17 @@ async def test_docker_gwbridge_shows_who_is_in_it(managing):
     on_a_worker(managing)
     managing.gateways = {"t1": "172.18.0.3", "elsewhere": "172.18.0.4"}
     status, body = await managing.ask("GET", "/networks/docker_gwbridge")
-    assert (status, list(body["Containers"])) == (200, ["c" * 64])
+    assert (status, list(body["Containers"])) == (200, ["c" * 64, "ingress-sbox"])
     member = body["Containers"]["c" * 64]
     assert (member["Name"], member["IPv4Address"]) == ("gateway_" + "c" * 12, "172.18.0.3/16")
     assert member["MacAddress"] == "02:42:ac:12:00:03"
     managing.gateways = {}
     _, body = await managing.ask("GET", "/networks/docker_gwbridge")
-    assert body["Containers"] == {}, "a container without an address there isn't in it"
+    assert list(body["Containers"]) == ["ingress-sbox"], "a container without an address there isn't in it"
+    mesh = body["Containers"]["ingress-sbox"]
+    assert (mesh["Name"], mesh["IPv4Address"]) == ("gateway_ingress-sbox", "172.18.0.1/16")
+    managing.swarm.assigned = NodeState()
+    assert (await managing.ask("GET", "/networks/docker_gwbridge"))[1]["Containers"] == {}
 
 
 async def test_inspect_on_a_worker(world):
@@ -148,14 +157,50 @@ async def test_inspect_on_a_worker(world):
     assert inside == {
         "Name": "web.1.t1", "MacAddress": "02:42:0a:00:01:03", "IPv4Address": "10.0.1.3/24", "IPv6Address": "",
     }  # fmt: skip
+    assert list(body["Containers"]) == ["c" * 64, "lb-my-net"]
+    balancer = body["Containers"]["lb-my-net"]
+    assert len(balancer.pop("EndpointID")) == 64
+    assert balancer == {
+        "Name": "my-net-endpoint", "MacAddress": "02:42:0a:00:01:01", "IPv4Address": "10.0.1.1/24", "IPv6Address": "",
+    }  # fmt: skip
     assert [peer["IP"] for peer in body["Peers"]] == ["192.0.2.2", "192.0.2.3"]
     assert all(len(peer["Name"]) == 12 for peer in body["Peers"])
     assert (body["Labels"], list(body)[-1]) == ({}, "Peers")
     _, body = await world.ask("GET", "/networks/ingress")
+    assert list(body["Containers"]) == ["ingress-sbox"]
     assert body["Containers"]["ingress-sbox"]["IPv4Address"] == "10.0.0.3/16"
     _, body = await world.ask("GET", "/networks/my-net?verbose=true")
     assert body["Services"]["web"]["VIP"] == "10.0.1.2"
     assert [task["EndpointIP"] for task in body["Services"]["web"]["Tasks"]] == ["10.0.1.3", "10.0.1.4"]
+
+
+async def test_verbose_groups_tasks_by_service(world):
+    """What Docker shows: a service without a VIP has none, what belongs to no service stands under an empty name."""
+    on_a_worker(world)
+    alone = model.EndpointRecord("t9", WEB.id, "10.0.1.9", "w1", "", "c1")
+    state = world.swarm.assigned
+    world.swarm.assigned = dataclasses.replace(
+        state,
+        endpoints={**state.endpoints, ("t9", WEB.id): alone},
+        services={"s1": model.ServiceRecord("s1", "web", model.EndpointMode.DNSRR)},
+    )
+    _, body = await world.ask("GET", "/networks/my-net?verbose=true")
+    assert list(body["Services"]) == ["", "web"]
+    loose = body["Services"][""]
+    assert (loose["VIP"], loose["Ports"], loose["LocalLBIndex"]) == ("<nil>", [], 0)
+    (task,) = loose["Tasks"]
+    assert (task["Name"], task["EndpointIP"], task["Info"]) == ("c1", "10.0.1.9", {"Host IP": "192.0.2.2"})
+    assert (body["Services"]["web"]["VIP"], len(body["Services"]["web"]["Tasks"])) == ("<nil>", 2)
+
+
+async def test_names_that_mean_several(managing):
+    one = dataclasses.replace(WEB, id="la5zzz", spec=dataclasses.replace(WEB.spec, name="other"))
+    managing.manager.add(one)
+    text = "network la5 is ambiguous (2 matches found based on ID prefix)"
+    for method in ("GET", "DELETE"):
+        assert await managing.ask(method, "/networks/la5") == (400, {"message": text})
+    assert (await managing.ask("GET", "/networks/la5z"))[1]["Name"] == "other"
+    assert (await managing.ask("DELETE", "/networks/la5z"))[0] == 204
 
 
 async def test_list_of_a_worker_has_only_what_it_uses(world):
@@ -166,9 +211,10 @@ async def test_list_of_a_worker_has_only_what_it_uses(world):
 
 async def test_create(manager):
     pool = {"Subnet": "10.9.0.0/24", "IPRange": "10.9.0.0/25", "Gateway": "10.9.0.1"}
+    kept = {"Subnet": "10.10.0.0/24", "AuxiliaryAddresses": {"printer": "10.10.0.9"}}
     body = {
         **CREATE,
-        "IPAM": {"Config": [pool]},
+        "IPAM": {"Config": [pool, kept], "Options": {"x": "y"}},
         "Options": {"encrypted": ""},
         "Labels": {"a": "b"},
         "Attachable": True,
@@ -178,11 +224,19 @@ async def test_create(manager):
     assert manager.manager.requests[-1].spec == model.NetworkSpec(
         name="my-net", labels={"a": "b"}, driver=model.Driver("overlay", {"encrypted": ""}), attachable=True,
         ipam=model.IPAMOptions(
-            model.Driver("default"), (model.IPAMConfig("10.9.0.0/24", "10.9.0.0/25", "10.9.0.1"),)
+            model.Driver("default", {"x": "y"}),
+            (
+                model.IPAMConfig("10.9.0.0/24", "10.9.0.0/25", "10.9.0.1"),
+                model.IPAMConfig("10.10.0.0/24", reserved={"printer": "10.10.0.9"}),
+            ),
         ),
     )  # fmt: skip
     answer = await manager.ask("POST", "/networks/create", CREATE)
     assert answer == (409, {"message": "network with name my-net already exists"})
+
+
+def pool(**fields):
+    return {"IPAM": {"Config": [fields]}}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +246,20 @@ async def test_create(manager):
         ({"Scope": "local"}, 403, "cannot downgrade network scope for overlay networks"),
         ({"IPAM": {"Config": [{"Subnet": "foo"}]}}, 500, "Invalid subnet foo : invalid CIDR address: foo"),
         ({"Name": "bad name!"}, 400, "rpc error: code = InvalidArgument desc = name must be valid as a DNS name component"),
+        (pool(Subnet="10.9.0.0"), 500, "Invalid subnet 10.9.0.0 : invalid CIDR address: 10.9.0.0"),
+        (pool(Gateway="10.9.0.1"), 500, "Invalid subnet  : invalid CIDR address: "),
+        (pool(Subnet="10.9.0.0/24", Gateway="10.99.0.1"), 400,
+         "invalid network config:\ninvalid gateway 10.99.0.1: parent subnet 10.9.0.0/24 doesn't contain this address"),
+        (pool(Subnet="10.9.0.0/24", Gateway="fd00::1"), 400,
+         "invalid network config:\ninvalid gateway fd00::1: parent subnet is an IPv4 block"),
+        (pool(Subnet="10.9.0.0/24", IPRange="10.9.0.0/16"), 400,
+         "invalid network config:\ninvalid ip-range 10.9.0.0/16: CIDR block is bigger than its parent subnet 10.9.0.0/24"),
+        (pool(Subnet="10.9.0.0/24", IPRange="10.8.0.0/25"), 400,
+         "invalid network config:\ninvalid ip-range 10.8.0.0/25: parent subnet 10.9.0.0/24 doesn't contain ip-range"),
+        (pool(Subnet="10.9.0.0/24", IPRange="x", AuxiliaryAddresses={"a": "y"}), 400,
+         "invalid network config:\ninvalid ip-range x: invalid CIDR block notation\n"
+         "invalid auxiliary address a: invalid address"),
+        ({"EnableIPv4": False}, 400, "IPv4 cannot be disabled in a Swarm scoped network"),
         ({"Name": "host"}, 403, "operation is not permitted on predefined host network "),
         ({"Driver": "bridge"}, 501, "networks of driver bridge are not supported yet: use driver overlay"),
         ({"Driver": ""}, 501, "networks of driver bridge are not supported yet: use driver overlay"),
@@ -229,6 +297,17 @@ async def test_prune(managing):
     )
     managing.manager.add(labelled)
     path = "/networks/prune"
+    managing.manager.add(
+        dataclasses.replace(labelled, id="new", created_at=NOW + 1, spec=model.NetworkSpec(name="new"))
+    )
+    until_now = {"label!": ["a"], "until": [f"{NOW // 10**9}"]}
+    answer = await managing.ask("POST", path, params={"filters": json.dumps(until_now)})
+    assert answer == (200, {"NetworksDeleted": ["my-net"]})
+    for until in (["never"], ["1h", "2h"]):
+        wrong = json.dumps({"until": until})
+        assert (await managing.ask("POST", path, params={"filters": wrong}))[0] == 400
+    managing.manager.add(WEB)
+    managing.manager.networks.pop("new")
     answer = await managing.ask("POST", path, params={"filters": '{"label!":{"a":true}}'})
     assert answer == (200, {"NetworksDeleted": ["my-net"]})
     assert await managing.ask("POST", path) == (200, {"NetworksDeleted": ["kept"]})

@@ -18,6 +18,7 @@ from agent.network.facts import (
     DefaultRoute,
     Facts,
     Forward,
+    LinkRoute,
     Neighbour,
     Port,
     ReturnRoute,
@@ -133,6 +134,17 @@ def test_an_internal_network_has_no_way_out() -> None:
     facts = plan.desired(given, {"t1": "172.18.0.2"}, UNDERLAY)["t-t1"]
     assert not any(isinstance(f, DefaultRoute) for f in facts)
     assert {f.interface for f in facts if isinstance(f, Address)} == {"eth0"}
+
+
+def test_several_subnets_are_one_link() -> None:
+    subnets = (model.IPAMConfig("10.33.0.0/16"), model.IPAMConfig("10.34.0.0/24"))
+    wide = replace(network("app", 1), ipam=model.IPAMOptions(configs=subnets))
+    given = state((), task("t1", ("app", "10.34.0.10")))
+    given = replace(given, networks={**given.networks, "app": wide})
+    facts = plan.desired(given, {"t1": "172.18.0.2"}, UNDERLAY)["t-t1"]
+    assert {f for f in facts if isinstance(f, LinkRoute)} == {LinkRoute("10.33.0.0/16", "eth0")}
+    usual = plan.desired(state((), task("t1", ("app", "10.0.1.10"))), {"t1": ""}, UNDERLAY)["t-t1"]
+    assert not any(isinstance(f, LinkRoute) for f in usual)
 
 
 def test_a_task_without_networks_has_a_way_out() -> None:
