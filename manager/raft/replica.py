@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from manager.raft.core.config import Config
@@ -18,7 +18,6 @@ from manager.raft.core.errors import (
     Inconsistent,
     ProposalDropped,
     RaftError,
-    SnapshotTemporarilyUnavailable,
 )
 from manager.raft.core.messages import (
     AnyConfChange,
@@ -34,13 +33,12 @@ from manager.raft.core.messages import (
     ReadState,
     Role,
     Snapshot,
-    SnapshotMetadata,
     decode,
     entry_type,
 )
 from manager.raft.core.node import RawNode, Ready
-from manager.raft.core.storage import MemoryStorage
 from manager.raft.members import Members
+from manager.raft.stable import StableLog
 
 _EARLY: Final = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 KEEP_ENTRIES: Final = 500
@@ -122,30 +120,6 @@ class NotLeading(Refused):
     """The same: the leader could take it, or this member in a moment."""
 
 
-class _Stable(MemoryStorage):
-    """The log in memory. A snapshot from before the last change of membership is not for sending: whoever it does not
-    name would refuse it."""
-
-    __slots__ = ("changed_at", "wanted")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changed_at = 0
-        self.wanted = False
-
-    def snapshot(self) -> Snapshot:
-        found = super().snapshot()
-        if found.metadata.index < self.changed_at:
-            self.wanted = True
-            raise SnapshotTemporarilyUnavailable("a newer snapshot is being made")
-        return found
-
-    @property
-    def snapshot_index(self) -> int:
-        """Where the newest snapshot stands."""
-        return super().snapshot().metadata.index
-
-
 class Replica:
     """See the module's text. Not safe for threads."""
 
@@ -160,7 +134,7 @@ class Replica:
         self.limits: Final = limits
         self.members = start.members
         self.conf_state = start.conf_state
-        self._storage = _loaded(start)
+        self._storage = StableLog(start.conf_state, start.index, start.term, start.entries, start.state)
         self._node = RawNode(_config(start, random, limits, log), self._storage)
         self._waiting: dict[int, Proposal] = {}
         self._history: deque[tuple[int, ConfState, Members]] = deque(
@@ -418,16 +392,6 @@ class Replica:
         if keep >= self._storage.first_index():
             self._storage.compact(keep)
         return self._storage.first_index() - 1
-
-
-def _loaded(start: Start) -> _Stable:
-    storage = _Stable()
-    if start.index:
-        storage.apply_snapshot(Snapshot(SnapshotMetadata(start.conf_state, start.index, start.term)))
-    storage.append(start.entries)
-    commit = max(start.state.commit, start.index)
-    storage.set_hard_state(replace(start.state, term=max(start.state.term, start.term), commit=commit))
-    return storage
 
 
 def _config(

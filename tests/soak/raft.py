@@ -16,7 +16,7 @@ from tests.simulation.raft.cluster import run_seed
 from tests.soak import seeds
 
 CODE = (
-    "manager/raft/core", "manager/raft/members.py", "manager/raft/replica.py", "tests/simulation/history.py",
+    "manager/raft/core", "manager/raft/members.py", "manager/raft/replica.py", "manager/raft/stable.py", "tests/simulation/history.py",
     "tests/simulation/raft",
 )  # fmt: skip
 
