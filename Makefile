@@ -20,6 +20,7 @@ $(VENV)/.ready: pyproject.toml deploy/requirements-dev.lock
 	@touch $@
 
 test: $(VENV)/.ready ## All tests; boots the lab once (root)
+	@deploy/lab/host-packages.sh --tests
 	@$(PY) -m pytest
 
 unit: $(VENV)/.ready ## Tests that need neither root nor the lab

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs what the host of a lab needs and lacks. Called by `make` and by demo.sh; quick when all is there.
+# With --tests also what only the tests need: serf, to talk to.
 set -eu
 
 missing=''
@@ -15,6 +16,7 @@ need docker docker.io
 need nft nftables
 need ip iproute2
 need curl curl
+if [ "${1:-}" = --tests ]; then need serf serf; fi
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3 python3-venv"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
@@ -37,3 +39,5 @@ apt-get -qq install -y --no-install-recommends $missing >/dev/null 2>&1 || {
     # shellcheck disable=SC2086
     apt-get -qq install -y --no-install-recommends $missing >/dev/null
 }
+# Its package means it to run at every start; here it only serves tests.
+case "$missing" in *" serf"*) rm -f /etc/systemd/system/multi-user.target.wants/serf.service ;; esac
