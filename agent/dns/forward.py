@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.dns import packet
+from agent.dns.zone import OURSELVES
 
 log = logging.getLogger("dns")
 
@@ -59,7 +60,7 @@ def name_servers(text: str) -> tuple[str, ...]:
     found = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver" and words[1] != "127.0.0.11":
+        if len(words) >= 2 and words[0] == "nameserver" and words[1] != OURSELVES:
             found.append(words[1])
     return tuple(found[:3])
 
@@ -115,9 +116,9 @@ class Forwarder:
                         asked.timer.cancel()
         self._lines.clear()
 
-    def ask(self, query: bytes, reply: Reply) -> None:
-        """Calls `reply` once, with the answer or with SERVFAIL."""
-        servers = tuple(self._servers())
+    def ask(self, query: bytes, reply: Reply, servers: Sequence[str] = ()) -> None:
+        """Calls `reply` once, with the answer or with SERVFAIL; asks `servers` instead of the node's own if given."""
+        servers = tuple(servers or self._servers())
         if not servers or self._outstanding >= MOST:
             reply(packet.failure(query, packet.SERVFAIL))
             return
@@ -220,9 +221,9 @@ class Forwarder:
                 del line.waiting[number]
         asked.reply(answer)
 
-    async def ask_tcp(self, query: bytes) -> bytes:
+    async def ask_tcp(self, query: bytes, servers: Sequence[str] = ()) -> bytes:
         """The same question over TCP, for answers that are too long for UDP."""
-        for server in self._servers():
+        for server in servers or self._servers():
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await _ask_one(server, self._port, query)

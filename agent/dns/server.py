@@ -151,7 +151,7 @@ class DnsServer:
             return data[:2] + packed.next()
         if not client.view.forward:
             return packet.failure(data, packet.NXDOMAIN)
-        self._forwarder.ask(data, partial(_send_later, client, address))
+        self._forwarder.ask(data, partial(_send_later, client, address), client.view.servers)
         return b""
 
     # ---- TCP
@@ -198,7 +198,7 @@ class DnsServer:
             return packet.answer(data, question, found, packet.TCP_MOST)
         if not client.view.forward:
             return packet.failure(data, packet.NXDOMAIN)
-        return await self._forwarder.ask_tcp(data)
+        return await self._forwarder.ask_tcp(data, client.view.servers)
 
 
 def _pack(data: bytes, question: packet.Question, found: Found, limit: int) -> _Packed:

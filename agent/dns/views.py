@@ -5,7 +5,7 @@ Networks that haven't changed keep their zone object, so that the server keeps t
 
 from collections.abc import Iterable, Mapping
 
-from agent.dns.zone import Endpoint, NetworkZone, Port, Service, ZoneView, build_network
+from agent.dns.zone import OURSELVES, Endpoint, NetworkZone, Port, Service, ZoneView, build_network
 from agent.state import NodeState
 from common import model
 
@@ -30,12 +30,20 @@ class Views:
         for id, assignment in state.tasks.items():
             networks = [leg.network_id for leg in assignment.task.networks if leg.network_id in zones]
             outside = [n for n in networks if not state.networks[n].spec.internal]
-            views[id] = ZoneView(tuple(zones[n] for n in networks), forward=bool(outside) or not networks)
+            forward = bool(outside) or not networks
+            views[id] = ZoneView(tuple(zones[n] for n in networks), forward, _servers(assignment.task))
         return views
 
     def _keep(self, network_id: str, zone: NetworkZone) -> NetworkZone:
         before = self._zones.get(network_id)
         return before if before == zone else zone
+
+
+def _servers(task: model.Task) -> tuple[str, ...]:
+    """Name servers that a service gives its tasks."""
+    container = task.spec.container
+    given = container.dns_config.nameservers if container is not None and container.dns_config else ()
+    return tuple(address for address in given if address != OURSELVES)
 
 
 def _zones(state: NodeState, short_ids: Mapping[str, str]) -> dict[str, NetworkZone]:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+OURSELVES = "127.0.0.11"  # where containers ask
+
 
 class Type(IntEnum):
     """The record types that are answered here."""
@@ -93,10 +95,12 @@ class NetworkZone:
 
 @dataclass(frozen=True, slots=True)
 class ZoneView:
-    """What one container sees. `forward`: names unknown here are asked outside (not from internal networks)."""
+    """What one container sees. `forward`: names unknown here are asked outside (not from internal networks), of
+    `servers` where the container has name servers of its own."""
 
     networks: tuple[NetworkZone, ...] = ()
     forward: bool = True
+    servers: tuple[str, ...] = ()
 
     def find(self, name: str, kind: int) -> Found | None:
         """`name` without its last dot, in any case; None for what isn't known here."""

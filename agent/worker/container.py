@@ -8,8 +8,7 @@ from typing import Final
 
 from agent.network.api import Sandbox
 from agent.runtime import api
-from agent.worker import templates
-from common import errors, model
+from common import errors, model, templates
 
 LABEL: Final = "com.docker.swarm"
 TASK_LABEL: Final = f"{LABEL}.task.id"
@@ -135,8 +134,14 @@ def config(
         extra_hosts=spec.hosts,
         addresses=sandbox.addresses or ((sandbox.gateway_address,) if sandbox.gateway_address else ()),
         dns_search=dns.search,
-        dns_options=dns.options or ("ndots:0",),
+        dns_options=_with_ndots(dns.options),
     )
+
+
+def _with_ndots(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of services have no dots, and are to be asked for as they are: unless the user says otherwise."""
+    given = any(option.startswith("ndots:") for option in options)
+    return options if given else (*options, "ndots:0")
 
 
 def host_ports(task: model.Task) -> model.PortStatus:

@@ -18,11 +18,11 @@ from agent.cancellation import still_wanted
 from agent.database import TaskRecord
 from agent.network.api import Sandbox
 from agent.runtime.api import ContainerConfig, ExitStatus, Status
-from agent.worker import container, machine, templates
+from agent.worker import container, machine
 from agent.worker.images import fetch
 from agent.worker.machine import Action, Situation
 from agent.worker.tools import Tools, make_folders, remove_folders
-from common import errors, ids, model
+from common import errors, ids, model, templates
 
 log = logging.getLogger("worker")
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from common import errors, model
+from common import errors, model, templates
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 _NAME_LENGTH: Final = 63
@@ -126,6 +126,7 @@ def container(spec: model.ContainerSpec) -> None:
             raise errors.Unimplemented(f"services with {word} are not supported yet")
     if spec.healthcheck is not None:
         _health(spec.healthcheck)
+    templates.check(spec)
 
 
 def _health(check: model.HealthConfig) -> None:

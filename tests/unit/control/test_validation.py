@@ -50,6 +50,12 @@ REFUSED: list[tuple[model.ServiceSpec, str, str]] = [
     (spec(image=""), Invalid, "ContainerSpec: image reference must be provided"),
     (spec(image="Bad Image"), Invalid, 'ContainerSpec: "Bad Image" is not a valid repository/tag'),
     (spec(image="nginx:"), Invalid, 'ContainerSpec: "nginx:" is not a valid repository/tag'),
+    (
+        spec(hostname="{{.Foo}}"),
+        Invalid,
+        "expanding hostname failed: expanding hostname: template: expansion:1:2: "
+        'executing "expansion" at <.Foo>: can\'t evaluate field Foo in type *template.Context',
+    ),
     (spec(image="UPPER"), Invalid, 'ContainerSpec: "UPPER" is not a valid repository/tag'),
     (
         spec(mounts=(model.Mount(target="/a"), model.Mount(target="/a"))),

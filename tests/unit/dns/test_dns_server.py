@@ -20,10 +20,18 @@ VIEW = ZoneView((build_network("net", (Service("s", "web", "10.0.1.2"),), TASKS)
 
 
 def sockets() -> tuple[socket.socket, socket.socket]:
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("127.0.0.1", 0))
-    tcp = socket.create_server(udp.getsockname())
-    return udp, tcp
+    """On one port, which must be free in both protocols."""
+    for _ in range(20):
+        tcp = socket.create_server(("127.0.0.1", 0))
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            udp.bind(tcp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
+    raise AssertionError("no port is free in both protocols")
 
 
 class Upstream(asyncio.DatagramProtocol):
@@ -270,3 +278,16 @@ async def test_resolv_conf_is_read_again(tmp_path: object, monkeypatch: pytest.M
     path.write_text("nameserver 192.0.2.22\n")
     os.utime(path, ns=(1, 1))
     assert servers() == ("192.0.2.22",)
+
+
+async def test_a_container_with_name_servers_of_its_own(server: DnsServer, upstream: Upstream) -> None:
+    """127.0.0.2 has nobody who answers; a container that names only that one gets a failure, and others don't."""
+    one, other = sockets(), sockets()
+    addresses = [udp.getsockname() for udp, _ in (one, other)]
+    server.serve("one", *one)
+    server.serve("other", *other)
+    server.update("one", ZoneView(servers=("127.0.0.2",)))
+    server.update("other", ZoneView())
+    assert (await ask(addresses[0], "a.example")).header.rcode == 2
+    assert not upstream.asked
+    assert str((await ask(addresses[1], "a.example")).rr[0].rdata) == "192.0.2.7"

@@ -72,3 +72,21 @@ def test_what_did_not_change_is_the_same_object() -> None:
     after = views.of(replace(STATE, endpoints=changed))
     assert after["t2"].networks[0] is before["t2"].networks[0]
     assert after["t1"].find("tasks.web", Type.A) == Found(("10.0.1.3", "10.0.1.4"))
+
+
+def test_a_service_has_name_servers_of_its_own() -> None:
+    dns = model.DNSConfig(nameservers=("127.0.0.11", "192.0.2.53"))
+    spec = model.TaskSpec(container=model.ContainerSpec(dns_config=dns))
+    given = model.TaskAssignment(task=model.Task(id="t1", spec=spec))
+    views = Views().of(replace(STATE, tasks={**STATE.tasks, "t1": given}))
+    assert (views["t1"].servers, views["t2"].servers) == (("192.0.2.53",), ())
+
+
+def test_a_service_that_changes_its_mode_answers_with_tasks_at_once() -> None:
+    """The address stays a moment longer in the assignment than the mode, and must not be told any more."""
+    web = STATE.services["s1"]
+    mixed = replace(STATE, services={**STATE.services, "s1": replace(web, mode=model.EndpointMode.DNSRR)})
+    assert Views().of(mixed)["t1"].find("web", Type.A) == Found(("10.0.1.3",))
+    assert Views().of(mixed)["t1"].find("www", Type.A) == Found(("10.0.1.3",))
+    bare = replace(STATE, services={**STATE.services, "s1": replace(web, virtual_ips=())})
+    assert Views().of(bare)["t1"].find("web", Type.A) == Found(("10.0.1.3",)), "until it has its address"

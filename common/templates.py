@@ -1,13 +1,14 @@
 """Docker's placeholders in a service's specification: {{.Service.Name}}, {{.Task.Slot}}, {{.Node.Hostname}} … Pure.
 
 The part of Go's template language that services use: fields, and `index MAP "key"` for labels, with spaces and trim marks. Used
-by agent/worker/container.py for environment, hostname and mounts; texts of errors are Docker's.
+by agent/worker/container.py for environment, hostname and mounts, and by managers, which refuse what no task could be
+made from; texts of errors are Docker's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,6 +17,9 @@ from common import errors, model
 _ACTION: Final = re.compile(r"(\s*\{\{-\s+|\{\{\s*)(.*?)(\s+-\}\}\s*|\s*\}\})", re.DOTALL)
 _FIELD: Final = re.compile(r"(?:\.[A-Za-z_]\w*)+")
 _INDEX: Final = re.compile(r'index\s+((?:\.[A-Za-z_]\w*)+)\s+"((?:[^"\\]|\\.)*)"')
+_CALL: Final = re.compile(r'(\w+)\s+"((?:[^"\\]|\\.)*)"')
+Functions = Mapping[str, Callable[[str], str]]  # what placeholders may call by name: {{env "HOME"}}
+_NO_FUNCTIONS: Final[Functions] = {}
 _TYPES: Final[Mapping[str, str]] = {
     "": "*template.Context",
     ".Service": "template.Service",
@@ -88,7 +92,7 @@ def _lookup(text: str, at: str, path: str, context: Context) -> str | Mapping[st
     raise errors.InvalidArgument(f'template: expansion:{at}: executing "expansion" at <{path}>: not a value')
 
 
-def _evaluate(text: str, match: re.Match[str], context: Context) -> str:
+def _evaluate(text: str, match: re.Match[str], context: Context, functions: Functions) -> str:
     code = match.group(2)
     start = match.start(2)
     line_start = text.rfind("\n", 0, start) + 1
@@ -100,17 +104,19 @@ def _evaluate(text: str, match: re.Match[str], context: Context) -> str:
         value = _lookup(text, at, index.group(1), context)
         if not isinstance(value, str):
             return value.get(index.group(2), "")
+    if (call := _CALL.fullmatch(code)) and (function := functions.get(call.group(1))):
+        return function(call.group(2))
     raise errors.InvalidArgument(f"template: expansion:{at}: unexpected {code!r} in command")
 
 
-def expand(text: str, context: Context) -> str:
+def expand(text: str, context: Context, functions: Functions = _NO_FUNCTIONS) -> str:
     """`text` with its placeholders filled in; raises errors.InvalidArgument for one that means nothing."""
     if "{{" not in text:
         return text
     parts: list[str] = []
     end = 0
     for match in _ACTION.finditer(text):
-        parts += [text[end : match.start()], _evaluate(text, match, context)]
+        parts += [text[end : match.start()], _evaluate(text, match, context, functions)]
         end = match.end()
     rest = text[end:]
     if "{{" in rest:
@@ -138,6 +144,15 @@ def expand_mount(mount: model.Mount, context: Context) -> model.Mount:
     source = _named(f'mount source "{mount.source}"', "mounts", mount.source, context)
     target = _named(f'mount target "{mount.target}"', "mounts", mount.target, context)
     return replace(mount, source=source, target=target)
+
+
+def check(spec: model.ContainerSpec) -> None:
+    """Raises errors.InvalidArgument for a placeholder that can't be filled in, whatever the task."""
+    context = Context()
+    expand_env(spec.env, context)
+    expand_hostname(spec.hostname, context)
+    for mount in spec.mounts:
+        expand_mount(mount, context)
 
 
 def _named(what: str, part: str, text: str, context: Context) -> str:

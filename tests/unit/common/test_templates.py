@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.worker import templates
-from common import errors, model
+from common import errors, model, templates
 
 CONTEXT = templates.Context(
     service_id="s1", service_name="web", service_labels={"x": "y", "a.b": "c"}, node_id="n1",
@@ -70,3 +69,22 @@ def test_mounts_hostnames_and_global_tasks() -> None:
     assert templates.expand_hostname("{{.Node.Hostname}}-{{.Task.Slot}}", CONTEXT) == "worker1-2"
     task = model.Task(id="t", name="web.n1.t", service_name="web")
     assert templates.task_context(task, "n1", model.NodeDescription()).task_slot == "n1"
+
+
+def test_what_no_task_could_be_made_from() -> None:
+    """The text is the one that Docker answers to `service create --env 'N={{.Foo}}'`."""
+    templates.check(
+        model.ContainerSpec(env=("A={{.Node.Hostname}}",), hostname='{{index .Service.Labels "x"}}')
+    )
+    with pytest.raises(errors.InvalidArgument) as raised:
+        templates.check(model.ContainerSpec(env=("N={{.Foo}}",)))
+    assert raised.value.message == (
+        'expanding env failed: expanding env "N={{.Foo}}": template: expansion:1:2: executing "expansion" at <.Foo>: '
+        "can't evaluate field Foo in type *template.Context"
+    )
+    for wrong in (
+        model.ContainerSpec(hostname="{{.Bar}}"),
+        model.ContainerSpec(mounts=(model.Mount(source="{{.Bar}}"),)),
+    ):
+        with pytest.raises(errors.InvalidArgument, match="can't evaluate field Bar"):
+            templates.check(wrong)
