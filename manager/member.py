@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-import grpc
 import grpc.aio
 
 from common import errors, ids, model, rpc
@@ -26,6 +25,7 @@ from manager.bridge import Bridge
 from manager.ca.service import CertificateAuthority
 from manager.control.service import Control
 from manager.elsewhere import Papers
+from manager.handshake import Handshakes, Shown
 from manager.identity import Folder, Membership
 from manager.keeper import Keeper, open_private
 from manager.leader import Leader
@@ -150,12 +150,9 @@ class Member:
         server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
         for descriptor, service in self._services():
             server.add_generic_rpc_handlers((rpc.handler(descriptor, service, authorize),))
-        credentials = grpc.dynamic_ssl_server_credentials(
-            self._tls(), self._tls, require_client_authentication=True
-        )
         addr = self._membership.listen_addr
         try:
-            self.port = server.add_secure_port(addr, credentials)
+            self.port = server.add_secure_port(addr, Handshakes(self._shown).credentials())
         except RuntimeError as exc:
             raise errors.ShoalError(
                 f"manager could not listen on {addr}: is another process using this port?"
@@ -182,13 +179,11 @@ class Member:
         self._bridges.append(made)
         return made
 
-    def _tls(self) -> grpc.ServerCertificateConfiguration:
-        """Key, chain and trusted roots for the next handshake. gRPC asks from a thread of its own."""
+    def _shown(self) -> Shown:
+        """What counts in the next handshake. gRPC asks from a thread of its own."""
         assert self._authorize is not None
         papers = self.papers
-        return grpc.ssl_server_certificate_configuration(
-            [(papers.key, papers.chain)], self._authorize.roots()
-        )
+        return Shown(papers.key, papers.chain, self._authorize.roots())
 
     async def run(self) -> None:
         """Serves until it is cancelled, or returns when this manager was removed from the swarm; raises OSError (in a
