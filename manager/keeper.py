@@ -110,8 +110,13 @@ class Keeper:
             await self._save(self._keys.without_old_keys())
 
     async def _save(self, keys: Keys) -> None:
-        await _whole(lambda: keys.save(self._folder.seal))
-        self._keys = keys
+        def save() -> None:
+            keys.save(self._folder.seal)
+            self._keys = (
+                keys  # here: whoever cancels this meanwhile must still find the key that the file has now
+            )
+
+        await _whole(save)
 
     def _write_private(self) -> None:
         """Seals the private key by the newest data key, or opens it. Not in a thread: renewal writes the file too."""

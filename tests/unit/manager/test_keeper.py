@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import random
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -144,3 +145,30 @@ async def test_a_full_disk_is_tried_again(
     disk.close()
     assert caplog.text.count("No space left on device") == 2
     assert opened(folder, b"", OLD)[1:] == (now, PEM)
+
+
+async def test_the_key_is_known_also_when_it_was_changed_while_everything_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes on in the same process, after an attempt at something else, is not asked for the key."""
+    keys = new_keys().locked_by(OLD, 0)
+    folder, _ = filled(tmp_path / "live", keys)
+    writing, going_on = asyncio.Event(), threading.Event()
+    loop, save = asyncio.get_running_loop(), Keys.save
+
+    def slow(changed: Keys, path: Path) -> None:
+        loop.call_soon_threadsafe(writing.set)
+        assert going_on.wait(10)
+        save(changed, path)
+
+    monkeypatch.setattr(Keys, "save", slow)
+    made = Keeper(folder, keys, store_with(NEW, 1), lambda sealer: None)
+    working = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        await writing.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    going_on.set()
+    await asyncio.wait([working])
+    assert made.unlock_key == NEW
+    unlock(read_keys(folder.seal), made.unlock_key)
