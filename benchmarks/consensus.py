@@ -142,7 +142,15 @@ class Shoal:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     async def start(self) -> None:
-        await self._begin(0)
+        addr, token = await self.init()
+        for i in (1, 2):
+            await self.launch(i)
+            await self.join(i, addr, token)
+        await until(self._agreed, "three voters")
+
+    async def init(self) -> tuple[str, str]:
+        """The first manager; gives its address, and the token of those that join it."""
+        await self.launch(0)
         addr = f"127.0.0.1:{free_port()}"
         async with rpc.client(f"unix://{self.folder}/m0.sock") as channel:
             request = model.InitRequest(
@@ -154,18 +162,15 @@ class Shoal:
             )
             await LocalStub(channel).Init(request, timeout=30, wait_for_ready=True)
             cluster = (await ControlStub(channel).GetCluster(model.Nothing(), timeout=30)).cluster
-        for i in (1, 2):
-            await self._begin(i)
-            await self._join(i, addr, cluster.root_ca.join_tokens.manager)
-        await until(self._agreed, "three voters")
+        return addr, cluster.root_ca.join_tokens.manager
 
-    async def _begin(self, i: int) -> None:
+    async def launch(self, i: int) -> None:
         command = [
             sys.executable, "-m", "benchmarks.consensus_manager", f"{self.folder}/m{i}", f"{self.folder}/m{i}.sock",
         ]  # fmt: skip
         self.processes.append(begin(command, subprocess.PIPE))
 
-    async def _join(self, i: int, addr: str, token: str) -> None:
+    async def join(self, i: int, addr: str, token: str) -> None:
         key, own = pki.new_key(), f"127.0.0.1:{free_port()}"
         reply = await joining.join(
             addr, token, pki.create_csr(key), f"m{i}", f"m{i}", advertise_addr="127.0.0.1"
@@ -176,7 +181,7 @@ class Shoal:
         async with rpc.client(f"unix://{self.folder}/m{i}.sock") as channel:
             await LocalStub(channel).Join(request, timeout=60, wait_for_ready=True)
 
-    def _ask(self, i: int, **asked: Any) -> Any:
+    def ask(self, i: int, **asked: Any) -> Any:
         process = self.processes[i]
         assert process.stdin is not None
         assert process.stdout is not None
@@ -185,13 +190,13 @@ class Shoal:
         return json.loads(process.stdout.readline())
 
     async def _agreed(self) -> bool:
-        found = [self._ask(i, do="status") for i in range(3)]
+        found = [self.ask(i, do="status") for i in range(3)]
         return all(f["voters"] == 3 for f in found) and any(f["leads"] for f in found)
 
     async def write(self, count: int, at_once: int) -> dict[str, Any]:
-        leads = next(i for i in range(3) if self._ask(i, do="status")["leads"])
+        leads = next(i for i in range(3) if self.ask(i, do="status")["leads"])
         found: dict[str, Any] = await asyncio.to_thread(
-            lambda: self._ask(leads, do="write", count=count, at_once=at_once, bytes=SIZE)
+            lambda: self.ask(leads, do="write", count=count, at_once=at_once, bytes=SIZE)
         )
         return found
 

@@ -12,14 +12,27 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from common import ids, logs, model
 from common.clock import SystemClock
 from manager.daemon import Daemon
 from manager.settings import Settings
+from manager.store.store import Transaction
+from manager.store.view import StoreObject
 
 OVERHEAD = 150  # bytes of a stored config around its data
+
+
+def put(thing: StoreObject) -> Callable[[Transaction], object]:
+    """A change that writes it."""
+    return lambda tx: tx.put(thing)
+
+
+def remove(thing: StoreObject) -> Callable[[Transaction], object]:
+    """A change that removes it."""
+    return lambda tx: tx.remove(thing)
 
 
 async def write(daemon: Daemon, count: int, at_once: int, size: int) -> dict[str, Any]:
@@ -36,13 +49,13 @@ async def write(daemon: Daemon, count: int, at_once: int, size: int) -> dict[str
     async def writer() -> None:
         for thing in left:
             began = time.perf_counter()
-            await store.update(lambda tx, thing=thing: tx.put(thing))  # type: ignore[misc]
+            await store.update(put(thing))
             taken.append(time.perf_counter() - began)
 
     began = time.perf_counter()
     await asyncio.gather(*(writer() for _ in range(at_once)))
     seconds = time.perf_counter() - began
-    await store.batch([lambda tx, thing=thing: tx.remove(thing) for thing in things])  # type: ignore[misc]
+    await store.batch([remove(thing) for thing in things])
     return {"seconds": seconds, "taken": taken}
 
 
@@ -51,7 +64,7 @@ async def fill(daemon: Daemon, count: int) -> dict[str, Any]:
     member = daemon.member
     assert member is not None, "no member runs"
     began = time.perf_counter()
-    await member.store.batch([lambda tx, n=n: tx.put(service(n)) for n in range(count)])  # type: ignore[misc]
+    await member.store.batch([put(service(n)) for n in range(count)])
     return {"seconds": time.perf_counter() - began}
 
 

@@ -24,6 +24,7 @@ Figures = Mapping[str, list[float]]
 # SIGKILL as stop signal: sleep as a first process ignores SIGTERM, every stop would wait for the grace period.
 TASK = ("--stop-signal", "SIGKILL", IMAGE, "sleep", "1000000")
 DEADLINE = 180.0
+HEARTBEAT = 5.0  # s between two of an agent's, on both sides
 QUIET_SHARE, QUIET_WINDOW, QUIET_DEADLINE = 0.10, 1.0, 30.0
 TICKS = os.sysconf("SC_CLK_TCK")
 SHIM = "containerd-shim"
@@ -221,7 +222,7 @@ class Idle:
             for side in sides:
                 create(side, self.name, self.tasks, "--network", OVERLAY)
         settle()
-        time.sleep(5)
+        time.sleep(HEARTBEAT)  # a quiet second may lie between two of them; nobody announces the last
         watched = {side.name: list(side.processes()) for side in sides}
         before = {name: _processor_time(processes) for name, processes in watched.items()}
         began = time.monotonic()

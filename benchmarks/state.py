@@ -17,10 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.consensus import Shoal, free_port, keep, until
+from benchmarks.consensus import Shoal, keep, until
 from benchmarks.results import FOLDER, environment, now
-from common import model, pki, rpc
-from common.model.stubs import ControlStub, LocalStub
 
 
 class Managers(Shoal):
@@ -31,21 +29,6 @@ class Managers(Shoal):
         status = Path(f"/proc/{self.processes[i].pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
-    async def first(self) -> tuple[str, str]:
-        await self._begin(0)
-        addr = f"127.0.0.1:{free_port()}"
-        async with rpc.client(f"unix://{self.folder}/m0.sock") as channel:
-            request = model.InitRequest(
-                listen_addr=addr,
-                advertise_addr=addr,
-                csr=pki.create_csr(pki.new_key()),
-                hostname="m0",
-                machine="m0",
-            )
-            await LocalStub(channel).Init(request, timeout=30, wait_for_ready=True)
-            cluster = (await ControlStub(channel).GetCluster(model.Nothing(), timeout=30)).cluster
-        return addr, cluster.root_ca.join_tokens.manager
-
     async def restart(self, i: int, count: int) -> float:
         """Seconds from the start of the process until it has all and leads."""
         process = self.processes[i]
@@ -53,12 +36,12 @@ class Managers(Shoal):
         process.wait()
         began = time.monotonic()
         found = list(self.processes)
-        await self._begin(i)
+        await self.launch(i)
         found[i] = self.processes.pop()
         self.processes = found
 
         async def back() -> bool:
-            status = await asyncio.to_thread(self._ask, i, do="status")
+            status = await asyncio.to_thread(self.ask, i, do="status")
             return bool(status["leads"] and status["services"] == count)
 
         await until(back, "the manager leads again")
@@ -69,17 +52,17 @@ async def once(count: int) -> dict[str, float]:
     folder = Path(tempfile.mkdtemp(prefix="state-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     side = Managers(folder)
     try:
-        addr, token = await side.first()
+        addr, token = await side.init()
         empty = side.resident(0)
-        filled = await asyncio.to_thread(side._ask, 0, do="fill", count=count)
+        filled = await asyncio.to_thread(side.ask, 0, do="fill", count=count)
         full = side.resident(0)
-        taken = await asyncio.to_thread(side._ask, 0, do="snapshot")
+        taken = await asyncio.to_thread(side.ask, 0, do="snapshot")
         restarted = await side.restart(0, count)
-        await side._begin(1)
+        await side.launch(1)
         began = time.monotonic()
-        await side._join(1, addr, token)
+        await side.join(1, addr, token)
         joined = time.monotonic() - began
-        status: Any = await asyncio.to_thread(side._ask, 1, do="status")
+        status: Any = await asyncio.to_thread(side.ask, 1, do="status")
         assert status["services"] == count, status
         return {
             "fill, s": filled["seconds"], "snapshot, s": taken["seconds"], "main loop held for it, ms": 1e3 * taken["held"],
