@@ -68,7 +68,7 @@ class Backups:
 
         def encode() -> bytes:
             content = model.RaftSnapshot(
-                captured.index, captured.term, state, tuple(members), (), captured.encode()
+                captured.index, captured.term, state, tuple(members), (), captured.encode(), cluster.epoch
             )
             return backup.write(
                 content.to_bytes(), cluster.id, member.membership.node_id, created, captured.index, sealed, key,

@@ -2,6 +2,11 @@
 
 Each is a snapshot with one manager as the only voter. local.py, rescue.py and restoration.py write them; pure but for
 the encoding.
+
+Much may have happened in the swarm that the maker of a state knows nothing of: entries under higher indexes, epochs
+that were raised, another restore of the same file, a forced new cluster on another machine. What begins now must be newer
+than all of that to whoever saw it. So epoch and index go on from the time of the day, which has passed every number that
+they ever reached this way; and all who were managers are out by their lower epoch, whether this state names them or not.
 """
 
 from __future__ import annotations
@@ -13,62 +18,50 @@ from typing import Any, Final
 from common import model
 from manager import roles
 from manager.raft import members as table
-from manager.raft.members import Members
 from manager.store import codec
 from manager.store.view import StoreObject
 
-_SECOND: Final = 1_000_000_000
-_PER_SECOND: Final = 1 << 16
-"""No swarm ever writes so many entries in a second."""
+_MILLISECOND: Final = 1_000_000
+_PER_MILLISECOND: Final = 1 << 6
+"""No swarm writes so many entries in a millisecond for long."""
 
 
 def first_snapshot(objects: Sequence[StoreObject], member: model.RaftMember, now: int) -> model.RaftSnapshot:
     """The first state of a swarm, at index 1 of term 1, with the manager that was just made."""
     stored = [_written(thing, 1, now) for thing in objects]
-    return table.first_snapshot(1, 1, member, codec.encode_snapshot(stored, 1, 1))
+    return table.first_snapshot(1, 1, member, codec.encode_snapshot(stored, 1, 1), _epoch(objects))
 
 
 def rescued(
-    objects: Iterable[StoreObject],
-    table_then: Members,
-    member: model.RaftMember,
-    index: int,
-    term: int,
-    now: int,
+    objects: Iterable[StoreObject], member: model.RaftMember, index: int, term: int, now: int
 ) -> model.RaftSnapshot:
-    """All of a swarm's objects with `member` as its only manager; the others are workers. Nobody who was a manager can
-    come back as what it was: their ids are among the removed, also the old one of this manager."""
-    stored = [_changed(thing, member, 0, index, now) for thing in objects]
-    return _alone(stored, table_then, member, index, term)
+    """All of a swarm's objects with `member` as its only manager; the others are workers."""
+    return _alone(objects, member, index, term, now)
 
 
 def restored(
-    objects: Iterable[StoreObject],
-    table_then: Members,
-    own: model.Node,
-    member: model.RaftMember,
-    index: int,
-    term: int,
-    now: int,
+    objects: Iterable[StoreObject], own: model.Node, member: model.RaftMember, index: int, term: int, now: int
 ) -> model.RaftSnapshot:
-    """A backup's objects with `member` as the only manager, on the node `own`, which may be new.
-
-    Much may have happened since the backup that nothing here knows of: entries under higher indexes, epochs that were
-    raised, another restore of the same file. What begins now must be newer than all of that to whoever saw it. So
-    epoch and index go on from the time of the day, which has passed every number that they ever reached this way.
-    """
-    epoch = now // _SECOND
-    index = max(index + 1, epoch * _PER_SECOND)
+    """A backup's objects with `member` as the only manager, on the node `own`, which may be new."""
     others = [t for t in objects if not (isinstance(t, model.Node) and t.id == own.id)]
-    stored = [_changed(thing, member, epoch, index, now) for thing in (*others, own)]
-    return _alone(stored, table_then, member, index, term + 1)
+    return _alone((*others, own), member, index, term, now)
 
 
 def _alone(
-    stored: Sequence[StoreObject], table_then: Members, member: model.RaftMember, index: int, term: int
+    objects: Iterable[StoreObject], member: model.RaftMember, index: int, term: int, now: int
 ) -> model.RaftSnapshot:
-    made = table.first_snapshot(index, term, member, codec.encode_snapshot(stored, index, term))
-    return replace(made, removed=tuple(sorted(table_then.removed | set(table_then.by_id))))
+    """What comes after `index`, `term` and the epoch of `objects`, and after all else that there was before `now`."""
+    before, age = list(objects), now // _MILLISECOND
+    epoch = max(_epoch(before) + 1, age)
+    index = max(index + 1, age * _PER_MILLISECOND)
+    stored = [_changed(thing, member, epoch, index, now) for thing in before]
+    return table.first_snapshot(
+        index, term + 1, member, codec.encode_snapshot(stored, index, term + 1), epoch
+    )
+
+
+def _epoch(objects: Iterable[StoreObject]) -> int:
+    return next((t.epoch for t in objects if isinstance(t, model.Cluster)), 0)
 
 
 def _written(thing: StoreObject, index: int, now: int) -> StoreObject:
@@ -77,12 +70,10 @@ def _written(thing: StoreObject, index: int, now: int) -> StoreObject:
     return made
 
 
-def _changed(
-    thing: StoreObject, member: model.RaftMember, least_epoch: int, index: int, now: int
-) -> StoreObject:
+def _changed(thing: StoreObject, member: model.RaftMember, epoch: int, index: int, now: int) -> StoreObject:
     after = thing
     if isinstance(thing, model.Cluster):
-        after = replace(thing, epoch=max(thing.epoch + 1, least_epoch))
+        after = replace(thing, epoch=epoch)
     elif isinstance(thing, model.Node):
         after = _manager(thing, member) if thing.id == member.node_id else roles.demoted(thing)
     return thing if after == thing and thing.version else _written(after, index, now)

@@ -15,11 +15,9 @@ from common import model
 from common.clock import Clock
 from manager import origin
 from manager.identity import Folder, Membership
-from manager.raft import members as table
-from manager.raft.core.messages import EntryType, HardState, decode_entry
+from manager.raft.core.messages import EntryType, HardState
 from manager.raft.disk import FileDisk, Loaded
 from manager.raft.files import sync_directory
-from manager.raft.members import Members
 from manager.raft.seal import Damaged, Sealer
 from manager.store.store import Store
 
@@ -70,18 +68,13 @@ def take_back(folder: Folder, membership: Membership) -> Folder:
 
 
 def _rescued(folder: Folder, loaded: Loaded, member: model.RaftMember, clock: Clock) -> model.RaftSnapshot:
-    store, known, term = Store(clock), Members(), loaded.state.term
+    store, term = Store(clock), loaded.state.term
     if loaded.snapshot is not None:
         store.restore(loaded.snapshot.data)
-        known, term = table.from_snapshot(loaded.snapshot), max(term, loaded.snapshot.term)
+        term = max(term, loaded.snapshot.term)
     for entry in loaded.entries:
-        normal = entry.type is EntryType.NORMAL
-        if not normal:
-            known = known.after(decode_entry(entry))
-        store.apply(entry.index, entry.term, entry.data if normal else b"")
+        store.apply(entry.index, entry.term, entry.data if entry.type is EntryType.NORMAL else b"")
         term = max(term, entry.term)
     if store.view().nodes.get(member.node_id) is None:
         raise Damaged(f"{folder.raft} holds no state of a swarm that node {member.node_id} belongs to")
-    return origin.rescued(
-        store.capture().objects, known, member, store.view().index + 1, term + 1, clock.now_ns()
-    )
+    return origin.rescued(store.capture().objects, member, store.view().index, term, clock.now_ns())

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -19,11 +21,14 @@ from manager.backup import About
 from manager.ca import authority
 from manager.ca.service import expiry, utc
 from manager.identity import Folder, Membership
-from manager.raft import members as table
 from manager.raft.seal import new_keys
 from manager.raft_membership import raft_id
 from manager.store import codec
 from manager.store.view import StoreObject
+
+BEHIND: Final = (
+    "this machine's clock says {}, which is before the backup was made ({}): set it, and try again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ class _Content:
 def make(root: Path, request: model.RestoreRequest, data: bytes, clock: Clock) -> Made:
     """Begins a folder in `root` for the swarm of the backup `data`; raises errors.InvalidArgument or OSError."""
     found = _content(data, request.passphrase)
+    _check_clock(found.about.created, clock)
     own, known = own_node(found.nodes, found.about.node, request, ids.new_id)
     member = model.RaftMember(raft_id(secrets.token_bytes), own.id, request.advertise_addr)
     snapshot = origin.restored(
-        found.objects, table.from_snapshot(found.snapshot), own, member,
-        found.snapshot.index, found.snapshot.term, clock.now_ns(),
+        found.objects, own, member, found.snapshot.index, found.snapshot.term, clock.now_ns()
     )  # fmt: skip
     certificate = _write(identity.begin(root), request, found.cluster, member, snapshot, clock)
     return Made(_reply(found, request, own, known, certificate), found.cluster.unlock_key)
@@ -72,6 +77,17 @@ def _content(data: bytes, key: str) -> _Content:
     if cluster is None or not cluster.root_ca.key:
         raise errors.InvalidArgument("the backup cannot be used: it holds no swarm with a key of its root")
     return _Content(about, snapshot, objects, cluster)
+
+
+def _check_clock(created: int, clock: Clock) -> None:
+    """What a restored swarm is newer by comes from the clock (origin.py)."""
+    now = clock.now_ns()
+    if now < created:
+        raise errors.InvalidArgument(BEHIND.format(_shown(now), _shown(created)))
+
+
+def _shown(moment: int) -> str:
+    return dt.datetime.fromtimestamp(moment // 1_000_000_000, dt.UTC).isoformat()
 
 
 def own_node(

@@ -4497,6 +4497,7 @@ class RaftSnapshot(Message):
     members: tuple[RaftMember, ...] = ()
     removed: tuple[int, ...] = ()
     data: bytes = b""
+    epoch: int = 0
 
     def to_pb(self) -> raft_pb2.RaftSnapshot:
         return raft_pb2.RaftSnapshot(
@@ -4506,6 +4507,7 @@ class RaftSnapshot(Message):
             members=[x.to_pb() for x in self.members],
             removed=self.removed,
             data=self.data,
+            epoch=self.epoch,
         )
 
     @classmethod
@@ -4517,6 +4519,7 @@ class RaftSnapshot(Message):
             tuple([RaftMember.from_pb(x) for x in m.members]) if m.members else (),
             tuple(m.removed),
             m.data,
+            m.epoch,
         )
 
     @classmethod
@@ -4616,11 +4619,13 @@ class RaftMessage(Message):
 class RaftBatch(Message):
     messages: tuple[RaftMessage, ...] = ()
     sender: RaftMember | None = None
+    epoch: int = 0
 
     def to_pb(self) -> raft_pb2.RaftBatch:
         return raft_pb2.RaftBatch(
             messages=[x.to_pb() for x in self.messages],
             sender=None if self.sender is None else self.sender.to_pb(),
+            epoch=self.epoch,
         )
 
     @classmethod
@@ -4628,6 +4633,7 @@ class RaftBatch(Message):
         return cls(
             tuple([RaftMessage.from_pb(x) for x in m.messages]) if m.messages else (),
             RaftMember.from_pb(m.sender) if m.HasField('sender') else None,
+            m.epoch,
         )
 
     @classmethod
@@ -4640,12 +4646,14 @@ class RaftChunk(Message):
     message: RaftMessage | None = None
     data: bytes = b""
     size: int = 0
+    epoch: int = 0
 
     def to_pb(self) -> raft_pb2.RaftChunk:
         return raft_pb2.RaftChunk(
             message=None if self.message is None else self.message.to_pb(),
             data=self.data,
             size=self.size,
+            epoch=self.epoch,
         )
 
     @classmethod
@@ -4654,6 +4662,7 @@ class RaftChunk(Message):
             RaftMessage.from_pb(m.message) if m.HasField('message') else None,
             m.data,
             m.size,
+            m.epoch,
         )
 
     @classmethod

@@ -32,20 +32,22 @@ class RaftConfState(_message.Message):
     def __init__(self, voters: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., voters_outgoing: _Optional[_Iterable[int]] = ..., learners_next: _Optional[_Iterable[int]] = ..., auto_leave: _Optional[bool] = ...) -> None: ...
 
 class RaftSnapshot(_message.Message):
-    __slots__ = ("index", "term", "conf_state", "members", "removed", "data")
+    __slots__ = ("index", "term", "conf_state", "members", "removed", "data", "epoch")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     CONF_STATE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     index: int
     term: int
     conf_state: RaftConfState
     members: _containers.RepeatedCompositeFieldContainer[RaftMember]
     removed: _containers.RepeatedScalarFieldContainer[int]
     data: bytes
-    def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., conf_state: _Optional[_Union[RaftConfState, _Mapping]] = ..., members: _Optional[_Iterable[_Union[RaftMember, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    epoch: int
+    def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., conf_state: _Optional[_Union[RaftConfState, _Mapping]] = ..., members: _Optional[_Iterable[_Union[RaftMember, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class RaftEntry(_message.Message):
     __slots__ = ("index", "term", "type", "data")
@@ -92,22 +94,26 @@ class RaftMessage(_message.Message):
     def __init__(self, type: _Optional[int] = ..., receiver: _Optional[int] = ..., sender: _Optional[int] = ..., term: _Optional[int] = ..., log_term: _Optional[int] = ..., index: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[RaftEntry, _Mapping]]] = ..., commit: _Optional[int] = ..., vote: _Optional[int] = ..., reject: _Optional[bool] = ..., reject_hint: _Optional[int] = ..., context: _Optional[bytes] = ..., snapshot_index: _Optional[int] = ..., snapshot_term: _Optional[int] = ...) -> None: ...
 
 class RaftBatch(_message.Message):
-    __slots__ = ("messages", "sender")
+    __slots__ = ("messages", "sender", "epoch")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     sender: RaftMember
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., sender: _Optional[_Union[RaftMember, _Mapping]] = ...) -> None: ...
+    epoch: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., sender: _Optional[_Union[RaftMember, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class RaftChunk(_message.Message):
-    __slots__ = ("message", "data", "size")
+    __slots__ = ("message", "data", "size", "epoch")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     message: RaftMessage
     data: bytes
     size: int
-    def __init__(self, message: _Optional[_Union[RaftMessage, _Mapping]] = ..., data: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, message: _Optional[_Union[RaftMessage, _Mapping]] = ..., data: _Optional[bytes] = ..., size: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class RaftJoinRequest(_message.Message):
     __slots__ = ("addr", "listen_addr")

@@ -2,6 +2,9 @@
 
 Changed by committed configuration entries only, so every member has the same table at the same index; a part of every
 snapshot. An entry's context is a RaftMember. An id that was removed never comes back. Used by replica.py.
+
+The epoch tells one agreement from another of the same swarm: a restore and `--force-new-cluster` begin a new one
+(origin.py), and nothing changes it after that.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ class Members:
 
     by_id: Mapping[int, model.RaftMember] = field(default_factory=dict)
     removed: frozenset[int] = frozenset()
+    epoch: int = 0
+    """0 while it is not known: at a member that has no snapshot yet."""
 
     def named(self, node_id: str) -> model.RaftMember | None:
         """The member that runs on a node."""
@@ -52,7 +57,7 @@ class Members:
                 removed.add(single.node_id)
             elif member is not None and single.node_id in by_id:
                 by_id[single.node_id] = member
-        return Members(by_id, frozenset(removed))
+        return Members(by_id, frozenset(removed), self.epoch)
 
 
 def _member(context: bytes) -> model.RaftMember | None:
@@ -66,7 +71,7 @@ def change(kind: ConfChangeType, member: model.RaftMember) -> ConfChange:
 
 def from_snapshot(snapshot: model.RaftSnapshot) -> Members:
     """The table that a snapshot carries."""
-    return Members({m.raft_id: m for m in snapshot.members}, frozenset(snapshot.removed))
+    return Members({m.raft_id: m for m in snapshot.members}, frozenset(snapshot.removed), snapshot.epoch)
 
 
 def conf_state(wire: model.RaftConfState) -> ConfState:
@@ -87,7 +92,9 @@ def wire_conf_state(state: ConfState) -> model.RaftConfState:
     )
 
 
-def first_snapshot(index: int, term: int, member: model.RaftMember, data: bytes) -> model.RaftSnapshot:
+def first_snapshot(
+    index: int, term: int, member: model.RaftMember, data: bytes, epoch: int
+) -> model.RaftSnapshot:
     """The state of a swarm whose only manager is `member`."""
     voters = model.RaftConfState(voters=(member.raft_id,))
-    return model.RaftSnapshot(index, term, voters, (member,), (), data)
+    return model.RaftSnapshot(index, term, voters, (member,), (), data, epoch)

@@ -287,7 +287,7 @@ class Runner:
             term, state, members = self.replica.at(index)
             snapshot = model.RaftSnapshot(
                 index, term, table.wire_conf_state(state), tuple(members.by_id.values()),
-                tuple(sorted(members.removed)), data,
+                tuple(sorted(members.removed)), data, members.epoch,
             )  # fmt: skip
             await self._on_disk(lambda: self._disk.save_snapshot(snapshot))
             upto = self.replica.snapshot_saved(index)

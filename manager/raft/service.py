@@ -1,7 +1,8 @@
 """The Raft service on 2377: what other managers send comes in here. Raft's loop, but for membership.
 
 A manager's certificate is enough to send messages (role PEER): a member that lags behind can't know yet who has become a
-manager since. Whoever was removed is told so. Served by member.py.
+manager since. Whoever was removed is told so, and so is whoever belongs to an agreement that a restore or
+`--force-new-cluster` has ended: its epoch is lower, and all of its members are out whatever their ids. Served by member.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from manager.raft.wire import from_wire
 log = logging.getLogger("raft.transport")
 
 REMOVED: Final = "this manager was removed from the swarm"
+OLDER: Final = f"{REMOVED}, which was restored from a backup or forced to go on without it"
+NEWER: Final = (
+    "this manager does not know that the swarm was restored from a backup or forced to go on without it"
+)
 _LARGEST: Final = 1 << 30
 _PASSED_ON: Final = frozenset({MessageType.READ_INDEX, MessageType.TRANSFER_LEADER, MessageType.PROP})
 """Messages that a follower hands on to the leader as they are: their sender need not be the caller."""
@@ -48,6 +53,7 @@ class RaftService:
         count = 0
         async for batch in requests:
             count += 1
+            self._judge(batch.epoch)
             if batch.sender is not None:
                 self._meet(batch.sender, caller)
             for wire in batch.messages:
@@ -62,6 +68,7 @@ class RaftService:
         async for chunk in requests:
             if first is None:
                 first, size = chunk.message, chunk.size
+                self._judge(chunk.epoch)
             data += chunk.data
             if len(data) > min(size, _LARGEST):
                 raise errors.InvalidArgument("a snapshot larger than announced")
@@ -69,6 +76,12 @@ class RaftService:
             raise errors.InvalidArgument(f"{len(data)} bytes of a snapshot of {size}")
         self._step(first, bytes(data), caller)
         yield model.RaftTaken(1)
+
+    def _judge(self, epoch: int) -> None:
+        """Messages count in their own epoch only. A member without a state yet (0) takes what comes, and is heard."""
+        own = self._runner.replica.members.epoch
+        if epoch and own and epoch != own:
+            raise errors.PermissionDenied(OLDER if epoch < own else NEWER)
 
     def _meet(self, sender: model.RaftMember, caller: Caller) -> None:
         if sender.node_id != caller.node_id:

@@ -22,7 +22,7 @@ from common import model
 from common.model.stubs import RaftStub
 from manager.raft.core.messages import Message, MessageType
 from manager.raft.members import Members
-from manager.raft.service import REMOVED
+from manager.raft.service import OLDER, REMOVED
 from manager.raft.wire import CHUNK, to_wire
 
 log = logging.getLogger("raft.transport")
@@ -32,6 +32,7 @@ _QUEUE: Final = 4096  # messages
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 1 << 20
 _STRANGERS: Final = 16
+_WHAT_NOW: Final = "This node goes on as a worker if the managers there know it; if not: shoal swarm leave --force, and join again"
 Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
 Addresses = Callable[[model.RaftMember], Sequence[str]]
 
@@ -102,6 +103,11 @@ class Peers:
     def own(self) -> model.RaftMember | None:
         """This member, for whoever does not know it."""
         return self._members.by_id.get(self._raft_id)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this member's messages are of."""
+        return self._members.epoch
 
     async def run(self) -> None:
         """Until cancelled: a task for each member, which ends with its membership."""
@@ -227,7 +233,8 @@ class _Peer:
                     writer.cancel()
                     await asyncio.wait([writer])
         except grpc.aio.AioRpcError as exc:
-            if exc.code() is grpc.StatusCode.PERMISSION_DENIED and exc.details() == REMOVED:
+            if exc.code() is grpc.StatusCode.PERMISSION_DENIED and exc.details() in (REMOVED, OLDER):
+                log.warning("manager %s at %s: %s. %s", self.member.node_id, addr, exc.details(), _WHAT_NOW)
                 self._peers.removed()
             self._complain(addr, exc.details() or str(exc.code()))
         except (asyncio.InvalidStateError, grpc.aio.UsageError, OSError) as exc:
@@ -249,7 +256,7 @@ class _Peer:
                 send(stub, self._snapshots.popleft())
             if self._queue:
                 try:
-                    await call.write(model.RaftBatch(self._batch(), sender))
+                    await call.write(model.RaftBatch(self._batch(), sender, self._peers.epoch))
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     return
                 self._up, sender = True, None
@@ -269,7 +276,7 @@ class _Peer:
             found = await self._peers.snapshot()
             if found is not None:
                 log.info("snapshot at entry %d goes to manager %s", found.index, self.member.node_id)
-                call = stub.InstallSnapshot(_chunks(message, found.to_bytes()))
+                call = stub.InstallSnapshot(_chunks(message, found.to_bytes(), found.epoch))
                 async for _ in call:
                     ok = True
         except grpc.aio.AioRpcError as exc:
@@ -278,8 +285,8 @@ class _Peer:
             self._peers.snapshot_sent(self.member.raft_id, ok)
 
 
-async def _chunks(message: Message, data: bytes) -> AsyncIterator[model.RaftChunk]:
+async def _chunks(message: Message, data: bytes, epoch: int) -> AsyncIterator[model.RaftChunk]:
     first: model.RaftMessage | None = to_wire(message)
     for start in range(0, len(data), CHUNK):
-        yield model.RaftChunk(first, data[start : start + CHUNK], len(data) if first else 0)
+        yield model.RaftChunk(first, data[start : start + CHUNK], len(data) if first else 0, epoch)
         first = None

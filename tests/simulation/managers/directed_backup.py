@@ -47,7 +47,7 @@ async def restored_backup_is_newer_than_the_swarm_that_goes_on(room: Room) -> No
         must(_objects(leader.member.store.capture().objects).keys() > held.keys(), "the swarm has gone on")
         epochs.append(await _set_back(room, one, data, held, f"old{number}"))
         must(epochs == sorted(set(epochs)), f"every epoch is higher than the last: {epochs}")
-        await _converges(room, one, epochs[-1], known=not number)
+        await _converges(room, one, epochs[-1])
         must(_lasting(_now(one), held) == _lasting(held, held), "all is as in the backup")
     must(await room.patiently(lambda: _written(room, one)) == "next", "the swarm goes on")
     await room.settle()
@@ -66,7 +66,7 @@ async def _goes_on(room: Room, leader: Machine, value: str) -> None:
 
 
 async def _set_back(room: Room, one: Machine, data: bytes, held: Objects, value: str) -> int:
-    """`one` is restored, the others, whom it cannot tell that they are removed, go on; says which epoch it has then."""
+    """`one` is restored, the others, whom it cannot reach, go on; says which epoch it has then."""
     others = [m for m in room.machines[:3] if m is not one]
     worker = room.agents[room.machines[3].node_id]
     worker.stay_with = others[0].addr
@@ -111,16 +111,11 @@ async def _set_back(room: Room, one: Machine, data: bytes, held: Objects, value:
     return epoch
 
 
-async def _converges(room: Room, one: Machine, epoch: int, known: bool) -> None:
-    """The old managers reach the restored one, which ends those that the backup knows. Those that joined after it end
-    when an agent of theirs hears the restored one. All come back."""
+async def _converges(room: Room, one: Machine, epoch: int) -> None:
+    """The old managers reach the restored one, which ends them, also those that joined after the backup. All come back."""
     others = [m for m in room.machines[:3] if m is not one]
     term = one.member.consensus.term
     room.calm()
-    if not known:
-        for machine in others:
-            await _follows(room, room.agents[machine.node_id], one, epoch)
-        room.calm()
     await room.until(lambda: all(m.found is None for m in others), 10, "the old ones do not end")
     must(one.leads and one.member.consensus.term == term, "it leads on all the time")
     agents = [room.agents[m.node_id] for m in room.machines]

@@ -146,7 +146,7 @@ async def test_a_rescue_of_a_locked_swarm(tmp_path: Path) -> None:
         assert await unlock_key(m) == key
     async with manager(tmp_path, port) as m:
         await ask(m.local.Unlock, model.UnlockRequest(key))
-        assert (await m.cluster()).epoch == 2
+        assert (await m.cluster()).epoch > 1
 
 
 @pytest.mark.parametrize(

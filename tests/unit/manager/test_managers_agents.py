@@ -200,7 +200,7 @@ async def test_a_forced_new_cluster_takes_the_old_managers_in_as_workers(tmp_pat
             await until(lambda m=machine: m.bench.membership.link.connected)  # type: ignore[misc]
             assert not list((machine.running.path / "state").iterdir())
         assert c.running.daemon.member is not None
-        assert c.running.daemon.member.store.view().cluster.epoch == 2
+        assert c.running.daemon.member.store.view().cluster.epoch > 1
         await c.set_role(a, MANAGER)
         await until(lambda: a.manages)
         await listed(a, a, c)

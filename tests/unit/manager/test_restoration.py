@@ -20,12 +20,11 @@ from manager.backup import SealedBy
 from manager.ca import authority
 from manager.identity import Membership
 from manager.raft.disk import FileDisk
-from manager.raft.members import Members
 from manager.raft.seal import load_key
 from manager.store import codec
 
 MANAGER, WORKER = model.NodeRole.MANAGER, model.NodeRole.WORKER
-SECOND = 1_000_000_000
+SECOND, MILLISECOND = 1_000_000_000, 1_000_000
 NOW = 1_795_227_620 * SECOND
 CSR = pki.create_csr(pki.new_key())
 REQUEST = model.RestoreRequest(
@@ -70,9 +69,8 @@ def test_an_address_that_nobody_reaches_is_refused() -> None:
 
 
 def restored(objects: list[Any], own: model.Node, index: int, term: int, now: int) -> model.RaftSnapshot:
-    known = Members({1: model.RaftMember(1, "a", "10.0.0.1:2377"), 2: model.RaftMember(2, "b", "x")})
     member = model.RaftMember(77, own.id, REQUEST.advertise_addr)
-    return origin.restored(objects, known, own, member, index, term, now)
+    return origin.restored(objects, own, member, index, term, now)
 
 
 def contents(snapshot: model.RaftSnapshot) -> dict[tuple[str, str], Any]:
@@ -88,10 +86,9 @@ def test_a_restored_state() -> None:
     assert snapshot.term == 8
     assert snapshot.conf_state == model.RaftConfState(voters=(77,))
     assert snapshot.members == (model.RaftMember(77, "a", "10.9.9.9:2400"),)
-    assert snapshot.removed == (1, 2)
     found = contents(snapshot)
     assert [found[type(t).__name__, t.id] for t in kept] == kept
-    assert found["Cluster", "c"].epoch == NOW // SECOND
+    assert found["Cluster", "c"].epoch == snapshot.epoch == NOW // MILLISECOND
     assert (found["Node", "b"].role, found["Node", "b"].manager_status) == (WORKER, None)
     mine = found["Node", "a"]
     assert (mine.role, mine.spec.role, mine.manager_status.addr) == (MANAGER, MANAGER, "10.9.9.9:2400")
@@ -110,21 +107,22 @@ def test_a_node_that_was_none_before() -> None:
     st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 1 << 15), st.booleans()), min_size=1, max_size=20)
 )
 def test_agents_believe_each_restore_after_whatever_came_before(steps: list[tuple[int, int, bool]]) -> None:
-    """The same backup again and again, with entries and forced new clusters in between."""
+    """The same backup again and again, or the same old manager's state forced to go on, with entries in between."""
     cluster, own = model.Cluster(id="c", version=1, epoch=1), there("a", "mine", MANAGER)
+    member = model.RaftMember(77, own.id, REQUEST.advertise_addr)
     seen, now = model.Fence("c", 1, 1, 100), NOW
     for seconds, entries, forced in steps:
         now += seconds * SECOND
-        snapshot = restored([cluster, own], own, 100, 1, now)
+        if forced:
+            snapshot = origin.rescued([cluster, own], member, 100, 1, now)
+        else:
+            snapshot = restored([cluster, own], own, 100, 1, now)
         epoch = contents(snapshot)["Cluster", "c"].epoch
         offered = model.Fence("c", epoch, snapshot.term, snapshot.index)
         assert fence.refusal(seen, offered) is None
         assert fence.refusal(offered, seen) is not None
         assert offered.index > seen.index
         seen = model.Fence("c", epoch, snapshot.term + 3, snapshot.index + entries)
-        if forced and seconds > 1:
-            seen = replace(seen, epoch=seen.epoch + 1)
-            now += SECOND
 
 
 def test_a_clock_that_is_wrong_still_goes_on() -> None:
@@ -151,6 +149,18 @@ def backup_file() -> bytes:
     data = codec.encode_snapshot(objects, 9, 2)
     content = model.RaftSnapshot(9, 2, voters, (model.RaftMember(1, "a", "x:1"),), (), data).to_bytes()
     return backup.write(content, "c", "a", NOW, 9, SealedBy.NOTHING, "", b"", b"")
+
+
+def test_a_clock_that_is_behind_the_backup_is_named(tmp_path: Path) -> None:
+    class Behind(Clock):
+        def now_ns(self) -> int:
+            return NOW - 1
+
+    with pytest.raises(
+        errors.InvalidArgument, match=r"clock says .*T.*, which is before the backup was made"
+    ):
+        restoration.make(tmp_path, replace(REQUEST, listen_addr="0.0.0.0:2400"), backup_file(), Behind())
+    assert not list(tmp_path.iterdir())
 
 
 class Cut(BaseException):

@@ -150,7 +150,7 @@ class Net:
         disk, journal = disk or MemoryDisk(), Journal()
         if not self.nodes and disk.kept is None:
             journal.applied = [(1, b"first")]
-            disk.kept = table.first_snapshot(1, 1, member, journal.capture().encode())
+            disk.kept = table.first_snapshot(1, 1, member, journal.capture().encode(), 1)
 
         async def at_once(call: Callable[[], Any]) -> Any:
             await asyncio.sleep(0)

@@ -98,6 +98,8 @@ async def test_a_late_member_gets_a_snapshot() -> None:
         await two.group.read_index()
         assert two.journal.said() == one.journal.said()
         assert len(one.disk.entries) < 100
+        assert [n.group.runner.replica.members.epoch for n in (one, two)] == [1, 1]
+        assert one.disk.kept and one.disk.kept.index > 1 and one.disk.kept.epoch == 1
 
 
 async def test_leadership_is_handed_over_and_members_leave() -> None:
