@@ -1,11 +1,19 @@
-"""Logging of the daemons: one line an event to stderr, which systemd's journal keeps; levels by its <N> prefix."""
+"""Logging of the daemons: one line an event to stderr, which systemd's journal keeps; levels by its <N> prefix.
+
+What ends a daemon is told too: an error that nobody expected with its traceback, a crash in native code (gRPC's, say)
+with where each thread was.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
+from types import TracebackType
 from typing import Final
+
+log = logging.getLogger("shoal")
 
 _PRIORITY: Final = {
     logging.DEBUG: 7,
@@ -27,7 +35,11 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{text}" if self._journal else text
+        if not self._journal:
+            return text
+        # A line of a traceback is an entry of its own there.
+        prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
+        return prefix + text.replace("\n", f"\n{prefix}")
 
 
 def configure(level: str = "info") -> None:
@@ -36,3 +48,13 @@ def configure(level: str = "info") -> None:
     handler.setFormatter(JournalFormatter(journal="JOURNAL_STREAM" in os.environ))
     logging.basicConfig(level=getattr(logging, level.upper()), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    sys.excepthook = _last_words
+    faulthandler.enable(sys.stderr)
+
+
+def _last_words(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+    """Nobody has caught it: the process ends."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, exc, trace)
+    else:
+        log.critical("the process ends: %s", str(exc) or kind.__name__, exc_info=(kind, exc, trace))
