@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import kernel
 import pause
 import power
 import rootfs
+import waiting
 from plan import (
     CONTROL_SOCKET,
     FAR_ADDRESS,
@@ -177,15 +177,18 @@ def _start_supervisor() -> None:
             cwd="/",
             preexec_fn=lambda: kernel.enter_cgroups("supervisor"),
         )
-    end = time.monotonic() + 30
-    while not CONTROL_SOCKET.exists():
-        if SUPERVISOR_PID.exists() is False and (found := kernel.children(outer.pid)):
+
+    def told() -> bool:
+        """It listens, or has ended; its number is written down as soon as it has one."""
+        if not SUPERVISOR_PID.exists() and (found := kernel.children(outer.pid)):
             start = kernel.process_start(found[0])
             if start is not None and "supervisor.py" in " ".join(kernel.command_line(found[0])):
                 SUPERVISOR_PID.write_text(f"{found[0]} {start}\n")
-        if outer.poll() is not None or time.monotonic() > end:
-            raise LabError(f"the lab did not start:\n{SUPERVISOR_LOG.read_text()[-3000:]}")
-        time.sleep(0.01)
+        return CONTROL_SOCKET.exists() or outer.poll() is not None
+
+    waiting.until(told, 30)
+    if not CONTROL_SOCKET.exists():
+        raise LabError(f"the lab did not start:\n{SUPERVISOR_LOG.read_text()[-3000:]}")
     outer.returncode = 0
 
 
@@ -232,11 +235,8 @@ def _kill(pid: int, seconds: float = 15.0) -> None:
         os.kill(pid, 9)
     except ProcessLookupError:
         return
-    end = time.monotonic() + seconds
-    while kernel.process_start(pid) == start:
-        if time.monotonic() > end:
-            raise LabError(f"process {pid} does not end")
-        time.sleep(0.01)
+    if not waiting.until(lambda: kernel.process_start(pid) != start, seconds):
+        raise LabError(f"process {pid} does not end")
 
 
 # -- looking

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from pathlib import Path
 
+import waiting
 from plan import LAB_NAME
 
 MS_REMOUNT = 32
@@ -136,17 +136,18 @@ def freeze(group: str, seconds: float) -> bool:
     """Freezes GROUP and all below it; False when it isn't frozen within so many seconds."""
     hierarchy = _freezer()
     folder = lab_cgroup(hierarchy) / group
-    end = time.monotonic() + seconds
-    while not frozen(group):
-        if time.monotonic() > end:
-            return False
+
+    def still() -> bool:
+        if frozen(group):
+            return True
         # Written again each time: on v1 a process that was just being born can hold up one attempt.
         if is_v2(hierarchy):
             (folder / "cgroup.freeze").write_text("1")
         else:
             (folder / "freezer.state").write_text("FROZEN")
-        time.sleep(0.005)
-    return True
+        return False
+
+    return waiting.until(still, seconds, every=0.005)
 
 
 def thaw(group: str = "") -> None:
@@ -174,28 +175,32 @@ def frozen(group: str) -> bool:
 
 def remove_cgroups(group: str = "", deadline: float = 10.0) -> None:
     """Removes GROUP of the lab (or all of the lab's groups) once their processes are gone."""
-    end = time.monotonic() + deadline
     for hierarchy in hierarchies():
         top = lab_cgroup(hierarchy) / group if group else lab_cgroup(hierarchy)
-        while top.exists():
-            left = _remove_tree(top)
-            if left is None:
-                break
-            if time.monotonic() > end:
-                raise OSError(f"control group {left} can't be removed: it still has processes")
-            time.sleep(0.02)
+        _remove_when_empty(top, deadline)
 
 
-def _remove_tree(top: Path) -> Path | None:
-    """Removes TOP and what is below it; returns the first group that is still in use."""
-    left: Path | None = None
+def _remove_when_empty(top: Path, deadline: float) -> None:
+    left: list[Path] = []
+
+    def removed() -> bool:
+        left[:] = _remove_tree(top)
+        return not left
+
+    if not waiting.until(removed, deadline, every=0.02):
+        raise OSError(f"control group {left[0]} can't be removed: it still has processes")
+
+
+def _remove_tree(top: Path) -> list[Path]:
+    """Removes TOP and what is below it; returns the groups that are still in use."""
+    left = []
     for folder, _, _ in os.walk(top, topdown=False):
         try:
             os.rmdir(folder)
         except FileNotFoundError:
             continue
         except OSError:
-            left = left or Path(folder)
+            left.append(Path(folder))
     return left
 
 

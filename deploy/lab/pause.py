@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import PurePath
 
 import client
 import kernel
+import waiting
 from plan import Lab, LabError, Machine
 
 DEADLINE = 10.0
@@ -77,10 +77,10 @@ def _signal(machine: Machine, name: str, number: signal.Signals) -> None:
             os.kill(pid, number)
         except ProcessLookupError:
             continue
-    end = time.monotonic() + DEADLINE
-    while any(
-        (state == "T") is not stop for pid in found if (state := kernel.process_state(pid)) not in GONE
-    ):
-        if time.monotonic() > end:
-            raise LabError(f"{name} does not obey within {DEADLINE:.0f} s")
-        time.sleep(0.005)
+
+    def obeyed() -> bool:
+        states = [kernel.process_state(pid) for pid in found]
+        return all((state == "T") is stop for state in states if state not in GONE)
+
+    if not waiting.until(obeyed, DEADLINE, every=0.005):
+        raise LabError(f"{name} does not obey within {DEADLINE:.0f} s")

@@ -18,6 +18,7 @@ from pathlib import Path
 import client
 import kernel
 import rootfs
+import waiting
 from plan import LAB_CODE, Lab, LabError, Machine
 
 BOOT_DEADLINE = 120.0
@@ -116,11 +117,12 @@ def reboot(arguments: list[str]) -> int:
     def one(machine: Machine) -> str:
         before = client.ask(do="list")["machines"][machine.name]["boots"]
         os.kill(client.awake(machine.name), 2)  # SIGINT to a container's systemd: reboot
-        end = time.monotonic() + BOOT_DEADLINE
-        while client.ask(do="list")["machines"][machine.name]["boots"] == before:
-            if time.monotonic() > end:
-                return f"{machine.name} did not go down within {BOOT_DEADLINE:.0f} s"
-            time.sleep(0.05)
+
+        def again() -> bool:
+            return bool(client.ask(do="list")["machines"][machine.name]["boots"] != before)
+
+        if not waiting.until(again, BOOT_DEADLINE, every=0.05):
+            return f"{machine.name} did not go down within {BOOT_DEADLINE:.0f} s"
         return _wait_ready(machine)
 
     return _each(arguments, "reboot", one)

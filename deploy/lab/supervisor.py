@@ -15,11 +15,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import kernel
+import waiting
 from plan import (
     BRIDGE,
     CONTROL_SOCKET,
@@ -151,12 +153,9 @@ def start_registry() -> int:
     return child.pid
 
 
-def wait_for(condition: Any, what: str, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise LabError(f"{what} did not start within {seconds:.0f} s")
-        time.sleep(0.01)
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    if not waiting.until(condition, seconds):
+        raise LabError(f"{what} did not start within {seconds:.0f} s")
 
 
 class Supervisor:

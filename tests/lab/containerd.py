@@ -5,6 +5,7 @@ Needs root. `kill` is kill -9; `stop` leaves neither shim nor mount nor cgroup b
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -14,8 +15,9 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import time
 from pathlib import Path
+
+from tests.lab.support import until
 
 CONFIG = """\
 version = 2
@@ -118,14 +120,13 @@ class OwnContainerd:
 
 
 def _remove_group(group: Path) -> None:
-    deadline = time.monotonic() + 5
-    while group.exists():
-        try:
-            group.rmdir()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+    def removed() -> bool:
+        if group.exists():
+            with contextlib.suppress(OSError):  # in use as long as a process of it ends
+                group.rmdir()
+        return not group.exists()
+
+    until(removed, 5, f"{group} can be removed", every=0.01)
 
 
 def busybox_layout(name: str = "busybox:test", **config: object) -> bytes:

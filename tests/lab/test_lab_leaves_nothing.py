@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.lab.support import until
 
 pytestmark = pytest.mark.lab
 
@@ -49,13 +51,6 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
-
-
 def supervisor() -> int:
     return int((RUN / "supervisor.pid").read_text().split()[0])
 
@@ -69,10 +64,9 @@ def check_nothing_left(snapshot: ModuleType, before: object, during: object) -> 
         left[:] = snapshot.leftovers(before, during, snapshot.take())
         return not left
 
-    end = time.monotonic() + 10
-    while not clean():
-        assert time.monotonic() < end, "left behind:\n" + "\n".join(left)
-        time.sleep(0.1)
+    with contextlib.suppress(AssertionError):  # the list says more
+        until(clean, 10, "nothing is left behind")
+    assert not left, "left behind:\n" + "\n".join(left)
     assert not STATE.exists()
 
 
@@ -88,7 +82,7 @@ def test_after_a_whole_lab(snapshot: ModuleType) -> None:
 def test_after_an_up_that_was_broken_off(snapshot: ModuleType) -> None:
     before = snapshot.take()
     with subprocess.Popen([LAB, "up"], env=ENVIRONMENT, stderr=subprocess.DEVNULL) as up:
-        wait_until(lambda: any(RUN.glob("*.console")), "a machine that boots", 120)
+        until(lambda: any(RUN.glob("*.console")), 120, "a machine boots")
         up.send_signal(signal.SIGKILL)
     check_nothing_left(snapshot, before, snapshot.take())
 
@@ -98,7 +92,7 @@ def test_after_the_supervisor_was_killed(snapshot: ModuleType) -> None:
     lab("up", "--nodes", "1")
     during = snapshot.take()
     os.kill(supervisor(), signal.SIGKILL)
-    wait_until(lambda: lab("status").returncode == 1, "status says that the lab is down")
+    until(lambda: lab("status").returncode == 1, 60, "status says that the lab is down")
     check_nothing_left(snapshot, before, during)
 
 

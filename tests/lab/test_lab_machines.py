@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.lab.support import until
 
 pytestmark = pytest.mark.lab
 
@@ -42,13 +43,6 @@ def machines() -> Iterator[None]:
     assert "is up" in up.stderr, up.stderr
     yield
     lab("down")
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def reaches(machine: str, address: str) -> bool:
@@ -142,7 +136,7 @@ def test_a_paused_machine_stands_still_and_goes_on() -> None:
     beat = (
         Path(next(word for word in shown("worker1").split() if word.endswith("docker.sock"))).parent / "beat"
     )
-    until(beat.exists)
+    until(beat.exists, 10, "the machine writes")
     output("pause", "worker1")
     output("pause", "worker1")
     last = beat.read_text()
@@ -152,7 +146,7 @@ def test_a_paused_machine_stands_still_and_goes_on() -> None:
     assert reaches("manager", "10.99.0.2")  # the kernel answers: it isn't cut off
     assert beat.read_text() == last
     output("resume", "worker1")
-    until(lambda: beat.read_text() not in ("", last))
+    until(lambda: beat.read_text() not in ("", last), 10, "it goes on writing")
     assert shown("worker1").split()[2] == "ready"
 
 

@@ -22,6 +22,7 @@ from agent.runtime.service import ContainerdRuntime, RuntimeSettings
 from common import errors
 from common.ids import new_container_id
 from tests.lab.containerd import OwnContainerd, busybox_layout
+from tests.lab.support import until
 
 pytestmark = pytest.mark.lab
 
@@ -447,14 +448,12 @@ def registry() -> Iterator[str]:
     )
     with (root / "log").open("wb") as log:
         server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(answers, 10, "the registry answers", every=0.02)
     yield f"127.0.0.1:{port}"
     server.terminate()
     server.wait()
