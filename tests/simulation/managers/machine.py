@@ -196,7 +196,7 @@ class Machine:
             if not process.killed:
                 task.cancel()
             raise Unanswered
-        if task.cancelled():
+        if task.cancelled() or process.killed:  # one that ended by itself meanwhile has not answered either
             raise Unanswered
         return task.result()
 
