@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common import errors, model, pki
-from manager import autolock
+from manager import autolock, keys
 from manager.ca import authority
 from manager.control import defaults, validation
 
 _LARGEST_SUBNET_SIZE: Final = 29
-_GOSSIP_KEY: Final = 16
 NO_ADDRESS: Final = (
     "advertise address must be a non-zero IP address or network interface (with optional port number)"
 )
@@ -96,9 +95,7 @@ def plan(
     """The objects of the swarm that `request` asks for; raises errors.InvalidArgument."""
     check(request)
     secrets = {role: entropy(authority.SECRET_BYTES) for role in model.NodeRole}
-    keys = tuple(
-        model.EncryptionKey(f"networking:{use}", entropy(_GOSSIP_KEY), 1) for use in ("gossip", "ipsec")
-    )
+    ring = tuple(model.EncryptionKey(use, entropy(keys.LENGTH), 1) for use in keys.SUBSYSTEMS)
     info, spec = model.TLSInfo(*pki.tls_info(root.cert)), defaults.merged_cluster(request.spec)
     locked = spec.encryption.auto_lock_managers
     cluster = model.Cluster(
@@ -110,7 +107,7 @@ def plan(
         data_path_port=request.data_path_port or defaults.DATA_PATH_PORT,
         root_ca=authority.new_root(root, secrets),
         epoch=1,
-        network_keys=keys,
+        network_keys=ring,
         key_clock=1,
         unlock_key=entropy(autolock.KEY_BYTES) if locked else b"",
         unlock_generation=int(locked),

@@ -16,7 +16,7 @@ from typing import Final
 from common import errors, model
 from common.clock import Clock
 from common.rpc import Caller
-from manager import roles_loop
+from manager import keys_loop, roles_loop
 from manager.allocator import loop as allocator
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.service import Dispatcher
@@ -103,6 +103,7 @@ class Leader:
                 loops.create_task(endpoints.run(self._store, self._clock, acks), name="endpoints")
                 loops.create_task(dispatcher.run(), name="dispatcher")
                 loops.create_task(roles_loop.run(self._store, self._consensus, self._node_id), name="roles")
+                loops.create_task(keys_loop.run(self._store, self._clock), name="keys")
                 self._dispatcher = dispatcher
                 # Waits here and not at the end of the block: only so can a cancellation be told from a loop's failure.
                 await asyncio.get_running_loop().create_future()

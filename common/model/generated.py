@@ -2606,6 +2606,7 @@ class Cluster(Message):
     next_vni: int = 0
     unlock_key: bytes = b""
     unlock_generation: int = 0
+    network_keys_turned_at: int = 0
 
     def to_pb(self) -> objects_pb2.Cluster:
         return objects_pb2.Cluster(
@@ -2626,6 +2627,7 @@ class Cluster(Message):
             next_vni=self.next_vni,
             unlock_key=self.unlock_key,
             unlock_generation=self.unlock_generation,
+            network_keys_turned_at=to_timestamp(self.network_keys_turned_at),
         )
 
     @classmethod
@@ -2648,6 +2650,7 @@ class Cluster(Message):
             m.next_vni,
             m.unlock_key,
             m.unlock_generation,
+            from_timestamp(m.network_keys_turned_at) if m.HasField('network_keys_turned_at') else 0,
         )
 
     @classmethod

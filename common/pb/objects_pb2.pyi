@@ -373,7 +373,7 @@ class EncryptionKey(_message.Message):
     def __init__(self, subsystem: _Optional[str] = ..., key: _Optional[bytes] = ..., lamport_time: _Optional[int] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_address_pool", "subnet_size", "data_path_port", "root_ca", "epoch", "network_keys", "key_clock", "next_vni", "unlock_key", "unlock_generation")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_address_pool", "subnet_size", "data_path_port", "root_ca", "epoch", "network_keys", "key_clock", "next_vni", "unlock_key", "unlock_generation", "network_keys_turned_at")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -391,6 +391,7 @@ class Cluster(_message.Message):
     NEXT_VNI_FIELD_NUMBER: _ClassVar[int]
     UNLOCK_KEY_FIELD_NUMBER: _ClassVar[int]
     UNLOCK_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_KEYS_TURNED_AT_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: int
     created_at: _timestamp_pb2.Timestamp
@@ -408,7 +409,8 @@ class Cluster(_message.Message):
     next_vni: int
     unlock_key: bytes
     unlock_generation: int
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[_types_pb2.TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_address_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., root_ca: _Optional[_Union[RootCA, _Mapping]] = ..., epoch: _Optional[int] = ..., network_keys: _Optional[_Iterable[_Union[EncryptionKey, _Mapping]]] = ..., key_clock: _Optional[int] = ..., next_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., unlock_generation: _Optional[int] = ...) -> None: ...
+    network_keys_turned_at: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[_types_pb2.TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_address_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., root_ca: _Optional[_Union[RootCA, _Mapping]] = ..., epoch: _Optional[int] = ..., network_keys: _Optional[_Iterable[_Union[EncryptionKey, _Mapping]]] = ..., key_clock: _Optional[int] = ..., next_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., unlock_generation: _Optional[int] = ..., network_keys_turned_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Secret(_message.Message):
     __slots__ = ("id", "version", "created_at", "updated_at", "spec")
