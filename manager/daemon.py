@@ -103,6 +103,7 @@ class Daemon:
             reason = str(_leaf(group))
             log.critical("this manager stops: %s", reason)
         if self._member is member:
+            self._unlock_key = self.unlock_key
             self._member, self.failure = None, reason
             sdnotify.status(reason)
 

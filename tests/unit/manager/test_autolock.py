@@ -11,6 +11,7 @@ from managers import machines
 
 from common import errors, model
 from manager import autolock
+from manager.raft.core.messages import Message, MessageType
 from manager.raft.seal import read_keys
 
 State = model.StatusReplyState
@@ -147,6 +148,22 @@ async def test_a_rescue_of_a_locked_swarm(tmp_path: Path) -> None:
     async with manager(tmp_path, port) as m:
         await ask(m.local.Unlock, model.UnlockRequest(key))
         assert (await m.cluster()).epoch > 1
+
+
+async def test_a_rescue_after_the_member_has_ended(tmp_path: Path) -> None:
+    """The daemon had the key all the time, also one that came after the unlocking: it does not ask for it."""
+    async with manager(tmp_path) as m:
+        await m.init(spec=spec(True))
+        key = await update(m, locked=True, rotate=True)
+        assert m.daemon.member is not None
+        group = m.daemon.member.consensus
+        beyond = Message(MessageType.HEARTBEAT, group.raft_id, 99, group.term + 1, commit=1_000_000)
+        group.loop.call(group.runner.step, beyond)
+        async with asyncio.timeout(10):
+            while m.daemon.member is not None:  # noqa: ASYNC110 - a condition with a deadline
+                await asyncio.sleep(0.01)
+        await ask(m.local.Init, m.request(force_new_cluster=True))
+        assert await unlock_key(m) == key
 
 
 @pytest.mark.parametrize(
