@@ -39,6 +39,7 @@ from manager.settings import DEFAULT_FILE, Settings, load
 
 log = logging.getLogger("manager")
 RETRY: Final = 1.0
+STOPPING: Final = "this manager is stopping"
 
 
 class _Gate:
@@ -69,6 +70,8 @@ class Daemon:
         self._retrying: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._unlock_key = b""
+        self._starting = asyncio.Lock()
+        self._stopping = False
         self.locked = False
         self.failure = ""
 
@@ -85,11 +88,14 @@ class Daemon:
     async def begin(self, folder: Folder, unlock_key: bytes = b"") -> None:
         """Starts a member; it lives in the daemon's own TaskGroup."""
         assert self._tasks is not None
-        member = Member(folder, self._clock, unlock_key or self._unlock_key)
-        self._unlock_key, self.locked = unlock_key or self._unlock_key, False
-        await member.open()
-        self._member, self.locked, self.failure = member, False, ""
-        self._running = self._tasks.create_task(self._live(member), name="member")
+        async with self._starting:
+            if self._stopping:
+                raise errors.Unavailable(STOPPING)
+            member = Member(folder, self._clock, unlock_key or self._unlock_key)
+            self._unlock_key, self.locked = unlock_key or self._unlock_key, False
+            await member.open()
+            self._member, self.locked, self.failure = member, False, ""
+            self._running = self._tasks.create_task(self._live(member), name="member")
         await member.elected()
         sdnotify.status(f"node {member.membership.node_id}")
 
@@ -119,6 +125,13 @@ class Daemon:
             await asyncio.wait(going)
         sdnotify.status("not part of a swarm")
 
+    async def _end_for_good(self) -> None:
+        """The same, and none starts any more, whatever a call that is still under way is about to do."""
+        self._stopping = True
+        await self.end()
+        async with self._starting:
+            await self.end()
+
     # ---- life
 
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
@@ -140,7 +153,7 @@ class Daemon:
                 sdnotify.notify("STOPPING=1")
                 for task in background:
                     task.cancel()
-                await self.end()
+                await self._end_for_good()
 
     async def _resume(self) -> None:
         """Goes on with the state on the disk, if there is any."""
@@ -150,7 +163,7 @@ class Daemon:
 
     async def resume(self, folder: Folder) -> None:
         """Starts the member whose state is in `folder`; what fails is reported, and tried again if it may pass."""
-        if not await self._started(folder):
+        if not await self._started(folder) and not self._stopping:
             assert self._tasks is not None
             self._retrying = self._tasks.create_task(self._retry(folder), name="retry")
 

@@ -12,7 +12,12 @@ import pytest
 from manager_swarm import ask, client, free_port, manager
 
 from common import errors, model, pki
+from common.clock import SystemClock
+from manager import identity
+from manager.daemon import Daemon
+from manager.member import Member
 from manager.raft.core.messages import Message, MessageType
+from manager.settings import Settings
 
 State = model.StatusReplyState
 
@@ -187,6 +192,51 @@ async def test_leaving_ends_the_attempts(tmp_path: Path) -> None:
             await ask(m.local.Leave, model.LeaveRequest(force=True))
             assert (await ask(m.local.Status, model.StatusRequest())).state is State.INACTIVE
             await m.init(listen_addr=f"127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["opens", "fails"])
+async def test_a_call_under_way_starts_nothing_that_outlives_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The daemon is told to end while a call opens a member; one that fails would be tried again for ever."""
+    opening, go = asyncio.Event(), asyncio.Event()
+    real = Member.open
+
+    async def late(member: Member) -> None:
+        opening.set()
+        await go.wait()
+        await real(member)
+
+    async with manager(tmp_path) as m:
+        await m.init()
+        port = m.port
+    monkeypatch.setattr(Member, "open", late)
+    monkeypatch.setattr(Daemon, "_resume", lambda self: asyncio.sleep(0))
+    daemon = Daemon(Settings(state=str(tmp_path / "state"), socket=str(tmp_path / "m.sock")), SystemClock())
+    stop = asyncio.Event()
+    running = asyncio.create_task(daemon.run(stop))
+    with socket.socket() as taken:
+        if fails:
+            taken.bind(("127.0.0.1", port))
+        async with client(tmp_path / "m.sock") as (local, _):
+            call = asyncio.create_task(ask(local.Init, model.InitRequest(force_new_cluster=True)))
+            await opening.wait()
+            stop.set()
+            for _ in range(20):  # turns in which it hears of that
+                await asyncio.sleep(0)
+            go.set()
+            await asyncio.wait([running, call], timeout=8)
+    assert running.done(), "the daemon does not end"
+    await running
+    assert daemon.member is None
+    await asyncio.wait([call], timeout=8)
+    assert fails or call.exception() is None or isinstance(call.exception(), errors.ShoalError)
+    with socket.socket() as sock:
+        assert sock.connect_ex(("127.0.0.1", port)) != 0
+    folder = identity.current(tmp_path / "state")
+    assert folder is not None
+    with pytest.raises(errors.Unavailable, match="this manager is stopping"):
+        await daemon.begin(folder)
 
 
 async def test_the_socket_is_roots_alone(tmp_path: Path) -> None:
