@@ -25,8 +25,3 @@ def refusal(seen: model.Fence, offered: model.Fence) -> str | None:
         if new > old:
             return None
     return None
-
-
-def highest(seen: model.Fence, offered: model.Fence) -> model.Fence:
-    """The newer of two fences of one cluster."""
-    return offered if order(offered) >= order(seen) else seen

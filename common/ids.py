@@ -41,11 +41,6 @@ def new_id() -> str:
     return encode_id(secrets.token_bytes(ENTROPY))
 
 
-def is_id(text: str) -> bool:
-    """Whether `text` has the form of an id."""
-    return len(text) == ID_LENGTH and all(c in ALPHABET for c in text)
-
-
 def new_container_id() -> str:
     """64 hexadecimal digits, as Docker's container ids."""
     return secrets.token_hex(32)

@@ -150,10 +150,6 @@ class Containers:
     def record(self, id: str) -> Record:
         return self._get(id).record
 
-    def is_running(self, id: str) -> bool:
-        live = self._live.get(id)
-        return live is not None and live.pid != 0
-
     # ---- making them
 
     async def create(self, config: ContainerConfig) -> None:

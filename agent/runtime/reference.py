@@ -67,9 +67,6 @@ class Reference:
         """With `latest` where nothing is said."""
         return self if self.tag or self.digest else replace(self, tag=DEFAULT_TAG)
 
-    def without_digest(self) -> "Reference":
-        return replace(self, digest="")
-
     def with_digest(self, digest: str) -> "Reference":
         """Name and digest alone, the form of a RepoDigest."""
         return replace(self, tag="", digest=digest)
@@ -102,10 +99,6 @@ def parse(text: str) -> Reference:
 def looks_like_id(text: str) -> bool:
     """Could this be an image id, or the beginning of one?"""
     return _HEX.fullmatch(text.removeprefix("sha256:")) is not None
-
-
-def is_digest(text: str) -> bool:
-    return _SHA256.fullmatch(text) is not None
 
 
 def _split_domain(text: str) -> tuple[str, str]:

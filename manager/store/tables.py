@@ -34,7 +34,6 @@ INDEXES: Final[Mapping[type[StoreObject], Index]] = {
     model.Service: {"name": _name},
     model.Task: {
         "service": lambda t: t.service_id,
-        "slot": lambda t: (t.service_id, t.slot),
         "node": lambda t: t.node_id,
     },
     model.Network: {"name": _name},

@@ -96,15 +96,12 @@ class Networks(Table[model.Network]):
 
 
 class Tasks(Table[model.Task]):
-    """Tasks, also by service, by slot of a service, by node ("" for tasks without one)."""
+    """Tasks, also by service, by node ("" for tasks without one)."""
 
     __slots__ = ()
 
     def by_service(self, service_id: str) -> Sequence[model.Task]:
         return self._rows.by("service", service_id)
-
-    def by_slot(self, service_id: str, slot: int) -> Sequence[model.Task]:
-        return self._rows.by("slot", (service_id, slot))
 
     def by_node(self, node_id: str) -> Sequence[model.Task]:
         return self._rows.by("node", node_id)

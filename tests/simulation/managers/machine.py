@@ -6,7 +6,6 @@ The daemon is the real one from Daemon and Local inwards; only what it does for 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -162,10 +161,6 @@ class Machine:
         if self.process is not None and self.process.halted:
             self.room.loop.proceed(self.process)
             self.room.network.reconsider()
-
-    def wipe(self) -> None:
-        """Somebody removes its state."""
-        shutil.rmtree(self.root / "state", ignore_errors=True)
 
     async def _in_thread(self, executor: Any, call: Callable[[], Any]) -> Any:
         process = PROCESS.get()

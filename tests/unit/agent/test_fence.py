@@ -15,13 +15,6 @@ def test_taken_exactly_when_not_lower(seen: model.Fence, offered: model.Fence) -
     assert (fence.refusal(seen, offered) is None) == (fence.order(offered) >= fence.order(seen))
 
 
-@given(_fences, _fences)
-def test_the_highest_never_falls(seen: model.Fence, offered: model.Fence) -> None:
-    top = fence.highest(seen, offered)
-    assert fence.refusal(top, top) is None
-    assert fence.order(top) == max(fence.order(seen), fence.order(offered))
-
-
 def test_reasons_name_what_is_lower() -> None:
     seen = model.Fence("c1", 2, 5, 100)
     assert "epoch 1 is lower than 2" in str(fence.refusal(seen, model.Fence("c1", 1, 9, 900)))

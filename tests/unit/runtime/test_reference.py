@@ -68,7 +68,6 @@ def test_latest_is_meant_where_nothing_is_said() -> None:
     both = reference.parse(f"nginx:1@{DIGEST}")
     assert both.wanted == DIGEST
     assert both.with_digest(DIGEST).familiar == f"nginx@{DIGEST}"
-    assert both.without_digest().familiar == "nginx:1"
 
 
 @given(st.text(max_size=80))
