@@ -58,7 +58,8 @@ class OciRuntime:
         except OSError:
             return "", ""
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                output, _ = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -76,7 +77,8 @@ class OciRuntime:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            await asyncio.wait_for(process.wait(), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

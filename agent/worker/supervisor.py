@@ -182,7 +182,8 @@ class Supervisor:
         word = action.name.lower()
         log.warning("task %s: %s: %s; again in %.1f s", self.task.name, word, text, self._retry)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), self._retry)
+            async with asyncio.timeout(self._retry):
+                await self._changed.wait()
         self._retry = min(self._retry * 2, _RETRY[1])
 
     # ---- steps

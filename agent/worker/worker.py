@@ -109,7 +109,8 @@ class Worker:
     async def _allow_revival(self) -> None:
         """Managers that are reached in time decide which tasks still matter; without any, all do."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.tools.may_revive.wait(), REVIVAL_DELAY)
+            async with asyncio.timeout(REVIVAL_DELAY):
+                await self.tools.may_revive.wait()
         self.tools.may_revive.set()
 
     def _take_in(self, group: asyncio.TaskGroup) -> None:
