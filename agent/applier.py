@@ -21,7 +21,7 @@ log = logging.getLogger("applier")
 _RETRY: Final = (0.2, 5.0)
 
 
-_KINDS: Final = ("task", "network", "service", "endpoint", "node")
+_KINDS: Final = ("task", "network", "service", "endpoint", "node", "config")
 
 
 def _known(change: model.AssignmentChange) -> bool:

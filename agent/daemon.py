@@ -30,6 +30,7 @@ from agent.database import Database, Remembered, open_database
 from agent.membership import Membership, Parts
 from agent.state import NodeState
 from agent.statuses import StatusQueue
+from agent.worker.files import TaskFiles
 from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import errors, logs, memory, sdnotify
@@ -95,7 +96,8 @@ class Agent:
         parts = self._make(self.settings, clock, handed_over)
         tools = Tools(
             parts.runtime, parts.network, database, statuses, clock, self.folder / "volumes",
-            description.describe, self.settings.containerd.starts, boot_id=identity.boot_id(),
+            TaskFiles(Path(self.settings.network.folder) / "tasks"), description.describe,
+            self.settings.containerd.starts, boot_id=identity.boot_id(),
         )  # fmt: skip
         worker = Worker(tools)
         applier = Applier(remembered.state, database, parts.network, worker)

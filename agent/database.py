@@ -116,7 +116,10 @@ def _rows(state: NodeState) -> dict[str, Callable[[], bytes]]:
     rows: dict[str, Callable[[], bytes]] = {}
     for task_id, assignment in state.tasks.items():
         rows[f"task/{task_id}"] = lambda a=assignment: without_credentials(a).to_bytes()  # type: ignore[misc]
-    for kind, table in (("network", state.networks), ("service", state.services), ("node", state.nodes)):
+    plain = (
+        ("network", state.networks), ("service", state.services), ("node", state.nodes), ("config", state.configs),
+    )  # fmt: skip
+    for kind, table in plain:
         for key, item in table.items():
             rows[f"{kind}/{key}"] = item.to_bytes
     for (task_id, network_id), endpoint in state.endpoints.items():
@@ -126,7 +129,7 @@ def _rows(state: NodeState) -> dict[str, Callable[[], bytes]]:
 
 _KINDS: Final[Mapping[str, type[Any]]] = {
     "task": model.TaskAssignment, "network": model.Network, "service": model.ServiceRecord,
-    "endpoint": model.EndpointRecord, "node": model.NodeRecord,
+    "endpoint": model.EndpointRecord, "node": model.NodeRecord, "config": model.ConfigRecord,
 }  # fmt: skip
 _TABLES: Final = {kind: f"{kind}s" for kind in _KINDS}
 

@@ -25,6 +25,7 @@ class NodeState:
     services: Mapping[str, model.ServiceRecord] = field(default_factory=dict)
     endpoints: Mapping[tuple[str, str], model.EndpointRecord] = field(default_factory=dict)
     nodes: Mapping[str, model.NodeRecord] = field(default_factory=dict)
+    configs: Mapping[str, model.ConfigRecord] = field(default_factory=dict)
 
     def with_changes(
         self, changes: Iterable[model.AssignmentChange], fence: model.Fence, chain: str, complete: bool
@@ -36,6 +37,7 @@ class NodeState:
             "service": {} if complete else dict(self.services),
             "endpoint": {} if complete else dict(self.endpoints),
             "node": {} if complete else dict(self.nodes),
+            "config": {} if complete else dict(self.configs),
         }
         for change in changes:
             kind, _, rest = change.key.partition("/")
@@ -50,4 +52,5 @@ class NodeState:
         return replace(
             self, fence=fence, chain=chain, tasks=tables["task"], networks=tables["network"],
             services=tables["service"], endpoints=tables["endpoint"], nodes=tables["node"],
+            configs=tables["config"],
         )  # fmt: skip

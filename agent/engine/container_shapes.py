@@ -82,7 +82,7 @@ def summary(
         "Status": status_text(container, now),
         "HostConfig": {"NetworkMode": "default"},
         "NetworkSettings": {"Networks": networks(container, state)},
-        "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ())],
+        "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ()) if m.listed],
     }
 
 
@@ -151,7 +151,7 @@ def inspection(
         "ExecIDs": None,
         "HostConfig": _host_config(config or ContainerConfig(container.id, container.name, container.image)),
         "GraphDriver": {"Data": None, "Name": "overlayfs"},
-        "Mounts": [_mount(mount) for mount in (config.mounts if config else ())],
+        "Mounts": [_mount(mount) for mount in (config.mounts if config else ()) if mount.listed],
         "Config": _config(container, image),
         "NetworkSettings": _network_settings(container, config, state, image),
     }

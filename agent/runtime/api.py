@@ -24,6 +24,7 @@ class Mount:
     target: str
     read_only: bool = False
     options: tuple[str, ...] = ()  # further mount options: rshared, size=64m, mode=1777 …
+    listed: bool = True  # among the container's mounts, for those who inspect it: a config's file is not
 
 
 @dataclass(frozen=True, slots=True)

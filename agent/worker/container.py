@@ -91,7 +91,7 @@ def mounts(task: model.Task, context: templates.Context, folder: VolumeFolder) -
 
 def config(
     task: model.Task, node_id: str, container_id: str, context: templates.Context,
-    mounts: Mounts, sandbox: Sandbox, host_network: bool = False,
+    mounts: Mounts, sandbox: Sandbox, host_network: bool = False, files: tuple[api.Mount, ...] = (),
 ) -> api.ContainerConfig:  # fmt: skip
     """The container of a task whose network is attached. Raises errors.InvalidArgument for a bad placeholder."""
     spec = task.spec.container
@@ -116,7 +116,7 @@ def config(
         tty=spec.tty,
         open_stdin=spec.open_stdin,
         read_only=spec.read_only,
-        mounts=mounts.mounts,
+        mounts=mounts.mounts + files,
         stop_signal=spec.stop_signal,
         stop_grace_ns=_GRACE if spec.stop_grace_period is None else spec.stop_grace_period,
         cap_add=spec.capability_add,

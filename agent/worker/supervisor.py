@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.cancellation import still_wanted
 from agent.database import TaskRecord
 from agent.network.api import Sandbox
 from agent.runtime.api import ContainerConfig, ExitStatus, Status
-from agent.worker import container, machine
+from agent.worker import configs, container, machine
 from agent.worker.images import fetch
 from agent.worker.machine import Action, Situation
 from agent.worker.tools import Tools, make_folders, remove_folders
@@ -37,6 +37,7 @@ class Wanted:
     assignment: model.TaskAssignment
     gone: bool = False  # it is not assigned to this node any more: leave nothing of it
     host_network: bool = False
+    configs: configs.Configs = field(default_factory=dict)  # those that the task uses
 
 
 class Ended(Exception):
@@ -194,16 +195,21 @@ class Supervisor:
     def _mounts(self) -> container.Mounts:
         return container.mounts(self.task, self._context(), self._tools.volume_folder)
 
-    def _config(self, sandbox: Sandbox, container_id: str) -> ContainerConfig:
+    def _files(self) -> tuple[configs.File, ...]:
+        return configs.files(self.task, self._wanted.configs, self._context())
+
+    def _config(
+        self, sandbox: Sandbox, container_id: str, files: tuple[configs.File, ...]
+    ) -> ContainerConfig:
+        paths = self._tools.files.paths(self.task.id, len(files))
         return container.config(
             self.task, self._tools.node_id, container_id, self._context(), self._mounts(), sandbox,
-            self._wanted.host_network,
+            self._wanted.host_network, configs.mounts(files, paths),
         )  # fmt: skip
 
     async def _prepare(self) -> None:
-        self._config(
-            Sandbox(self.task.id, "", ()), ids.new_container_id()
-        )  # what cannot work is refused here
+        # What cannot work is refused here.
+        self._config(Sandbox(self.task.id, "", ()), ids.new_container_id(), self._files())
         await make_folders(self._mounts())
         await fetch(self._tools.runtime, self.task)
 
@@ -212,7 +218,9 @@ class Supervisor:
         sandbox = await self._sandbox()
         if not self.record.container_id:
             await self._keep(replace(self.record, container_id=ids.new_container_id()))
-        config = self._config(sandbox, self.record.container_id)
+        files = self._files()
+        await tools.files.write(self.task.id, files)
+        config = self._config(sandbox, self.record.container_id, files)
         async with tools.starts:
             found = await tools.runtime.container(config.id)
             if found and found.config and found.config.network_namespace == config.network_namespace:
@@ -277,6 +285,7 @@ class Supervisor:
         self._exit = await self._tools.runtime.stop(container_id, grace_s=grace)
 
     async def _release(self) -> None:
+        await self._tools.files.remove(self.task.id)
         await self._tools.network.detach(self.task.id)
         self._released = True
 

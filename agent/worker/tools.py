@@ -13,6 +13,7 @@ from agent.network.api import Network
 from agent.runtime.api import Runtime
 from agent.statuses import StatusQueue
 from agent.worker.container import Mounts
+from agent.worker.files import TaskFiles
 from agent.worker.machine import PEERS_DEADLINE
 from common import errors, model
 from common.clock import Clock
@@ -23,7 +24,7 @@ class Tools:
 
     def __init__(
         self, runtime: Runtime, network: Network, memory: TaskMemory, statuses: StatusQueue, clock: Clock,
-        volumes: Path, description: Callable[[], model.NodeDescription], starts: int = 6,
+        volumes: Path, files: TaskFiles, description: Callable[[], model.NodeDescription], starts: int = 6,
         peers_seconds: float = PEERS_DEADLINE, boot_id: str = "",
     ) -> None:  # fmt: skip
         self.runtime = runtime
@@ -32,6 +33,7 @@ class Tools:
         self.statuses = statuses
         self.clock = clock
         self.volumes = volumes
+        self.files = files
         self.description = description
         self.peers_seconds = peers_seconds
         self.boot_id = boot_id

@@ -117,7 +117,9 @@ class Worker:
         state = self._state
         self.tools.node_id = state.node_id
         for task_id, assignment in state.tasks.items():
-            wanted = Wanted(assignment, host_network=self._is_host(assignment, state))
+            wanted = Wanted(
+                assignment, host_network=self._is_host(assignment, state), configs=_configs(assignment, state)
+            )
             if supervisor := self._supervisors.get(task_id):
                 self._again(supervisor, assignment)
                 supervisor.want(wanted)
@@ -188,6 +190,8 @@ class Worker:
             await self._quietly(found.name, self.tools.runtime.remove(found.id, force=True))
         for task_id in set(self.tools.network.attached) - self._supervisors.keys():
             await self._quietly(f"namespace of task {task_id}", self.tools.network.detach(task_id))
+        for task_id in set(await self.tools.files.tasks()) - self._supervisors.keys():
+            await self.tools.files.remove(task_id)
         for task_id in [t for t in self._records if t not in self._supervisors]:
             del self._records[task_id]
             self.tools.statuses.drop(task_id)
@@ -198,3 +202,10 @@ class Worker:
             await work
         except errors.ShoalError as exc:
             log.warning("%s was not removed: %s", name, exc.message)
+
+
+def _configs(assignment: model.TaskAssignment, state: NodeState) -> Mapping[str, model.ConfigRecord]:
+    """The configs that a task uses, as far as the managers have sent them."""
+    container = assignment.task.spec.container
+    wanted = {reference.config_id for reference in container.configs} if container else ()
+    return {key: state.configs[key] for key in wanted if key in state.configs}

@@ -8,7 +8,7 @@ from typing import Final
 
 from common import errors, model
 from common.rpc import Caller
-from manager.control import conflicts, defaults, lookup, validation
+from manager.control import config_rules, conflicts, defaults, lookup, validation
 from manager.control.base import ControlBase
 from manager.store.store import Transaction
 from manager.store.view import THIS_INDEX, ReadView
@@ -57,6 +57,7 @@ class ServiceMethods(ControlBase):
         def change(tx: Transaction) -> None:
             conflicts.ports_free(tx.view, spec, service_id)
             resolved = conflicts.service_networks(tx.view, spec)
+            config_rules.present(tx.view, spec)
             conflicts.ingress_present(tx.view, resolved)
             conflicts.service_name_free(tx.view, spec.name)
             tx.put(model.Service(id=service_id, spec=resolved, spec_version=THIS_INDEX))
@@ -79,6 +80,7 @@ class ServiceMethods(ControlBase):
             resolved = conflicts.service_networks(
                 tx.view, _with_auth(service, spec, request.auth_from_previous)
             )
+            config_rules.present(tx.view, spec)
             _same_kind(service, resolved)
             conflicts.ports_free(tx.view, resolved, service.id)
             conflicts.ingress_present(tx.view, resolved)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from common import errors, model, templates
+from manager.control import config_rules
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 _NAME_LENGTH: Final = 63
@@ -121,9 +122,9 @@ def container(spec: model.ContainerSpec) -> None:
         if mount.target in targets:
             raise errors.InvalidArgument(f"ContainerSpec: duplicate mount point: {mount.target}")
         targets.add(mount.target)
-    for given, word in ((spec.secrets, "secrets"), (spec.configs, "configs")):
-        if given:
-            raise errors.Unimplemented(f"services with {word} are not supported yet")
+    if spec.secrets:
+        raise errors.Unimplemented("services with secrets are not supported yet")
+    config_rules.service(spec.configs)
     if spec.healthcheck is not None:
         _health(spec.healthcheck)
     templates.check(spec)

@@ -1,7 +1,7 @@
 """What a node must know and run, as a set of keyed assignments. Pure; used by feed.py.
 
 A node gets its own tasks, and for each network in which it takes part: the network, the legs of every task in it, the
-services reachable there, and the nodes that have a leg. The routing mesh makes every node with an ingress address
+services reachable there, and the nodes that have a leg. Configs come with the tasks that use them. The routing mesh makes every node with an ingress address
 take part in the ingress network. Objects are interned: what hasn't changed is the same object as before, so that two
 sets are compared by identity.
 """
@@ -15,13 +15,14 @@ from typing import Final
 from common import model
 from common.model import EndpointState, TaskState
 from manager import lifecycle
+from manager.dispatcher.dependencies import config_record, configs_of
 from manager.membership import Membership, takes_part
 from manager.store.view import ReadView
 
 Assignments = Mapping[str, model.Assignment]
 Ready = Callable[[model.Task], bool]
 
-_ORDER: Final = ("network", "node", "service", "endpoint", "task")
+_ORDER: Final = ("network", "node", "service", "endpoint", "config", "task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def desired(
             peers_ready = ready(task)
             waiting |= not peers_ready
             items[f"task/{task.id}"] = _task(interned, task, peers_ready, fresh)
+            _configs(view, interned, task, items)
     return Desired(items, heard, waiting)
 
 
@@ -97,6 +99,15 @@ def _network(
                 key = f"endpoint/{task_id}/{network_id}"
                 items[key] = interned.same(key, model.Assignment(endpoint=endpoint_record(task, attachment)))
     return heard
+
+
+def _configs(
+    view: ReadView, interned: Interned, task: model.Task, items: dict[str, model.Assignment]
+) -> None:
+    for config_id in configs_of(task):
+        key = f"config/{config_id}"
+        if key not in items and (config := view.configs.get(config_id)) is not None:
+            items[key] = interned.same(key, model.Assignment(config=config_record(config)))
 
 
 def bare(network: model.Network) -> model.Network:

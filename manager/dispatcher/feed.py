@@ -2,17 +2,24 @@
 
 Each message says on top of which state it applies and what it results in, so an agent notices a lost one and asks for
 everything again. A feed outlives sessions: an agent that comes back with the last state goes on from there.
+
+Data of configs is bulky, so a message ends when it has enough. What is sent in several messages counts for a node as
+heard with the last one: parts of a complete set say that more follows, and changes ahead of the last carry the index
+that the node knows already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from common import model
 from manager.dispatcher.assignments import Assignments, Desired, diff
+from manager.dispatcher.dependencies import weight
 
 CHUNK: Final = 500
+BYTES: Final = 8 << 20  # of configs in one message
 
 
 class Feed:
@@ -45,20 +52,42 @@ class Feed:
         if not complete and not changes and wanted.heard <= self.heard:
             return []
         self._sent = wanted.items
-        self.heard = fence.index
-        return list(self._messages(changes, fence, complete))
+        known, self.heard = replace(fence, index=self.heard), fence.index
+        return list(self._messages(changes, fence, known, complete))
 
     def _messages(
-        self, changes: tuple[model.AssignmentChange, ...], fence: model.Fence, complete: bool
+        self,
+        changes: tuple[model.AssignmentChange, ...],
+        fence: model.Fence,
+        known: model.Fence,
+        complete: bool,
     ) -> Iterator[model.Assignments]:
-        chunks = [changes[i : i + CHUNK] for i in range(0, len(changes), CHUNK)] if complete else [changes]
-        for position, chunk in enumerate(chunks or [()]):
+        chunks = _chunks(changes, CHUNK if complete else len(changes))
+        for position, chunk in enumerate(chunks):
+            first, last = position == 0, position + 1 == len(chunks)
             before, self.chain = self.chain, self._new_chain()
             yield model.Assignments(
-                fence=fence,
+                fence=fence if complete or last else known,
                 complete=complete,
-                applies_to="" if complete and position == 0 else before,
+                applies_to="" if complete and first else before,
                 results_in=self.chain,
                 changes=chunk,
-                more=position + 1 < len(chunks),
+                more=complete and not last,
             )
+
+
+def _chunks(
+    changes: tuple[model.AssignmentChange, ...], count: int
+) -> list[tuple[model.AssignmentChange, ...]]:
+    """`changes` in their order, in parts of at most `count`, which end where they have BYTES; at least one part."""
+    chunks: list[tuple[model.AssignmentChange, ...]] = []
+    chunk: list[model.AssignmentChange] = []
+    size = 0
+    for change in changes:
+        heavy = weight(change.assignment)
+        if chunk and (len(chunk) >= count or size + heavy > BYTES):
+            chunks.append(tuple(chunk))
+            chunk, size = [], 0
+        chunk.append(change)
+        size += heavy
+    return [*chunks, tuple(chunk)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from common import model
 from manager.dispatcher.assignments import bare, legs_changed, node_record, same_order, service_record
+from manager.dispatcher.dependencies import configs_of
 from manager.membership import Membership, networks_of
 from manager.plan import Change
 from manager.store.view import ReadView
@@ -37,6 +38,8 @@ class Interest:
                 or change.new.held != change.old.held
             ):
                 self.nodes.update(members.nodes(subject.id))
+        elif isinstance(subject, model.Config):
+            self._config(change, view)
         elif isinstance(subject, model.Node):
             self._node(change, view)
         elif isinstance(subject, model.Cluster):
@@ -53,6 +56,12 @@ class Interest:
                 self.nodes.update(members.nodes(network_id))
             # A node that no longer takes part must be told so.
             self.nodes.update(t.node_id for t in (old, new) if isinstance(t, model.Task) and t.node_id)
+
+    def _config(self, change: Change, view: ReadView) -> None:
+        """Only one that goes is news: its data never changes, and nobody can have waited for a new one."""
+        if change.new is None:
+            users = (task for task in view.tasks.all() if change.subject.id in configs_of(task))
+            self.nodes.update(task.node_id for task in users)
 
     def _node(self, change: Change, view: ReadView) -> None:
         old, new = change.old, change.new

@@ -146,6 +146,8 @@ class Dispatcher:
             self._interned.forget(f"service/{gone.id}")
         elif isinstance(gone, model.Network):
             self._interned.forget(f"network/{gone.id}")
+        elif isinstance(gone, model.Config):
+            self._interned.forget(f"config/{gone.id}")
 
     def _acknowledged(self, node_id: str) -> None:
         """Tasks that wait for this node may be let go."""

@@ -19,6 +19,7 @@ from agent.network.api import Sandbox
 from agent.runtime.service import ContainerdRuntime, RuntimeSettings
 from agent.state import NodeState
 from agent.statuses import StatusQueue
+from agent.worker.files import TaskFiles
 from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import model
@@ -66,7 +67,7 @@ class Bench:
         self.network = Namespaces()
         self.tools = Tools(
             self.runtime, self.network, self.database, StatusQueue(), SystemClock(), containerd.root / "volumes",  # type: ignore[arg-type]
-            lambda: model.NodeDescription(hostname="one"), boot_id=boot,
+            TaskFiles(containerd.root / "files"), lambda: model.NodeDescription(hostname="one"), boot_id=boot,
         )  # fmt: skip
         self.worker = Worker(self.tools)
 

@@ -21,7 +21,7 @@ from agent import daemon, identity, names
 from agent.assembly import Assembly
 from agent.database import TaskRecord, open_database
 from agent.engine.backend import Swarm
-from agent.settings import Settings, State
+from agent.settings import Network, Settings, State
 from agent.state import NodeState
 from common import model
 
@@ -63,7 +63,9 @@ class Recorder:
 @contextlib.asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Recorder]:
     recorder = Recorder()
-    agent = daemon.Agent(Settings(state=State(str(folder))), recorder)
+    agent = daemon.Agent(
+        Settings(state=State(str(folder)), network=Network(folder=str(folder / "run"))), recorder
+    )
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(agent.run())
         await until(lambda: "listening" in recorder.events and "runtime" in recorder.events)

@@ -25,6 +25,7 @@ from agent.engine.backend import InitOptions, JoinOptions, LocalState
 from agent.membership import ALREADY_MEMBER, NO_SWARM, NOT_MANAGER, NOT_MEMBER, Membership, Parts
 from agent.state import NodeState
 from agent.statuses import StatusQueue
+from agent.worker.files import TaskFiles
 from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import errors, joining, model, pki, rpc
@@ -172,7 +173,7 @@ class NodeBench:
         statuses = StatusQueue()
         tools = Tools(
             self.runtime, self.network, self.database, statuses, SystemClock(), folder / "volumes",  # type: ignore[arg-type]
-            model.NodeDescription,
+            TaskFiles(folder / "files"), model.NodeDescription,
         )  # fmt: skip
         self.worker = Worker(tools)
         self.applier = Applier(remembered.state, self.database, self.network, self.worker)

@@ -30,6 +30,7 @@ def some_state() -> NodeState:
         services={"s1": model.ServiceRecord("s1", "web")},
         endpoints={("t1", "net1"): model.EndpointRecord("t1", "net1", "10.0.0.3")},
         nodes={"n1": model.NodeRecord("n1", "one")},
+        configs={"c1": model.ConfigRecord("c1", "app-conf", b"plain text")},
     )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ async def test_credentials_and_plain_text_are_never_on_the_disk(tmp_path: Path) 
     db.close()
     assert CREDENTIALS.encode() not in on_disk
     assert b"nginx" not in on_disk
+    assert b"plain text" not in on_disk
     db, remembered = database.open_database(tmp_path)
     container = remembered.state.tasks["t1"].task.spec.container
     assert container is not None

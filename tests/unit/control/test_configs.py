@@ -120,14 +120,69 @@ async def test_only_labels_are_updated(bench: Bench) -> None:
         await update(bench, replace(made, id="nosuch"), config())
 
 
-def using(made: model.Config, name: str) -> model.Service:
+def with_configs(*references: model.ConfigReference, name: str = "web") -> model.ServiceSpec:
     given = spec(name)
     assert given.task.container is not None
-    reference = model.ConfigReference(
-        model.FileTarget("/etc/app"), config_id=made.id, config_name=made.spec.name
-    )
-    container = replace(given.task.container, configs=(reference,))
-    return model.Service(id=name, spec=replace(given, task=replace(given.task, container=container)))
+    container = replace(given.task.container, configs=references)
+    return replace(given, task=replace(given.task, container=container), endpoint=None)
+
+
+def reference(made: model.Config, target: str = "/etc/app") -> model.ConfigReference:
+    file = model.FileTarget(target, "0", "0", 0o444)
+    return model.ConfigReference(file, config_id=made.id, config_name=made.spec.name)
+
+
+def using(made: model.Config, name: str) -> model.Service:
+    return model.Service(id=name, spec=with_configs(reference(made), name=name))
+
+
+async def test_a_service_has_its_configs_as_given(bench: Bench) -> None:
+    one, two = await create(bench, config("one")), await create(bench, config("two"))
+    given = with_configs(reference(one, "/a"), reference(two, "/b"), reference(one, "/c"))
+    made = await bench.create(given)
+    assert made.spec.task.container is not None
+    assert given.task.container is not None
+    assert made.spec.task.container.configs == given.task.container.configs
+    fewer = with_configs(reference(two, "/b"))
+    changed = await bench.update(made, replace(made.spec, task=fewer.task))
+    assert changed.spec.task.container is not None
+    assert changed.spec.task.container.configs == (reference(two, "/b"),)
+    await bench.control.remove_config(model.RemoveRequest("one"), CALLER)
+    with pytest.raises(errors.InvalidArgument, match=r"^configs not found: one, one$"):
+        await bench.update(changed, replace(made.spec, task=given.task))
+
+
+ONE = model.Config(id="c1", spec=model.ConfigSpec(name="one"))
+
+
+@pytest.mark.parametrize(
+    ("references", "text"),
+    [
+        ((reference(ONE),), "config not found: one"),
+        ((reference(ONE, "/a"), reference(replace(ONE, id="c2"), "/b")), "configs not found: one, one"),
+        ((model.ConfigReference(model.FileTarget("/a"), config_id="c1"),), "malformed config reference"),
+        ((model.ConfigReference(model.FileTarget("/a"), config_name="one"),), "malformed config reference"),
+        ((replace(reference(ONE), file=None),), "malformed config reference, no target provided"),
+        ((reference(ONE, ""),), "malformed file config reference, invalid target file name provided"),
+        (
+            (reference(ONE, "/a"), reference(replace(ONE, spec=model.ConfigSpec(name="two")), "/a")),
+            "config references 'one' and 'two' have a conflicting target: '/a'",
+        ),
+    ],
+)
+async def test_references_that_are_refused(
+    bench: Bench, references: tuple[model.ConfigReference, ...], text: str
+) -> None:
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await bench.create(with_configs(*references))
+    assert refused.value.message == text
+
+
+async def test_a_reference_by_another_name_is_none(bench: Bench) -> None:
+    made = await create(bench, config())
+    wrong = replace(reference(made), config_name="other")
+    with pytest.raises(errors.InvalidArgument, match=r"^config not found: other$"):
+        await bench.create(with_configs(wrong))
 
 
 async def test_one_that_services_use_stays(bench: Bench) -> None:

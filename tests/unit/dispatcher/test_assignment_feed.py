@@ -29,6 +29,17 @@ def leg(network: str, number: int) -> model.NetworkAttachment:
     return model.NetworkAttachment(network_id=network, addresses=(f"10.0.0.{number}/24",), aliases=("x",))
 
 
+def config(name: str, number: int = 0, size: int = 0) -> model.Config:
+    data = bytes(size) or f"data {number}".encode()
+    return model.Config(id=name, spec=model.ConfigSpec(name=f"name-{name}", data=data))
+
+
+def using(task: model.Task, *configs: str) -> model.Task:
+    references = tuple(model.ConfigReference(model.FileTarget(c), config_id=c) for c in configs)
+    spec = model.TaskSpec(container=model.ContainerSpec(image="nginx", configs=references))
+    return replace(task, spec=spec)
+
+
 def fold(state: NodeState, messages: list[model.Assignments]) -> NodeState:
     """As agents do: parts of a complete set are gathered, changes need the right predecessor."""
     gathered: list[model.AssignmentChange] = []
@@ -51,11 +62,12 @@ def as_items(state: NodeState) -> dict[str, object]:
     items.update({f"service/{k}": v for k, v in state.services.items()})
     items.update({f"endpoint/{t}/{n}": v for (t, n), v in state.endpoints.items()})
     items.update({f"node/{k}": v for k, v in state.nodes.items()})
+    items.update({f"config/{k}": v for k, v in state.configs.items()})
     return items
 
 
 def contents(items: Items) -> dict[str, object]:
-    return {k: v.task or v.network or v.service or v.endpoint or v.node for k, v in items.items()}
+    return {k: v.task or v.network or v.service or v.endpoint or v.node or v.config for k, v in items.items()}
 
 
 class Feeds(RuleBasedStateMachine):
@@ -92,20 +104,25 @@ class Feeds(RuleBasedStateMachine):
         assert all(m.complete == messages[0].complete for m in messages)
         self.states[node_id] = fold(self.states[node_id], messages)
 
-    def write(self, thing: model.Node | model.Network | model.Service | model.Task) -> None:
+    def write(self, thing: model.Node | model.Network | model.Service | model.Task | model.Config) -> None:
         old = self.view.rows[type(thing)].put(thing)
         self.apply(Change(ChangeKind.CREATE if old is None else ChangeKind.UPDATE, old, thing))
 
-    def remove(self, thing: model.Service | model.Task) -> None:
+    def remove(self, thing: model.Service | model.Task | model.Config) -> None:
         old = self.view.rows[type(thing)].remove(thing.id)
         self.apply(Change(ChangeKind.REMOVE, old, None))
 
-    @rule(where=st.sampled_from(NODES), networks=st.sets(st.sampled_from(NETWORKS)))
-    def new_task(self, where: str, networks: set[str]) -> None:
+    @rule(
+        where=st.sampled_from(NODES),
+        networks=st.sets(st.sampled_from(NETWORKS)),
+        picks=st.sets(st.integers(0, 3)),
+    )
+    def new_task(self, where: str, networks: set[str], picks: set[int]) -> None:
         name = f"t{next(self.ids)}"
         legs = tuple(leg(n, next(self.addresses) % 250) for n in sorted(networks))
         status = model.TaskStatus(state=TaskState.TASK_ASSIGNED)
-        self.write(model.Task(id=name, name=name, node_id=where, networks=legs, status=status))
+        task = model.Task(id=name, name=name, node_id=where, networks=legs, status=status)
+        self.write(using(task, *(c.id for c in self.some_configs(picks))))
 
     @rule(
         pick=st.integers(0, 50),
@@ -142,6 +159,26 @@ class Feeds(RuleBasedStateMachine):
         endpoint = model.Endpoint(virtual_ips=vips)
         spec = model.ServiceSpec(name=name)
         self.write(model.Service(id=name, spec=spec, endpoint=endpoint, pending_delete=deleted))
+
+    @rule()
+    def new_config(self) -> None:
+        number = next(self.ids)
+        self.write(config(f"c{number}", number))
+
+    @rule(pick=st.integers(0, 9), label=st.sampled_from(("one", "two")))
+    def label_config(self, pick: int, label: str) -> None:
+        for found in self.some_configs({pick}):
+            self.write(replace(found, spec=replace(found.spec, labels={"a": label})))
+
+    @rule(pick=st.integers(0, 9))
+    def remove_config(self, pick: int) -> None:
+        for found in self.some_configs({pick}):
+            self.remove(found)
+            self.interned.forget(f"config/{found.id}")
+
+    def some_configs(self, picks: set[int]) -> list[model.Config]:
+        known = list(self.view.configs.all())
+        return [known[pick] for pick in sorted(picks) if pick < len(known)]
 
     @rule(name=st.sampled_from(("s1", "s2")))
     def remove_service(self, name: str) -> None:
@@ -210,17 +247,22 @@ def test_an_empty_set_is_still_sent_once() -> None:
     assert message.changes == ()
 
 
+KEYS = ("task/t", "network/n", "endpoint/t/n", "config/c", "service/s", "node/a")
+
+
 def test_networks_come_before_tasks_and_go_after_them() -> None:
-    items = {k: model.Assignment() for k in ("task/t", "network/n", "endpoint/t/n", "service/s", "node/a")}
+    items = {k: model.Assignment() for k in KEYS}
     assert [c.key.split("/")[0] for c in diff({}, items)] == [
         "network",
         "node",
         "service",
         "endpoint",
+        "config",
         "task",
     ]
     assert [c.key.split("/")[0] for c in diff(items, {})] == [
         "task",
+        "config",
         "endpoint",
         "service",
         "node",
@@ -243,3 +285,67 @@ def test_a_status_alone_is_not_echoed() -> None:
     assert sent is not None
     assert sent.task is not None
     assert sent.task.task.status == running
+
+
+def look(view: View, interned: Interned, feed: Feed, node: str = "a") -> list[model.Assignments]:
+    view.index += 1
+    wanted = desired(view, Membership(), interned, node, lambda task: True, feed.fresh)
+    return feed.step(wanted, model.Fence(index=view.index))
+
+
+def sent(messages: list[model.Assignments]) -> list[str]:
+    return [("-" if c.remove else "+") + c.key for m in messages for c in m.changes]
+
+
+def test_a_config_is_where_its_tasks_are_and_only_there() -> None:
+    ids = itertools.count(1)
+    view, interned = View(memory(), 1), Interned()
+    feeds = {name: Feed(lambda: f"c{next(ids)}") for name in ("a", "b")}
+    for name in ("c1", "c2"):
+        view.rows[model.Config].put(config(name))
+    tasks = [using(model.Task(id=f"t{n}", node_id="a"), "c1") for n in range(2)]
+    for task in tasks:
+        view.rows[model.Task].put(task)
+    assert sent(look(view, interned, feeds["a"], "a")) == ["+config/c1", "+task/t0", "+task/t1"]
+    assert sent(look(view, interned, feeds["b"], "b")) == []
+    failed = model.TaskStatus(state=TaskState.TASK_FAILED)
+    view.rows[model.Task].put(replace(tasks[0], status=failed))
+    assert sent(look(view, interned, feeds["a"])) == []
+    view.rows[model.Task].put(replace(tasks[1], desired_state=TaskState.TASK_SHUTDOWN))
+    assert sent(look(view, interned, feeds["a"])) == ["+task/t1", "-config/c1"]
+
+
+def test_a_task_that_ends_by_itself_concerns_its_node() -> None:
+    running = model.TaskStatus(state=TaskState.TASK_RUNNING)
+    complete = model.TaskStatus(state=TaskState.TASK_COMPLETE)
+    task = using(model.Task(id="t", node_id="a", status=running), "c1")
+    interest = Interest()
+    change = Change(ChangeKind.UPDATE, task, replace(task, status=complete))
+    interest.add(change, Membership(), View(memory()))
+    assert interest.nodes == {"a"}
+
+
+def test_bulky_changes_come_in_parts_of_which_only_the_last_has_the_new_index() -> None:
+    ids = itertools.count(1)
+    view, interned, feed = View(memory(), 6), Interned(), Feed(lambda: f"c{next(ids)}")
+    state = fold(NodeState("a"), look(view, interned, feed))
+    assert state.fence.index == 7
+    names = [f"c{n:02}" for n in range(20)]
+    for name in names:
+        view.rows[model.Config].put(config(name, size=1_000_000))
+    view.rows[model.Task].put(using(model.Task(id="t", node_id="a"), *names))
+    messages = look(view, interned, feed)
+    assert [len(m.changes) for m in messages] == [8, 8, 5]
+    assert [m.fence.index for m in messages] == [7, 7, 8]
+    assert not any(m.complete or m.more for m in messages)
+    state = fold(state, messages)
+    assert (len(state.configs), list(state.tasks), state.fence.index) == (20, ["t"], 8)
+    feed.resume("")
+    messages = look(view, interned, feed)
+    assert [(m.complete, m.more, m.fence.index) for m in messages] == [
+        (True, True, 9),
+        (True, True, 9),
+        (True, False, 9),
+    ]
+    again = fold(NodeState("a"), messages)
+    assert (again.configs, again.tasks) == (state.configs, state.tasks)

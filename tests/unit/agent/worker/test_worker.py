@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,9 @@ from agent.database import TaskRecord
 from agent.runtime.api import ContainerState, ExitStatus, Status
 from agent.state import NodeState
 from agent.statuses import StatusQueue
+from agent.worker.configs import File
 from agent.worker.container import TASK_LABEL
+from agent.worker.files import TaskFiles
 from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import errors, model
@@ -43,10 +46,11 @@ class Bench:
         self._really_put = put
         self.tools = Tools(
             self.runtime, self.network, self.memory, self.statuses, SystemClock(), folder / "volumes",  # type: ignore[arg-type]
-            lambda: model.NodeDescription(hostname="worker1"), peers_seconds=0.05, boot_id="now",
+            TaskFiles(folder / "files"), lambda: model.NodeDescription(hostname="worker1"), peers_seconds=0.05, boot_id="now",
         )  # fmt: skip
         self.worker = Worker(self.tools)
         self.tasks: dict[str, model.TaskAssignment] = {}
+        self.configs: dict[str, model.ConfigRecord] = {}
 
     def _put(self, task_id: str, status: model.TaskStatus) -> None:
         self.history.setdefault(task_id, []).append(status)
@@ -57,7 +61,9 @@ class Bench:
         self.tell(complete)
 
     def tell(self, complete: bool = False) -> None:
-        self.worker.update(NodeState("n1", model.Fence("c1"), "x", dict(self.tasks)), complete)
+        self.worker.update(
+            NodeState("n1", model.Fence("c1"), "x", dict(self.tasks), configs=self.configs), complete
+        )
 
     def last(self, task_id: str = "t1") -> model.TaskStatus:
         return self.history[task_id][-1] if task_id in self.history else model.TaskStatus()
@@ -386,3 +392,54 @@ async def test_killed_at_any_step_the_next_agent_goes_on(tmp_path: Path, kill_af
         b.assign(task(), complete=True)
         await until(lambda: [c.status for c in b.runtime.found.values()] == [Status.RUNNING])
         await until(lambda: b.memory.tasks["t1"].status.state == S.TASK_RUNNING)
+
+
+def with_config(desired: TaskState = S.TASK_RUNNING) -> model.Task:
+    file = model.FileTarget("/etc/app", str(os.getuid()), str(os.getgid()), 0o444)
+    reference = model.ConfigReference(file, config_id="c1", config_name="app-conf")
+    container = model.ContainerSpec(image="nginx", configs=(reference,))
+    return replace(task(desired), spec=model.TaskSpec(container=container))
+
+
+async def test_configs_are_files_for_as_long_as_the_task_runs(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.configs["c1"] = model.ConfigRecord("c1", "app-conf", b"key=value")
+        b.assign(with_config())
+        await b.reaches(S.TASK_RUNNING)
+        config = b.runtime.found[b.container()].config
+        assert config is not None
+        (mount,) = config.mounts
+        assert (mount.type, mount.target, mount.read_only) == ("bind", "/etc/app", True)
+        assert mount.source == str(tmp_path / "files" / "t1" / "0")
+        assert (tmp_path / "files" / "t1" / "0").read_bytes() == b"key=value"
+        b.configs.clear()  # the managers take it back when the task is to end
+        b.assign(with_config(S.TASK_SHUTDOWN))
+        await b.reaches(S.TASK_SHUTDOWN)
+        await until(lambda: not os.listdir(tmp_path / "files"))
+        assert b.container() in b.runtime.found
+
+
+async def test_a_task_whose_config_is_gone_is_rejected(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.assign(with_config())
+        assert (await b.reaches(S.TASK_REJECTED)).err == "config app-conf is not there any more"
+
+
+async def test_files_of_tasks_that_nobody_knows_are_removed(tmp_path: Path) -> None:
+    await TaskFiles(tmp_path / "files").write("old", (File("/a", b"", os.getuid(), os.getgid(), 0o444),))
+    async with bench(tmp_path) as b:
+        b.configs["c1"] = model.ConfigRecord("c1", "app-conf", b"key=value")
+        b.assign(with_config(), complete=True)
+        await b.reaches(S.TASK_RUNNING)
+        await until(lambda: os.listdir(tmp_path / "files") == ["t1"])
+
+
+async def test_after_a_boot_the_files_are_there_again(tmp_path: Path) -> None:
+    """Memory is empty after a boot, and the container that is found again needs its files."""
+    running = model.TaskStatus(1, S.TASK_RUNNING, "started")
+    record = TaskRecord("t1", "c" * 64, running, True, "before")
+    async with bench(tmp_path, (record,)) as b:
+        b.configs["c1"] = model.ConfigRecord("c1", "app-conf", b"key=value")
+        b.assign(replace(with_config(), status=running), complete=True)
+        await until(lambda: f"start {'c' * 64}" in b.runtime.calls)
+        assert (tmp_path / "files" / "t1" / "0").read_bytes() == b"key=value"
