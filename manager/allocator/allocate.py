@@ -176,7 +176,10 @@ def service_networks(this: Pass, service: model.Service) -> list[model.Network]:
 
 
 def service(this: Pass, service: model.Service) -> None:
-    """Gives a service its ports and VIPs; takes back the VIPs that it needs no more."""
+    """Gives a service its ports and VIPs; takes back the VIPs that it needs no more.
+
+    While a rolling update takes it out of a network, its VIP there goes on for as long as one of its tasks does.
+    """
     if service.pending_delete:
         _release_vips(this, service)
         return
@@ -184,7 +187,9 @@ def service(this: Pass, service: model.Service) -> None:
     if not lifecycle.uses_vip(service.spec):
         wanted = {}
     given = ports.assign(this.view, service)
-    kept = tuple(v for v in service.endpoint.virtual_ips if v.network_id in wanted)
+    kept = tuple(
+        v for v in service.endpoint.virtual_ips if v.network_id in wanted or _lasts(this, service, v)
+    )
     for vip in service.endpoint.virtual_ips:
         if vip not in kept and (pool := this.pools.get(vip.network_id)) is not None:
             this.pools.release(pool, vip.addr, this.now)
@@ -200,6 +205,23 @@ def service(this: Pass, service: model.Service) -> None:
         this.plan.put(replace(service, endpoint=endpoint, error=error))
         if kept != service.endpoint.virtual_ips or given != service.endpoint.ports:
             this.plan.say(f"service {service.spec.name}: {_gifts(kept, given)}")
+
+
+def _lasts(this: Pass, service: model.Service, vip: model.VirtualIP) -> bool:
+    """Whether a VIP that the spec doesn't ask for any more still has tasks behind it."""
+    return lifecycle.uses_vip(service.spec) and any(
+        vip.network_id == attachment.network_id
+        for task in this.view.tasks.by_service(service.id)
+        if not lifecycle.ended(task)
+        for attachment in task.networks
+    )
+
+
+def outlives(service: model.Service, task: model.Task) -> bool:
+    """Whether the service has a VIP in one of the task's networks that its spec doesn't ask for any more."""
+    asked = {config.target for config in lifecycle.networks_of(service.spec)}
+    own = {attachment.network_id for attachment in task.networks}
+    return any(v.network_id in own and v.network_id not in asked for v in service.endpoint.virtual_ips)
 
 
 def _release_vips(this: Pass, service: model.Service) -> None:

@@ -74,6 +74,9 @@ class Allocator:
                 self._services.mark(subject.service_id)
             else:
                 self._follow(subject)
+                service = view.services.get(subject.service_id) if lifecycle.ended(subject) else None
+                if service is not None and allocate.outlives(service, subject):
+                    self._services.mark(service.id)
         elif isinstance(subject, model.Service):
             self._services.mark(subject.id)
             self._tasks.mark_all(self._waiting)

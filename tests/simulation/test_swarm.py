@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from common import model
 from common.model import Availability, NodeState, TaskState, UpdateState
+from manager import lifecycle
 from tests.simulation.swarm import Swarm
 from tests.simulation.virtual import run
 
@@ -235,6 +236,61 @@ def test_rolling_update_start_first_never_falls_below() -> None:
             await swarm.until(done)
             assert low == 3
             await swarm.converged(service, 3)
+
+    run(story())
+
+
+def test_a_service_moves_to_another_network() -> None:
+    """--network-add and --network-rm at once: one task after the other, and what is left serves under its old VIP."""
+
+    async def story() -> None:
+        async with Swarm(3).running() as swarm:
+            for name in ("old", "new"):
+                await swarm.network(name)
+            service = await swarm.create("web", 3, networks=("old",))
+            await swarm.converged(service, 3)
+            target = (model.NetworkAttachmentConfig(target="new"),)
+            await swarm.change(service, lambda s: replace(s, task=replace(s.task, networks=target)))
+            view = swarm.store.view()
+            seen: list[tuple[int, list[str]]] = []
+
+            def done() -> bool:
+                found = view.services.get(service)
+                left = [t for t in view.tasks.by_service(service) if not lifecycle.ended(t)]
+                old = sum(a.network_id == "old" for t in left for a in t.networks)
+                now = (old, sorted(v.network_id for v in found.endpoint.virtual_ips))
+                if not seen or seen[-1] != now:
+                    seen.append(now)
+                status = found.update_status
+                return status is not None and status.state == UpdateState.UPDATE_COMPLETED
+
+            took = await swarm.until(done)
+            assert 5 < took < 20, took  # one at a time, then five seconds of watching
+            assert [old for old, vips in seen if vips == ["new", "old"]][:3] == [3, 2, 1]
+            assert seen[-1] == (0, ["new"])
+            assert swarm.early_stops == []
+
+    run(story())
+
+
+def test_another_endpoint_mode_makes_no_task_anew() -> None:
+    async def story() -> None:
+        async with Swarm(2).running() as swarm:
+            await swarm.network("front")
+            service = await swarm.create("web", 2, networks=("front",))
+            await swarm.converged(service, 2)
+            before = {t.id for t in swarm.running_tasks(service)}
+            view = swarm.store.view()
+            for mode in (model.EndpointMode.DNSRR, model.EndpointMode.VIP):
+                await swarm.change(service, lambda s, m=mode: replace(s, endpoint=model.EndpointSpec(mode=m)))
+                wanted = 1 if mode is model.EndpointMode.VIP else 0
+                await swarm.until(
+                    lambda n=wanted: len(view.services.get(service).endpoint.virtual_ips) == n, 5
+                )
+                await asyncio.sleep(10)
+                assert {t.id for t in swarm.running_tasks(service)} == before
+                (record,) = {a.state.services[service].mode for a in swarm.agents.values()}
+                assert record == mode
 
     run(story())
 

@@ -225,6 +225,25 @@ def test_vips_follow_the_spec() -> None:
     assert [h.addr for h in bench.view.networks.get("web").held] == ["10.1.0.2"]
 
 
+def test_a_vip_lasts_as_long_as_tasks_stand_behind_it() -> None:
+    """A rolling update takes the service out of a network: the tasks that still serve there keep their VIP."""
+    bench = start()
+    bench.write(network("new"))
+    api = service("api", "web")
+    bench.write(api)
+    bench.write(task("t", api))
+    bench.settle()
+    found = bench.view.services.get("api")
+    bench.write(replace(found, spec=service("api", "new").spec))
+    bench.settle()
+    assert {v.network_id for v in bench.view.services.get("api").endpoint.virtual_ips} == {"web", "new"}
+    running = bench.view.tasks.get("t")
+    bench.write(replace(running, status=replace(running.status, state=TaskState.TASK_SHUTDOWN)))
+    bench.settle()
+    assert {v.network_id for v in bench.view.services.get("api").endpoint.virtual_ips} == {"new"}
+    assert [h.addr for h in bench.view.networks.get("web").held] == ["10.1.0.2", "10.1.0.3"]
+
+
 def test_the_vips_of_a_removed_service_rest() -> None:
     bench = start()
     bench.write(service("api", "web"))
