@@ -1,7 +1,4 @@
-"""Directed scenarios of backups: one manager is set back to a file, and the others know nothing of it.
-
-directed.py, whose SCENARIOS have them, imports this.
-"""
+"""Directed scenarios of backups: one manager is set back to a file, and the others know nothing of it."""
 
 from __future__ import annotations
 
@@ -14,17 +11,9 @@ from manager import backup
 from manager.store import codec
 from tests.simulation.managers.agents import PretendAgent
 from tests.simulation.managers.checks import LABEL
-from tests.simulation.managers.directed import (
-    MANAGER,
-    another_leader,
-    must,
-    ready,
-    scenario,
-    update_role,
-    write,
-)
 from tests.simulation.managers.machine import Machine
-from tests.simulation.managers.room import Room
+from tests.simulation.managers.room import MANAGER, Room
+from tests.simulation.managers.stories import another_leader, must, ready, scenario, update_role, write
 from tests.simulation.swarm import service_spec
 
 Objects = dict[tuple[str, str], Any]

@@ -1,0 +1,165 @@
+"""Directed scenarios: managers join and leave, and there are too few of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from common import model
+from manager.store.store import NO_LEADER
+from tests.simulation.managers.room import MANAGER, WORKER, Room
+from tests.simulation.managers.stories import (
+    end,
+    must,
+    read,
+    ready,
+    refused,
+    scenario,
+    stream,
+    update_role,
+    write,
+)
+
+
+@scenario()
+async def two_join_at_once(room: Room) -> None:
+    await ready(room, managers=1)
+    await asyncio.gather(room.enlisted(MANAGER), room.enlisted(MANAGER))
+    await room.until(lambda: all(room.votes(m) for m in room.machines), 60, room.unsettled)
+    for machine in room.machines:
+        await write(room, room.leader(), machine.hostname)
+        must(await read(room, machine) == machine.hostname, "everyone reads")
+    await end(room)
+
+
+@scenario()
+async def the_leader_is_demoted_and_promoted(room: Room) -> None:
+    await ready(room)
+
+    async def story() -> None:
+        for _ in range(2):
+            leader = room.leader()
+            await update_role(room, leader, leader, WORKER)
+            await room.until(lambda old=leader: old.found is None, 30, "it still is a manager")  # type: ignore[misc]
+            must(len(room.leader().member.consensus.members()) == 2, "two are left")
+            await update_role(room, room.leader(), leader, MANAGER)
+            await room.until(lambda old=leader: room.votes(old), 30, "it is no manager again")  # type: ignore[misc]
+
+    must(await stream(room, story) > 20, "clients got through")
+    await end(room)
+
+
+@scenario()
+async def a_manager_leaves_by_force_and_comes_back(room: Room) -> None:
+    await ready(room)
+    leader = room.leader()
+    gone = next(m for m in room.machines if m is not leader)
+    await gone.leave(force=True)
+    await room.until(lambda: not room.unsettled(), 60, room.unsettled)
+    must(len(leader.member.consensus.members()) == 2, "two are left")
+    await update_role(room, leader, gone, MANAGER)
+    await room.until(lambda: room.votes(gone), 30, "it is no manager again")
+    await end(room)
+
+
+@scenario()
+async def a_leader_finds_a_manager_that_has_never_heard_of_it(room: Room) -> None:
+    await ready(room)
+    leader = room.leader()
+    away, other = (m for m in room.machines if m is not leader)
+    away.power_cut()
+    fourth = await room.enlisted(MANAGER)
+    await room.until(lambda: room.votes(fourth), 30, "the fourth is no voter")
+    await room.patiently(lambda: leader.do(lambda: leader.member.consensus.transfer(fourth.node_id)))
+    await room.until(lambda: fourth.leads, 10, "the fourth does not lead")
+    await write(room, fourth, "by the fourth")
+    away.start()
+    await room.until(lambda: away.found is not None, 10, "it does not start")
+    must(await room.patiently(lambda: read(room, away)) == "by the fourth", "it has caught up")
+    must(fourth.leads, "the fourth leads all the time")
+    other.kill()
+    await room.patiently(lambda: write(room, fourth, "by three of four"))
+    other.restart()
+    await end(room)
+
+
+@scenario()
+async def without_a_quorum_all_fails_soon_and_nothing_is_half_done(room: Room) -> None:
+    await ready(room)
+    one = room.leader()
+    others = [m for m in room.machines if m is not one]
+    running = {t.id for t in one.member.store.view().tasks.all()}
+    await write(room, one, "before")
+    for machine in others:
+        machine.power_cut()
+    await asyncio.sleep(6)
+    for number in range(3):
+        begun = room.loop.now
+        exc = await refused(read(room, one))
+        must(exc is not None and exc.message == NO_LEADER, f"the read fails with Docker's words: {exc!r}")
+        must(room.loop.now - begun < 2.3, "a read fails within 2 s")
+        begun = room.loop.now
+        request = model.CreateNetworkRequest(model.NetworkSpec(name=f"never{number}"))
+        exc = await refused(one.control("create_network", request))
+        must(exc is not None and exc.message == NO_LEADER, f"the write fails with Docker's words: {exc!r}")
+        must(room.loop.now - begun < 2.3, "a write fails within 2 s")
+    agent = room.agents[one.node_id]
+    must(
+        all(c.status.state == model.TaskState.TASK_RUNNING for c in agent.containers.values()), "tasks run on"
+    )
+    for machine in others:
+        machine.start()
+        room.agents[machine.node_id].online = True
+    await end(room)
+    view = room.leader().member.store.view()
+    must(not [n for n in view.networks.all() if n.spec.name.startswith("never")], "no refused write is there")
+    must(running <= {t.id for t in view.tasks.all()}, "tasks are kept")
+
+
+@scenario()
+async def two_of_three_are_lost_and_come_back_too_late(room: Room) -> None:
+    await ready(room)
+    one, *others = room.machines
+    await write(room, room.leader(), "before")
+    for machine in others:
+        machine.power_cut()
+        await room.agents[machine.node_id].power_off()
+    await asyncio.sleep(5)
+    services = {s.id for s in one.member.store.view().services.all()}
+    await one.force_new_cluster()
+    await room.until(lambda: one.leads, 10, "it does not lead alone")
+    must(await read(room, one) == "before", "all is there")
+    must({s.id for s in one.member.store.view().services.all()} == services, "services are there")
+    epoch = one.member.store.view().cluster.epoch
+    must(epoch > 1, "the epoch is higher")
+    await write(room, one, "after")
+    agent = room.agents[one.node_id]
+    await room.until(lambda: agent.state.fence.epoch == epoch, 20, "its agent obeys the new epoch")
+    # The two old ones are a majority of the old agreement. Nobody hears them.
+    term = one.member.consensus.term
+    for machine in others:
+        other = room.agents[machine.node_id]
+        other.identity = None  # it takes no step of its own for a while
+        machine.start()
+        other.start()
+    await asyncio.sleep(15)
+    must(await read(room, one) == "after", "nothing has changed")
+    must(one.leads and one.member.consensus.term == term, "it leads on in its term")
+    must([s.member.node_id for s in one.member.consensus.members()] == [one.node_id], "it is alone")
+    must(agent.state.fence.epoch == epoch, "its agent is true to it")
+    for machine in others:
+        exc = await refused(write(room, machine, f"by {machine.hostname}", 5.0))
+        room.say(f"{machine.hostname}: {exc!r}")
+        other = room.agents[machine.node_id]
+        other.identity = machine.identity()
+        other.promotion.heard()
+    await room.until(
+        lambda: all(room.agents[m.node_id].state.fence.epoch == epoch for m in others),
+        60,
+        "all agents are won over",
+    )
+    await room.until(lambda: all(m.found is None for m in others), 60, "the old ones give up")
+    for machine in others:
+        await update_role(room, one, machine, MANAGER)
+    await room.until(lambda: all(room.votes(m) for m in others), 60, "they are managers again")
+    room.calm()
+    await room.settle()
