@@ -55,7 +55,7 @@ soak-log: N = 200
 soak-log: $(VENV)/.ready ## Kills a writer of the log N times (by hand); goes on where it was
 	@$(PY) -m tests.soak.log $(N) $(SEED)
 
-bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand: half an hour)
+bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand, root: about an hour)
 	@$(PY) -m benchmarks.swarm
 
 FIRST ?= 0

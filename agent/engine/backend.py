@@ -1,7 +1,7 @@
 """What the Engine API needs of the rest of the agent: the membership, the runtime and facts of this machine.
 
 Only Protocols and plain data, so that the engine knows no daemon and tests give it fakes. The membership is
-implemented in agent/membership.py, the runtime in agent/runtime, the facts in agent/engine/facts.py; agent/daemon.py
+implemented in agent/membership.py, the runtime in agent/runtime, the facts in agent/engine/machine.py; agent/daemon.py
 puts them together.
 """
 
