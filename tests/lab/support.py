@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import pathlib
+import selectors
 import shlex
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAB = ROOT / "deploy/lab/lab"
 LOAD = pathlib.Path(__file__).with_name("load.py")
+START_SECONDS = 60.0
 T = TypeVar("T")
 
 
@@ -281,14 +283,29 @@ class Running:
 
     def wait_started(self) -> None:
         assert self.process.stdout
-        line = self.process.stdout.readline()
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.process.stdout, selectors.EVENT_READ)
+            line = self.process.stdout.readline() if ready.select(START_SECONDS) else "nothing"
         if line.strip() != "started":
-            self.process.kill()
-            raise AssertionError(f"load did not start: {line!r} {self.process.communicate()[1]}")
+            raise AssertionError(f"load did not start: {line!r} {self._killed()}")
 
     def stop(self) -> None:
         """Closes its standard input, which ends it, and reads what it counted."""
-        out, err = self.process.communicate(timeout=60)
+        if self.process.returncode is not None:
+            return  # it has not even started
+        try:
+            out, err = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired as exc:
+            raise AssertionError(f"load did not end: {self._killed()}") from exc
         if self.process.returncode:
             raise AssertionError(f"load ended with {self.process.returncode}: {err}")
         self.account = json.loads(out.strip().splitlines()[-1])
+
+    def _killed(self) -> str:
+        """Ends it; what it complained of, or that somebody keeps its output open even then."""
+        self.process.kill()
+        try:
+            return self.process.communicate(timeout=10)[1]
+        except subprocess.TimeoutExpired as exc:
+            self.process.wait(10)
+            return f"{exc}"
