@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.simulation.managers import directed, room
+from tests.simulation.managers import directed, runs
 from tests.simulation.managers.checks import Violation
 from tests.soak import seeds
 
@@ -34,7 +34,7 @@ class Soak(seeds.Soak):
     writes: int = 0
 
     def once(self, seed: int) -> str:
-        result = room.run_seed(seed)
+        result = runs.run_seed(seed)
         self.entries += result.entries
         self.operations += result.operations
         self.writes += result.writes
@@ -57,7 +57,7 @@ def replay(seed: int, size: int, trace: bool) -> int:
     """One run again."""
     if trace:
         show_log()
-    result = room.run_seed(seed, size, print if trace else None)
+    result = runs.run_seed(seed, size, print if trace else None)
     print(f"seed {seed}, {result.managers} managers, {result.entries} entries, run {result.digest}")
     print(result.wrong or result.verdict)
     return 1 if result.wrong else 0

@@ -7,7 +7,7 @@ import sys
 from tests.simulation.catch import catch
 from tests.simulation.managers import directed
 from tests.simulation.managers.checks import Violation
-from tests.simulation.managers.room import run_seed
+from tests.simulation.managers.runs import run_seed
 
 
 def by_scenario(name: str) -> str:

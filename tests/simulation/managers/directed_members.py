@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from common import model
 from manager.store.store import NO_LEADER
+from tests.simulation.managers.machine import Machine
 from tests.simulation.managers.room import MANAGER, WORKER, Room
 from tests.simulation.managers.stories import (
     end,
@@ -35,14 +37,17 @@ async def two_join_at_once(room: Room) -> None:
 async def the_leader_is_demoted_and_promoted(room: Room) -> None:
     await ready(room)
 
+    def demoted(machine: Machine) -> bool:
+        return machine.found is None
+
     async def story() -> None:
         for _ in range(2):
             leader = room.leader()
             await update_role(room, leader, leader, WORKER)
-            await room.until(lambda old=leader: old.found is None, 30, "it still is a manager")  # type: ignore[misc]
+            await room.until(partial(demoted, leader), 30, "it still is a manager")
             must(len(room.leader().member.consensus.members()) == 2, "two are left")
             await update_role(room, room.leader(), leader, MANAGER)
-            await room.until(lambda old=leader: room.votes(old), 30, "it is no manager again")  # type: ignore[misc]
+            await room.until(partial(room.votes, leader), 30, "it is no manager again")
 
     must(await stream(room, story) > 20, "clients got through")
     await end(room)

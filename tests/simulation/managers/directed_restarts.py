@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+from tests.simulation.managers.machine import Machine
 from tests.simulation.managers.room import MANAGER, Room
 from tests.simulation.managers.stories import (
     another_leader,
@@ -45,7 +47,7 @@ async def all_are_restarted_in_turn(room: Room) -> None:
             machine.kill()
             await asyncio.sleep(2)
             machine.restart()
-            await room.until(lambda m=machine: m.found is not None and room.votes(m), 20, "it does not start")  # type: ignore[misc]
+            await room.until(partial(room.votes, machine), 20, "it does not start")
             await room.until(lambda: any(m.leads for m in room.machines), 10, "nobody leads")
 
     must(await stream(room, story) > 50, "clients got through")
@@ -59,11 +61,11 @@ async def a_follower_that_was_away_gets_a_snapshot(room: Room) -> None:
     away = next(m for m in room.machines if m is not leader)
     away.kill()
     for number in range(60):
-        await room.patiently(lambda n=number: write(room, leader, f"w{n}"))  # type: ignore[misc]
+        await room.patiently(partial(write, room, leader, f"w{number}"))
     fourth = await room.enlisted(MANAGER)
     await room.until(lambda: room.votes(fourth), 60, "the fourth is no voter")
     for number in range(60, 90):
-        await room.patiently(lambda n=number: write(room, leader, f"w{n}"))  # type: ignore[misc]
+        await room.patiently(partial(write, room, leader, f"w{number}"))
     away.restart()
     await room.until(lambda: not room.unsettled(), 60, room.unsettled)
     must(await read(room, away) == "w89", "it has all")
@@ -97,15 +99,19 @@ async def power_cuts_leave_a_state_that_starts(room: Room) -> None:
     for machine in room.machines:
         machine.disk.sync = 0.1
 
+    def started(machine: Machine) -> bool:
+        return machine.up.is_set() and machine.found is not None
+
+    def failure(machine: Machine) -> str:
+        return f"{machine.daemon and machine.daemon.failure}"
+
     async def story() -> None:
         for _ in range(20):
             machine = room.rng.choice(room.machines)
             await asyncio.sleep(0.4 + room.rng.random() * 0.3)
             machine.power_cut()
             machine.start()
-            await room.until(
-                lambda m=machine: m.up.is_set() and m.found, 5, lambda m=machine: f"{m.daemon.failure}"
-            )  # type: ignore[misc]
+            await room.until(partial(started, machine), 5, partial(failure, machine))
 
     await stream(room, story)
     must(sum(m.disk.torn for m in room.machines) > 0, "writes were torn")

@@ -15,7 +15,8 @@ from tests.simulation.history import Operation
 from tests.simulation.managers.checks import LABEL, Violation
 from tests.simulation.managers.clients import Client, certainly_not
 from tests.simulation.managers.machine import Machine, Unanswered
-from tests.simulation.managers.room import Room, staged
+from tests.simulation.managers.room import Room
+from tests.simulation.managers.runs import staged
 
 Story = Callable[[Room], Awaitable[None]]
 Trace = Callable[[str], None]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.simulation.managers.room import run_seed
+from tests.simulation.managers.runs import run_seed
 
 BLOCK = 10
 
