@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         for key in self.keys:
             spec = self._spec(key)
-            made = until(lambda spec=spec: self._created(spec), 20, f"{key} is made")  # type: ignore[misc]
+            made = until(partial(self._created, spec), 20, f"{key} is made")
             assert made
         for number, machine in enumerate(self.machines):
             self._start(self._writer, f"w{number}", machine, [self.keys[number], self.keys[-1]])
@@ -201,7 +202,7 @@ class Recorder:
         for machine in self.machines:
             for key in self.keys:
                 service = until(
-                    lambda m=machine, k=key: self._read(f"end-{m.name}", m, k),  # type: ignore[misc]
+                    partial(self._read, f"end-{machine.name}", machine, key),
                     20,
                     f"{machine.name} reads {key}",
                 )

@@ -5,6 +5,8 @@ The certificate on the disk is replaced by one that ended ten days ago; who sign
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.lab.support import Lab, Machine, until
@@ -85,7 +87,7 @@ def test_all_machines_whose_certificates_have_expired_come_back(web: Lab) -> Non
     for machine in web.machines.values():
         off_for_long(machine)
     for machine in web.machines.values():
-        until(lambda m=machine: healed(m), 30, f"{machine.name} has new certificates")  # type: ignore[misc]
+        until(partial(healed, machine), 30, f"{machine.name} has new certificates")
         web.wait_node(machine.name, "ready", 30)
     assert pids(web) == before
     web.manager.docker("service", "update", "--force", "--detach=false", "my-nginx")

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ async def test_a_whole_swarm_that_was_off_for_a_year(tmp_path: Path) -> None:
         everybody = a, b, c, d = [await swarm.on(name) for name in "abcd"]
         await listed(a, a, b, c)
         for machine in everybody:
-            await until(lambda m=machine: connected(m))  # type: ignore[misc]
+            await until(partial(connected, machine))
             assert machine.bench.membership.membership().state is LocalState.ACTIVE
 
 

@@ -8,6 +8,7 @@ its messages indented below.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from textwrap import dedent
 
 from manager.raft.core.config import Config
@@ -210,7 +211,7 @@ class Cluster:
         self.messages = [m for m in self.messages if m.to != id_]
         for message in waiting:
             if not drop and id_ in self.members:
-                self.attempt(lambda m=message: self[id_].step(m))  # type: ignore[misc]
+                self.attempt(partial(self[id_].step, message))
 
     def settle(self, *ids: int) -> list[str]:
         """Until these members (all, if none is named) have nothing to do; tells what happened."""
