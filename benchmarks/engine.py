@@ -46,16 +46,27 @@ class Engine:
         if filters:
             joint = "&" if "?" in path else "?"
             target += joint + "filters=" + quote(json.dumps({k: [v] for k, v in filters.items()}))
+        return json.loads(self._ask("GET", target))
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON that one POST of JSON is answered with."""
+        return json.loads(self._ask("POST", API + path, json.dumps(body)))
+
+    def delete(self, path: str) -> None:
+        self._ask("DELETE", API + path)
+
+    def _ask(self, method: str, target: str, body: str | None = None) -> bytes:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
-            self._connection.request("GET", target)
+            self._connection.request(method, target, body, headers)
             answer = self._connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise BenchError(f"GET {target} on {self.path}: {error!r}") from error
+            raise BenchError(f"{method} {target} on {self.path}: {error!r}") from error
         if answer.status >= 400:
-            raise BenchError(f"GET {target}: {answer.status} {text.decode(errors='replace').strip()}")
-        return json.loads(text)
+            raise BenchError(f"{method} {target}: {answer.status} {text.decode(errors='replace').strip()}")
+        return text
 
     def running_tasks(self, service: str) -> list[dict[str, Any]]:
         """A service's tasks that run and are meant to."""

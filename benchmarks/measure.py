@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.configs import ConfigCreate
 from benchmarks.engine import BenchError, wait_until
 from benchmarks.lab import IMAGE, MANAGER, OVERLAY, Process, Side, run
 
@@ -342,6 +343,8 @@ MEASURES: tuple[Measure, ...] = (
     CreateAndRemove(60, overlay=True),
     Replacement(),
     Dns(),
+    ConfigCreate(1),
+    ConfigCreate(3),
     Idle(0),
     Idle(60),
 )

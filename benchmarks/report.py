@@ -50,6 +50,14 @@ def _dns() -> Iterable[Row]:
             yield Row("dns", f"lost-{key}", f"{title}, lost or wrong", "")
 
 
+def _configs() -> Iterable[Row]:
+    ways = (("api", "over a connection that stands"), ("cli", "a call of the docker CLI"))
+    for measure, managers in (("config-create-1", "one manager"), ("config-create-3", "three managers")):
+        for metric, way in ways:
+            yield Row(measure, metric, f"config create, {managers}: {way}", "ms")
+    yield Row("config-create-3", "follower", "config create, three managers: the same, at a follower", "ms")
+
+
 def _idle() -> Iterable[Row]:
     for measure, state in (("idle-0", "idle"), ("idle-60", "20 tasks per node")):
         yield Row(measure, "cpu-all", f"{state}: processor time of all daemons, 3 nodes", "s/min")
@@ -63,6 +71,7 @@ ROWS = (
     *_creates(),
     Row("replacement", "replacement", "task's process killed: replacement runs (restart delay 0)", "s"),
     *_dns(),
+    *_configs(),
     *_idle(),
 )
 DAEMONS = ("shoal-manager", "shoal-agent", "dockerd", "containerd")
