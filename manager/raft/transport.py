@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Protocol
@@ -20,17 +19,15 @@ import grpc.aio
 
 from common import model
 from common.model.stubs import RaftStub
-from manager.raft.core.messages import Message, MessageType
+from manager.raft.core.messages import Message
 from manager.raft.members import Members
+from manager.raft.outbox import BATCH, QUEUE, Outbox
 from manager.raft.service import OLDER, REMOVED
 from manager.raft.wire import CHUNK, to_wire
 
 log = logging.getLogger("raft.transport")
 
 BACK_OFF: Final = (0.05, 1.0)
-_QUEUE: Final = 4096  # messages
-_BATCH: Final = 64
-_BATCH_BYTES: Final = 1 << 20
 _STRANGERS: Final = 16
 _WHAT_NOW: Final = "This node goes on as a worker if the managers there know it; if not: shoal swarm leave --force, and join again"
 Dial = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
@@ -154,9 +151,7 @@ class _Peer:
     def __init__(self, peers: Peers, member: model.RaftMember) -> None:
         self.member = member
         self._peers = peers
-        self._queue: deque[Message] = deque()
-        self._snapshots: deque[Message] = deque()
-        self._filled = asyncio.Event()
+        self._outbox = Outbox()
         self._up = False
         self._complaint = ""
         self._alive = asyncio.Event()
@@ -167,15 +162,8 @@ class _Peer:
 
     def take(self, message: Message) -> None:
         """Queues a message; while there is no connection only the newest matter."""
-        if message.type is MessageType.SNAP:
-            self._snapshots.append(message)
-        elif len(self._queue) < (_QUEUE if self._up else _BATCH):
-            self._queue.append(message)
-        else:
-            self._queue.popleft()
-            self._queue.append(message)
+        if not self._outbox.put(message, QUEUE if self._up else BATCH):
             self._peers.unreachable(self.member.raft_id)
-        self._filled.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -201,9 +189,7 @@ class _Peer:
 
     def _lost(self) -> None:
         self._up = False
-        self._queue.clear()
-        while self._snapshots:
-            self._snapshots.popleft()
+        for _ in range(self._outbox.clear()):
             self._peers.snapshot_sent(self.member.raft_id, False)
         self._peers.unreachable(self.member.raft_id)
 
@@ -249,26 +235,15 @@ class _Peer:
         """What goes out on the stream, as soon as there is room for it; that the stream is over, its reader says."""
         sender = self._peers.own
         while True:
-            while not self._queue and not self._snapshots:
-                self._filled.clear()
-                await self._filled.wait()
-            while self._snapshots:
-                send(stub, self._snapshots.popleft())
-            if self._queue:
+            await self._outbox.wait()
+            while (snapshot := self._outbox.snapshot()) is not None:
+                send(stub, snapshot)
+            if batch := self._outbox.batch():
                 try:
-                    await call.write(model.RaftBatch(self._batch(), sender, self._peers.epoch))
+                    await call.write(model.RaftBatch(batch, sender, self._peers.epoch))
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     return
                 self._up, sender = True, None
-
-    def _batch(self) -> tuple[model.RaftMessage, ...]:
-        taken: list[model.RaftMessage] = []
-        size = 0
-        while self._queue and len(taken) < _BATCH and size < _BATCH_BYTES:
-            message = self._queue.popleft()
-            size += sum(len(e.data) for e in message.entries)
-            taken.append(to_wire(message))
-        return tuple(taken)
 
     async def _send_snapshot(self, stub: RaftStub, message: Message) -> None:
         ok = False
