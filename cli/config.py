@@ -8,7 +8,7 @@ from typing import Any
 from cli.command import Arguments, Command, Entry, Group, Session
 from cli.errors import CliError
 from cli.flags import Flag, Values
-from cli.objects import encoded, inspect_command, ls_command, read_data, rm_command
+from cli.objects import encoded, inspect_command, label_lines, ls_command, read_data, rm_command
 from cli.output.units import go_time
 from cli.values.basic import LABELS, STRING, as_map
 
@@ -39,8 +39,7 @@ def _create(session: Session, flags: Values, words: list[str]) -> int:
 def _pretty(config: dict[str, Any]) -> str:
     spec = config["Spec"]
     lines = [f"ID:\t\t\t{config['ID']}", f"Name:\t\t\t{spec.get('Name', '')}"]
-    if spec.get("Labels"):
-        lines += ["Labels:", *(f" - {key}={value}" for key, value in sorted(spec["Labels"].items()))]
+    lines += label_lines(spec.get("Labels") or {})
     data = base64.b64decode(spec.get("Data") or "").decode(errors="replace")
     lines += [
         f"Created at:            \t{go_time(config.get('CreatedAt', '')).lower()}",

@@ -116,5 +116,15 @@ def read_data(session: Session, path: str) -> bytes:
     return data
 
 
+def label_lines(labels: dict[str, str]) -> list[str]:
+    """Labels as `--pretty` shows them; one without a value is just its key."""
+    if not labels:
+        return []
+    return [
+        "Labels:",
+        *(f" - {key}={value}" if value else f" - {key}" for key, value in sorted(labels.items())),
+    ]
+
+
 def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()

@@ -7,7 +7,7 @@ from typing import Any
 from cli.command import Arguments, Command, Entry, Group, Session
 from cli.errors import CliError
 from cli.flags import Flag, Values
-from cli.objects import encoded, inspect_command, ls_command, read_data, rm_command
+from cli.objects import encoded, inspect_command, label_lines, ls_command, read_data, rm_command
 from cli.output.units import go_time
 from cli.values.basic import LABELS, STRING, as_map
 
@@ -42,8 +42,7 @@ def _create(session: Session, flags: Values, words: list[str]) -> int:
 def _pretty(secret: dict[str, Any]) -> str:
     spec = secret["Spec"]
     lines = [f"ID:              {secret['ID']}", f"Name:              {spec.get('Name', '')}"]
-    if spec.get("Labels"):
-        lines += ["Labels:", *(f" - {key}={value}" for key, value in sorted(spec["Labels"].items()))]
+    lines += label_lines(spec.get("Labels") or {})
     lines += [
         f"Driver:            {(spec.get('Driver') or {}).get('Name', '')}",
         f"Created at:        {go_time(secret.get('CreatedAt', '')).lower()}",

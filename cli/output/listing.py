@@ -55,7 +55,7 @@ def render(text: str, rows: Sequence[Mapping[str, str | bool]]) -> list[str]:
     lines = []
     for row in rows:
         try:
-            lines.append(template.render(row))
+            lines.append(template.render({name: row[name] for name in sorted(row)}))  # {{json .}} sorts
         except TemplateError as error:
             raise CliError(f"template: {error}") from None
     return lines

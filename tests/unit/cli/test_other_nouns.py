@@ -217,3 +217,16 @@ def test_stacks_are_removed_part_by_part(daemon: Daemon, shoal: Shoal) -> None:
         "Failed to remove some resources from stack: app\n"
     )
     assert result.code == 1
+
+
+def test_labels_of_configs(daemon: Daemon, shoal: Shoal) -> None:
+    spec = {"Name": "conf", "Labels": {"b": "", "a": "1"}, "Data": "eA=="}
+    config = {"ID": "c1", "CreatedAt": "", "UpdatedAt": "", "Spec": spec}
+    daemon.says("GET", "/configs/conf", config)
+    daemon.says("GET", "/configs", [config])
+    assert (
+        "Name:\t\t\tconf\nLabels:\n - a=1\n - b\nCreated at:"
+        in shoal("config", "inspect", "--pretty", "conf").out
+    )
+    keys = list(json.loads(shoal("config", "ls", "--format", "{{json .}}").out))
+    assert keys == ["CreatedAt", "ID", "Labels", "Name", "UpdatedAt"]
