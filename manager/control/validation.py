@@ -179,7 +179,7 @@ def network(spec: model.NetworkSpec) -> None:
     driver = spec.driver.name if spec.driver is not None else ""
     if driver not in ("", "overlay"):
         raise errors.NotFound(f'plugin "{driver}" not found')
-    if spec.driver is not None and "encrypted" in spec.driver.options:
+    if spec.driver is not None and spec.driver.options.get("encrypted", "false").lower() != "false":
         raise errors.Unimplemented("encrypted overlay networks are not supported yet")
     if spec.driver is not None:
         _mtu(spec.driver.options.get(MTU_OPTION, ""))

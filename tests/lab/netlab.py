@@ -138,6 +138,7 @@ class Swarm:
     seen: dict[str, Counter[str]] = field(default_factory=dict)  # client addresses, by task
     held: dict[str, set[asyncio.StreamWriter]] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    ingress: str = INGRESS  # id of the network that is in its place
     host_port: model.PortConfig | None = None
     published: tuple[model.PortConfig, ...] = (
         model.PortConfig(
@@ -159,12 +160,12 @@ class Swarm:
         changes = [*self._networks(), *self._nodes()]
         service = model.ServiceRecord(
             id=SERVICE, name="web", mode=model.EndpointMode.VIP, ports=self.published,
-            virtual_ips=(model.VirtualIP(APP, f"{VIP}/24"), model.VirtualIP(INGRESS, "10.20.0.200/24")),
+            virtual_ips=(model.VirtualIP(APP, f"{VIP}/24"), model.VirtualIP(self.ingress, "10.20.0.200/24")),
         )  # fmt: skip
         changes.append(("service/" + SERVICE, model.Assignment(service=service)))
         for task, where in {**self.placed, **self.clients}.items():
             app, ingress = self.addresses(task)
-            legs = [(APP, app)] + ([(INGRESS, ingress)] if task in self.placed else [])
+            legs = [(APP, app)] + ([(self.ingress, ingress)] if task in self.placed else [])
             for network, address in legs:
                 record = model.EndpointRecord(
                     task_id=task, network_id=network, addr=address, node_id=where.id,
@@ -185,7 +186,7 @@ class Swarm:
         ).to_bytes()
 
     def _networks(self) -> Iterator[tuple[str, model.Assignment]]:
-        for n, (network, name) in enumerate(((INGRESS, "ingress"), (APP, "app"))):
+        for n, (network, name) in enumerate(((self.ingress, "ingress"), (APP, "app"))):
             made = model.Network(
                 id=network,
                 spec=model.NetworkSpec(
@@ -193,7 +194,7 @@ class Swarm:
                     driver=model.Driver(name="overlay", options=self.options if n else {}),
                 ),
                 ipam=model.IPAMOptions(configs=(model.IPAMConfig(subnet=f"10.20.{n}.0/24", gateway=f"10.20.{n}.1"),)),
-                vni=4096 + n,
+                vni=4096 + n if network in (INGRESS, APP) else 4200,
             )  # fmt: skip
             yield "network/" + network, model.Assignment(network=model.NetworkRecord(network=made))
 

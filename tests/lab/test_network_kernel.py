@@ -375,6 +375,22 @@ async def test_drift_is_repaired(world: World) -> None:
     assert await machine.ask(do="changes") == before
 
 
+async def test_another_ingress_network_in_its_place(world: World) -> None:
+    """In one step, with the same addresses: what a node sees that was away while one was made anew."""
+    swarm = world.swarm
+    await swarm.send()
+    old = swarm.ingress
+    swarm.ingress = "ingress1111111111111111id"
+    await swarm.spread_five()
+    for machine in world.machines:
+        assert not (machine.folder / "netns" / f"n-{old}").exists()
+        answers = [await ask(world.client, (machine.address, PUBLISHED)) for _ in range(50)]
+        assert even(Counter(words[0] for words in answers)), machine.number
+        before = await machine.ask(do="changes")
+        await machine.ask(do="reconcile")
+        assert await machine.ask(do="changes") == before
+
+
 async def test_an_address_moves(world: World) -> None:
     """A machine's VTEP changes: tunnels follow."""
     swarm, machine = world.swarm, world.machines[2]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -142,6 +142,32 @@ def test_a_second_subnet_follows_when_the_first_is_full() -> None:
         "10.41.0.6", "10.40.0.1",
         *(f"10.41.0.{n}/29" for n in range(1, 6)), "10.40.0.2/30",
     ]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(24, 29),
+    st.integers(0, 200),
+    st.lists(st.integers(1, 6), max_size=4, unique=True),
+    st.integers(0, 3),
+)
+def test_every_address_that_may_be_given_is_given_once(
+    prefix: int, offset: int, kept: list[int], narrower: int
+) -> None:
+    """Whatever the subnet, the part of it and what is kept: all the rest, and nothing else, next-fit from the start."""
+    subnet = ipaddress.IPv4Network((int(ipaddress.IPv4Address("10.40.0.0")) + offset * 256, prefix))
+    part = next(iter(subnet.subnets(prefixlen_diff=min(narrower, 32 - prefix))))
+    reserved = {f"host{n}": str(subnet[n]) for n in kept}
+    config = model.IPAMConfig(str(subnet), range=str(part) if narrower else "", reserved=reserved)
+    gateway, *found = pools(config)
+    never = {
+        subnet[0],
+        subnet[-1],
+        ipaddress.IPv4Address(gateway),
+        *map(ipaddress.IPv4Address, reserved.values()),
+    }
+    assert found == [f"{a}/{prefix}" for a in part if a not in never]
+    assert gateway not in reserved.values()
 
 
 def test_many_networks_in_one_pass_do_not_meet() -> None:
