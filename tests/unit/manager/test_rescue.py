@@ -3,13 +3,13 @@
 import itertools
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agreement import node
+from power_cut import Cut, cut_after
 
 from common import model, pki
 from manager import identity, origin, rescue
@@ -149,10 +149,6 @@ def test_a_manager_without_state_is_no_help(folder: Folder) -> None:
     assert folder.load()[0].raft == "raft"
 
 
-class Cut(Exception):
-    """The power goes."""
-
-
 def test_a_crash_at_any_step_leaves_the_old_or_the_new(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,17 +159,7 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new(
     for steps in itertools.count():
         shutil.rmtree(tmp_path)
         shutil.copytree(untouched, tmp_path)
-        left = [steps]
-
-        def counted(real: Callable[..., Any], left: list[int] = left) -> Callable[..., Any]:
-            def call(*args: Any, **more: Any) -> Any:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Cut
-                return real(*args, **more)
-
-            return call
-
+        counted = cut_after(steps)
         with monkeypatch.context() as patch:
             for name in ("fsync", "fdatasync", "rename", "unlink", "write", "pwrite"):
                 patch.setattr(os, name, counted(getattr(os, name)))

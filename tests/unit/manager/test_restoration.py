@@ -3,7 +3,6 @@
 import datetime as dt
 import itertools
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from agreement import node
 from hypothesis import given
 from hypothesis import strategies as st
+from power_cut import Cut, cut_after
 
 from agent import fence
 from common import errors, model, pki
@@ -163,10 +163,6 @@ def test_a_clock_that_is_behind_the_backup_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class Cut(BaseException):
-    """The power goes."""
-
-
 @pytest.mark.parametrize("was", [True, False])
 def test_a_crash_at_any_step_leaves_what_was_or_the_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: bool
@@ -179,17 +175,7 @@ def test_a_crash_at_any_step_leaves_what_was_or_the_restored(
             old = identity.begin(root)
             old.write(Membership("old", "old", "l", "a"), b"chain", b"key")
             identity.finish(root)
-        left = [steps]
-
-        def counted(real: Callable[..., Any], left: list[int] = left) -> Callable[..., Any]:
-            def call(*args: Any, **more: Any) -> Any:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Cut
-                return real(*args, **more)
-
-            return call
-
+        counted = cut_after(steps)
         with monkeypatch.context() as patch:
             for name in ("rename", "unlink", "write", "pwrite", "mkdir", "rmdir"):
                 patch.setattr(os, name, counted(getattr(os, name)))
