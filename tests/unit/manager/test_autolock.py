@@ -29,6 +29,7 @@ async def unlock_key(m: Running) -> str:
 
 async def update(m: Running, locked: bool, rotate: bool = False) -> str:
     """As `swarm update --autolock` and `unlock-key --rotate`; the key when the files are locked by it."""
+    await m.settled()  # the leader writes to the cluster too, for the first networks
     cluster = await m.cluster()
     encryption = model.EncryptionConfig(locked)
     request = model.UpdateClusterRequest(
