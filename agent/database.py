@@ -149,6 +149,7 @@ class Database:
         that cannot be written."""
         self._db.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
+            " PRAGMA secure_delete=ON;"
         )
         (check,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if check != "ok":

@@ -75,7 +75,9 @@ class ServiceMethods(ControlBase):
             service = lookup.service(tx.view, request.ref)
             tx.expect(service, request.version)
             if request.rollback:
-                tx.put(rolled_back(service, now))
+                restored = rolled_back(service, now)
+                config_rules.present(tx.view, restored.spec)
+                tx.put(restored)
                 return service.id
             resolved = conflicts.service_networks(
                 tx.view, _with_auth(service, spec, request.auth_from_previous)

@@ -150,6 +150,8 @@ async def test_a_service_has_its_configs_as_given(bench: Bench) -> None:
     await bench.control.remove_config(model.RemoveRequest("one"), CALLER)
     with pytest.raises(errors.InvalidArgument, match=r"^configs not found: one, one$"):
         await bench.update(changed, replace(made.spec, task=given.task))
+    with pytest.raises(errors.InvalidArgument, match=r"^configs not found: one, one$"):
+        await bench.update(changed, changed.spec, rollback=True)
 
 
 ONE = model.Config(id="c1", spec=model.ConfigSpec(name="one"))
