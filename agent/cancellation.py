@@ -1,16 +1,5 @@
-"""A cancellation that a TaskGroup has swallowed, found again.
+"""A cancellation that was swallowed on the way, found again: common/cancellation.py."""
 
-A TaskGroup whose child fails in the moment in which it is cancelled itself raises the child's error. Loops that go on after
-an error call `still_wanted` first, so that they end when they were told to.
-"""
+from common.cancellation import still_wanted
 
-from __future__ import annotations
-
-import asyncio
-
-
-def still_wanted() -> None:
-    """Raises CancelledError when the running task has been cancelled."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+__all__ = ["still_wanted"]

@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 from common import errors, model
+from common.cancellation import still_wanted
 from common.clock import Clock
 from common.rpc import Caller
 from manager import keys_loop, roles_loop
@@ -36,13 +37,6 @@ def _not_agreed(exc: Exception) -> bool:
     """Whether it says no more than that this manager leads no more, or can't for the moment."""
     lost = isinstance(exc, errors.ShoalError) and exc.message.startswith(NOT_PROCESSED)
     return lost or isinstance(exc, NotLeader)
-
-
-def _still_wanted() -> None:
-    """A task group that fails while its task is being cancelled raises its failure and drops the cancellation."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 class Leader:
@@ -72,7 +66,7 @@ class Leader:
             try:
                 await self._lead()
             except ExceptionGroup as failures:
-                _still_wanted()
+                still_wanted()
                 if failures.split(_not_agreed)[1] is None:
                     await self._other_leader()
                     continue

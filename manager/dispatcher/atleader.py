@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import grpc.aio
 
 from common import errors, model, rpc
+from common.cancellation import still_wanted
 from common.model.stubs import DispatcherStub
 from common.rpc import Caller
 from manager.auth import ON_BEHALF, first_caller
@@ -99,11 +100,10 @@ async def _read(call: Any, replies: asyncio.Queue[Any]) -> None:
         async for message in call:
             await replies.put(message)
     except grpc.aio.AioRpcError as exc:
+        still_wanted()
         end = rpc.error_from(exc)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
+        still_wanted()
         end = errors.Unavailable(NO_LEADER)  # the channel was closed
     await replies.put(end)
 

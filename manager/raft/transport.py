@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from common import model
+from common.cancellation import still_wanted
 from common.model.stubs import RaftStub
 from manager.raft.core.messages import Message
 from manager.raft.members import Members
@@ -172,6 +173,7 @@ class _Peer:
             addresses = self._peers.addresses(self.member)
             began = asyncio.get_running_loop().time()
             await self._connected(addresses[turn % len(addresses)])
+            still_wanted()
             self._lost()
             if asyncio.get_running_loop().time() - began > BACK_OFF[1]:
                 delay = BACK_OFF[0]
