@@ -40,11 +40,11 @@ def configs(client: Client, requests: list[FileRequest]) -> list[dict[str, Any]]
 def _files(client: Client, requests: list[FileRequest], kind: str) -> list[dict[str, Any]]:
     if not requests:
         return []
-    targets = [request.target for request in requests]
-    for target in targets:
-        if targets.count(target) > 1:
-            name = next(request.source for request in requests if request.target == target)
-            raise CliError(f"duplicate {kind} target for {name} not allowed")
+    targets: set[str] = set()
+    for request in requests:
+        if request.target in targets:
+            raise CliError(f"duplicate {kind} target for {request.source} not allowed")
+        targets.add(request.target)
     named = {"name": {request.source: True for request in requests}}
     known = {found["Spec"]["Name"]: found["ID"] for found in client.get(f"/{kind}s", filters=named)}
     title = kind.title()

@@ -64,7 +64,7 @@ def _attach(session: Session, template: dict[str, Any], flags: Values) -> None:
         new = find(client, flags.every(f"{kind}-add"))
         if new:
             key = f"{kind.title()}s"
-            container[key] = replaced(container.get(key) or [], new, (), lambda item: item["File"]["Name"])
+            container[key] = [*(container.get(key) or []), *new]
 
 
 UPDATE = Command("[OPTIONS] SERVICE", "Update a service", _update, UPDATE_FLAGS, ONE)

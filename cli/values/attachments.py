@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,10 @@ def network(text: str) -> list[NetworkRequest]:
     return [request]
 
 
+_OLD_OCTAL = re.compile(r"0(?:_?[0-7])+")
+_NUMBER = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
+
+
 @dataclass(frozen=True, slots=True)
 class FileRequest:
     """One --secret or --config: its name and the file that the tasks see."""
@@ -65,10 +70,24 @@ class FileRequest:
         return {"Name": self.target, "UID": self.uid, "GID": self.gid, "Mode": self.mode}
 
 
+def _mode(text: str) -> int:
+    """A number as Go's sources write it: octal begins with 0, so 0440 and 440 are not the same."""
+    problem = ""
+    if not _NUMBER.fullmatch(text):
+        problem = "invalid syntax"
+    elif (mode := int(text, 8) if _OLD_OCTAL.fullmatch(text) else int(text, 0)) >= 1 << 32:
+        problem = "value out of range"
+    if problem:
+        raise ValueError(f'invalid mode specified: strconv.ParseUint: parsing "{text}": {problem}')
+    return mode
+
+
 def _file(kind: str) -> Kind:
     def parse(text: str) -> list[FileRequest]:
         found: dict[str, str] = {}
         mode = 0o444
+        if not text:
+            raise ValueError("EOF")
         pieces = fields(text)
         if len(pieces) == 1 and not pieces[0][2]:
             return [FileRequest(pieces[0][0], pieces[0][0])]
@@ -81,17 +100,12 @@ def _file(kind: str) -> Kind:
             elif name in ("target", "uid", "gid"):
                 found[name] = value
             elif name == "mode":
-                try:
-                    mode = int(value, 8)
-                except ValueError:
-                    raise ValueError(
-                        f'invalid mode specified: strconv.ParseUint: parsing "{value}": invalid syntax'
-                    ) from None
+                mode = _mode(value)
             else:
                 raise ValueError(f"invalid field in {kind} request: {name}")
         if not found.get("source"):
             raise ValueError("source is required")
-        found.setdefault("target", found["source"])
+        found["target"] = found.get("target") or found["source"]
         return [FileRequest(mode=mode, **found)]
 
     return Kind(kind, parse, repeated=True)

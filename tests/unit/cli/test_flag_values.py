@@ -131,6 +131,35 @@ def test_secret_with_everything() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "mode"), [("0440", 0o440), ("440", 440), ("0o17", 0o17), ("0x1ff", 0x1FF), ("0", 0), ("0b1", 1)]
+)
+def test_modes_are_numbers_of_go(text: str, mode: int) -> None:
+    (request,) = attachments.CONFIGS.parse(f"source=conf,target=,mode={text}")
+    assert request.file == {"Name": "conf", "UID": "0", "GID": "0", "Mode": mode}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "EOF"),
+        *(
+            (f"source=a,mode={mode}", f'invalid mode specified: strconv.ParseUint: parsing "{mode}": {why}')
+            for mode, why in (
+                ("rwx", "invalid syntax"),
+                ("-1", "invalid syntax"),
+                ("089", "invalid syntax"),
+                ("4294967296", "value out of range"),
+            )
+        ),
+        ("target=/x", "source is required"),
+    ],
+)
+def test_configs_that_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
+        attachments.CONFIGS.parse(text)
+
+
+@pytest.mark.parametrize(
     ("text", "address"),
     [
         ("10.0.0.1", "10.0.0.1:2377"),

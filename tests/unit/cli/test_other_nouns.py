@@ -230,3 +230,8 @@ def test_labels_of_configs(daemon: Daemon, shoal: Shoal) -> None:
     )
     keys = list(json.loads(shoal("config", "ls", "--format", "{{json .}}").out))
     assert keys == ["CreatedAt", "ID", "Labels", "Name", "UpdatedAt"]
+
+
+def test_two_configs_with_one_target(daemon: Daemon, shoal: Shoal) -> None:
+    result = shoal("service", "create", "-d", "--config", "a", "--config", "source=b,target=a", "nginx")
+    assert (result.code, result.err) == (1, "duplicate config target for b not allowed\n")
