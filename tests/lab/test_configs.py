@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.lab
 
 FILES = "/run/shoal/tasks"
 PAGE = "<h1>seven</h1>\n"
+LARGEST = bytes(range(256)) * 3999 + bytes(255)  # one byte less than 1000 KiB
 
 
 def files(lab: Lab) -> dict[str, str]:
@@ -31,7 +33,7 @@ def serve(lab: Lab) -> dict[str, Any]:
         "service", "create", "--detach", "--name", "page", "--publish", "8088:80",
         "--constraint", "node.hostname==worker1", "--env", "TIER=front", "--stop-grace-period", "0s",
         "--config", "source=page,target=/www/index.html,uid=33,gid=44,mode=0440",
-        "--config", "plain", "--config", "source=filled-in,target=/etc/filled-in",
+        "--config", "plain", "--config", "source=filled-in,target=/etc/filled-in", "--config", "largest",
         "alpine", "httpd", "-f", "-p", "80", "-h", "/www",
     )  # fmt: skip
     return lab.wait_running("page", 1)[0]
@@ -46,6 +48,8 @@ def test_a_config_becomes_a_page(swarm: Lab, tmp_path: Path) -> None:
     template = ("config", "create", "--template-driver", "golang", "filled-in", str(tmp_path / "template"))
     manager.docker(*template)
     manager.run("shoal", "config", "create", "plain", "-", input="key=value\n")
+    (tmp_path / "largest").write_bytes(LARGEST)
+    manager.docker("config", "create", "largest", str(tmp_path / "largest"))
     try:
         again = manager.docker(*template, check=False)
         assert (again.returncode, again.stderr) == (
@@ -55,7 +59,7 @@ def test_a_config_becomes_a_page(swarm: Lab, tmp_path: Path) -> None:
         for listed in (manager.docker("config", "ls").stdout, manager.shoal("config", "ls").stdout):
             lines = listed.splitlines()
             assert re.split(r"\s{3,}", lines[0]) == ["ID", "NAME", "CREATED", "UPDATED"]
-            assert [line.split()[1] for line in lines[1:]] == ["filled-in", "page", "plain"]
+            assert [line.split()[1] for line in lines[1:]] == ["filled-in", "largest", "page", "plain"]
         (shown,) = json.loads(manager.docker("config", "inspect", "page").stdout)
         assert shown["Spec"] == {"Name": "page", "Labels": {"tier": "web"}, "Data": "PGgxPnNldmVuPC9oMT4K"}
 
@@ -73,8 +77,8 @@ def test_a_config_becomes_a_page(swarm: Lab, tmp_path: Path) -> None:
         manager.docker("service", "rm", "page", check=False)
         swarm.wait_gone("page")
         until(lambda: not any(files(swarm).values()), 30, "nothing left of the task's files")
-        removed = manager.docker("config", "rm", "page", "plain", "filled-in", check=False)
-    assert removed.stdout.split() == ["page", "plain", "filled-in"]
+        removed = manager.docker("config", "rm", "page", "plain", "filled-in", "largest", check=False)
+    assert removed.stdout.split() == ["page", "plain", "filled-in", "largest"]
     assert manager.docker("config", "ls", "-q").stdout == ""
 
 
@@ -82,6 +86,8 @@ def of_the_service(swarm: Lab, task: dict[str, Any]) -> None:
     """What the container sees, what its node holds, and what the other nodes do not."""
     assert swarm.task_exec(task, "cat", "/plain") == "key=value\n"
     assert swarm.task_exec(task, "cat", "/etc/filled-in") == "page front worker1\n"
+    digest = swarm.task_exec(task, "sha256sum", "/largest").split()[0]
+    assert digest == hashlib.sha256(LARGEST).hexdigest()
     owners = swarm.task_exec(task, "stat", "-c", "%n %u %g %a", "/www/index.html", "/plain")
     assert owners == "/www/index.html 33 44 440\n/plain 0 0 444\n"
     swarm.task_exec(task, "sh", "-c", "! echo x > /plain")
@@ -93,6 +99,7 @@ def of_the_service(swarm: Lab, task: dict[str, Any]) -> None:
         "page": {"Name": "/www/index.html", "UID": "33", "GID": "44", "Mode": 0o440},
         "plain": {"Name": "plain", "UID": "0", "GID": "0", "Mode": 0o444},
         "filled-in": {"Name": "/etc/filled-in", "UID": "0", "GID": "0", "Mode": 0o444},
+        "largest": {"Name": "largest", "UID": "0", "GID": "0", "Mode": 0o444},
     }
     container = task["Status"]["ContainerStatus"]["ContainerID"]
     (shown,) = json.loads(swarm.machines["worker1"].docker("inspect", container).stdout)
