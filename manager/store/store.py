@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from common import errors
+from common import errors, model
 from common.clock import Clock
 from manager.store import codec
 from manager.store.tables import INDEXES, View, memory, overlay
@@ -29,6 +29,8 @@ Propose = Callable[[bytes], Awaitable[int]]
 ENTRY_CHANGES: Final = 200
 """Updates are joined into one log entry, and `batch` fills one, up to so many changes."""
 ENTRY_BYTES: Final = 8 << 20
+ENTRY_DATA: Final = 4 << 20
+"""Nothing more is joined to an entry that has so many bytes of configs and secrets."""
 NO_LEADER: Final = (
     "The swarm does not have a leader. It's possible that too few managers are online. "
     "Make sure more than half of the managers are online."
@@ -73,10 +75,11 @@ class ChangeSet:
 class Transaction:
     """Reads and writes of one update; `view` shows its own writes. Used only inside the function given to update."""
 
-    __slots__ = ("_now", "_rows", "view")
+    __slots__ = ("_now", "_rows", "data", "view")
 
     def __init__(self, below: View, now_ns: int) -> None:
         self._now = now_ns
+        self.data = 0  # bytes of configs and secrets written
         self._rows = overlay(below.rows)
         self.view: View = View(self._rows, below.index)
 
@@ -88,6 +91,8 @@ class Transaction:
         created = (old.created_at if old is not None else thing.created_at) or self._now
         written: Any = replace(thing, version=THIS_INDEX, created_at=created, updated_at=self._now)
         self._rows[type(thing)].changed[thing.id] = written
+        if isinstance(thing, model.Config | model.Secret):
+            self.data += len(thing.spec.data)
         return written  # type: ignore[no-any-return]
 
     def remove(self, thing: StoreObject) -> None:
@@ -112,6 +117,7 @@ class Transaction:
 
     def take(self, other: Transaction) -> None:
         """Makes the writes of a transaction that was laid over this one its own."""
+        self.data += other.data
         for kind, rows in other._rows.items():
             self._rows[kind].changed.update(rows.changed)
 
@@ -261,7 +267,7 @@ class Store:
         while self._queue:
             joined = Transaction(self._view, self._clock.now_ns())
             served: list[_Waiting[Any]] = []
-            while self._queue and joined.count() < ENTRY_CHANGES:
+            while self._queue and joined.count() < ENTRY_CHANGES and joined.data < ENTRY_DATA:
                 waiting = self._queue.popleft()
                 if not waiting.done.done() and self._run(joined, waiting):
                     served.append(waiting)

@@ -1,6 +1,7 @@
 """The store: indexes always fit the objects, watches have no gap, snapshots are the whole state."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -327,3 +328,18 @@ async def test_restore_tells_watchers_to_look_again(store: Store) -> None:
         store.restore(other.snapshot())
         assert (await watch.next()).resync
         assert view.tasks.get("1") is not None
+
+
+async def test_bulky_updates_that_come_together_are_several_entries(clock: Clock) -> None:
+    store = Store(clock)
+    log = Log(store)
+
+    def writing(number: int) -> Callable[[Transaction], model.Config]:
+        spec = model.ConfigSpec(name=f"c{number}", data=bytes(1_000_000))
+        return lambda tx: tx.put(model.Config(id=f"c{number}", spec=spec))
+
+    await asyncio.gather(*(store.update(writing(n)) for n in range(20)))
+    assert len(store.view().configs) == 20
+    assert [len(entry) // 1_000_000 for entry in log.entries] == [5, 5, 5, 5]
+    with pytest.raises(errors.InvalidArgument, match=r"is larger than 8388608$"):
+        await store.update(lambda tx: [writing(n)(tx) for n in range(9)])
