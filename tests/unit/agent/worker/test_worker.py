@@ -330,8 +330,7 @@ async def test_strangers_go_after_the_first_complete_set(tmp_path: Path) -> None
         await asyncio.sleep(0.01)
         assert "c1" in b.runtime.found
         b.tell(complete=True)
-        await until(lambda: list(b.runtime.found) == ["own"])
-        assert not b.memory.tasks
+        await until(lambda: list(b.runtime.found) == ["own"] and not b.memory.tasks)
 
 
 async def test_leaving_stops_all(tmp_path: Path) -> None:
