@@ -50,7 +50,8 @@ async def _swarm_networks(call: Call, *terms: model.FilterTerm) -> Sequence[mode
     if call.backend.swarm.membership().manager:
         control = call.backend.swarm.control()
         return (await call.ask(control.ListNetworks, model.ListRequest(terms))).networks
-    return tuple(call.backend.swarm.state().networks.values())
+    known = call.backend.swarm.state().networks.values()
+    return tuple(network for network in known if not network.pending_delete)
 
 
 async def _find(call: Call, ref: str, scope: str = "") -> shapes.Shape | model.Network:

@@ -128,18 +128,23 @@ class Pools:
     def finish(self) -> None:
         """Puts the networks whose pools have changed into the plan."""
         for pool in (self._pools or {}).values():
-            if pool.network is not self._known(pool.network.id):
+            known = self._known(pool.network.id)
+            if known is not None and pool.network is not known:
                 self._plan.put(pool.network)
 
     def _known(self, network_id: str) -> model.Network | None:
-        planned = self._plan.changes.get(("Network", network_id))
-        return planned if isinstance(planned, model.Network) else self._view.networks.get(network_id)
+        """A network as this pass leaves it; None for one that it removes."""
+        key = ("Network", network_id)
+        if key not in self._plan.changes:
+            return self._view.networks.get(network_id)
+        planned = self._plan.changes[key]
+        return planned if isinstance(planned, model.Network) else None
 
     def _fill(self) -> dict[str, Pool]:
         pools: dict[str, Pool] = {}
         for stored in self._view.networks.all():
-            network = self._known(stored.id) or stored
-            if (pool := pool_of(network)) is not None:
+            network = self._known(stored.id)
+            if network is not None and (pool := pool_of(network)) is not None:
                 pool.used.update(_number(hold.addr) for hold in network.held)
                 pools[network.id] = pool
         for network_id, address in holders(self._view):

@@ -69,6 +69,8 @@ class Allocator:
         if change.new is None:
             self._left.update(dict.fromkeys(held_by(subject)))
         if isinstance(subject, model.Task):
+            if change.new is None or lifecycle.ended(subject):
+                self._networks.mark_all(a.network_id for a in subject.networks if _going(view, a.network_id))
             if change.new is None:
                 self._waiting.pop(subject.id, None)
                 self._services.mark(subject.service_id)
@@ -108,6 +110,7 @@ class Allocator:
             self._nodes.mark(subject.id)
         if change.new is None or (isinstance(old, model.Node) and old.status.state != subject.status.state):
             self._networks.mark_all(self._unacknowledged)
+            self._networks.mark_all(n.id for n in view.networks.all() if n.pending_delete)
 
     def _follow(self, task: model.Task) -> None:
         if lifecycle.ended(task):
@@ -154,6 +157,9 @@ class Allocator:
         return plan
 
     def _network(self, this: Pass, network: model.Network) -> None:
+        if network.pending_delete:
+            self._depart(this, network)
+            return
         error = this.attempt(lambda: allocate.network(this, network))
         if error is not None:
             if network.error != str(error):
@@ -162,6 +168,15 @@ class Allocator:
             return
         network = this.network(network.id) or network
         self._free_rested(this, network)
+
+    def _depart(self, this: Pass, network: model.Network) -> None:
+        """A network that a user has removed goes when the last task in it has ended, or is on a node that is Down."""
+        tasks = (this.view.tasks.get(task_id) for task_id in self._members.tasks(network.id))
+        if any(task and not lifecycle.down(this.view.nodes.get(task.node_id)) for task in tasks):
+            return
+        this.plan.remove(network)
+        this.plan.say(f"removed network {network.spec.name}: none of its tasks is left")
+        self._unacknowledged.pop(network.id, None)
 
     def _free_rested(self, this: Pass, network: model.Network) -> None:
         """Frees addresses that have rested long enough and whose release every node has acknowledged."""
@@ -223,6 +238,12 @@ class Allocator:
             this.plan.say(f"{released} addresses of ended tasks rest for 60 s")
         for text in sorted(parked):
             this.plan.say(f"tasks wait: {text}")
+
+
+def _going(view: ReadView, network_id: str) -> bool:
+    """Whether a network only waits for its last tasks."""
+    network = view.networks.get(network_id)
+    return network is not None and network.pending_delete
 
 
 def _allocation(this: Pass, task: model.Task) -> Callable[[], None]:

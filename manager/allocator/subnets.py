@@ -57,8 +57,9 @@ def gateway(subnet: ipaddress.IPv4Network, asked: model.IPAMConfig) -> str:
     return found
 
 
-def taken(view: ReadView, ignoring: str = "") -> list[Taken]:
-    """Every range that a new subnet must not touch, but for those of network `ignoring`."""
+def taken(view: ReadView, ignoring: str = "", going: bool = True) -> list[Taken]:
+    """Every range that a new subnet must not touch, but for those of network `ignoring`; without `going` also but for
+    those of networks that have been removed and only wait for their last tasks."""
     found: list[Taken] = []
     own: set[ipaddress.IPv4Network] = set()
     for network in view.networks.all():
@@ -67,7 +68,7 @@ def taken(view: ReadView, ignoring: str = "") -> list[Taken]:
             if subnet is None:
                 continue
             own.add(subnet)
-            if network.id != ignoring:
+            if network.id != ignoring and (going or not network.pending_delete):
                 found.append(Taken(subnet, f"network {network.spec.name} ({subnet})"))
     for node in view.nodes.all():
         for route in node.description.routes:
@@ -82,7 +83,7 @@ def conflict(view: ReadView, subnet: str, ignoring: str = "") -> str | None:
     wanted = parse(subnet)
     if wanted is None:
         return None
-    for other in taken(view, ignoring):
+    for other in taken(view, ignoring, going=False):
         if wanted.overlaps(other.subnet):
             return f"subnet {wanted} overlaps {other.owner}"
     return None

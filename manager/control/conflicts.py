@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from common import errors, model
-from manager import roles
+from manager import lifecycle, roles
 from manager.allocator.allocate import VXLAN_OPTION
 from manager.allocator.subnets import VNI_END
+from manager.membership import takes_part
 from manager.raft.consensus import MemberStatus
 from manager.store.view import ReadView
 
@@ -37,7 +38,7 @@ def service_networks(view: ReadView, spec: model.ServiceSpec) -> model.ServiceSp
     attached: list[model.NetworkAttachmentConfig] = []
     for attachment in spec.task.networks:
         network = view.networks.get(attachment.target) or view.networks.by_name(attachment.target)
-        if network is None:
+        if network is None or network.pending_delete:
             raise errors.NotFound(f"network {attachment.target} not found")
         if network.spec.ingress:
             raise errors.InvalidArgument(
@@ -176,8 +177,11 @@ def _addresses(config: model.IPAMConfig, subnet: Subnet) -> None:
 
 
 def free_of(view: ReadView, subnet: Subnet) -> None:
-    """A subnet may overlap no other network's, and no route of any node: packets would go the wrong way."""
+    """A subnet may overlap no other network's, and no route of any node: packets would go the wrong way. A network that
+    only waits for its last tasks is in nobody's way: each has namespaces of its own."""
     for network in view.networks.all():
+        if network.pending_delete:
+            continue
         for other in network_subnets(network):
             if subnet.overlaps(other):
                 raise errors.InvalidArgument(
@@ -221,6 +225,17 @@ def network_removable(view: ReadView, network: model.Network) -> None:
         alive = task.desired_state <= running and task.status.state <= running
         if alive and any(a.network_id == network.id for a in task.networks):
             raise errors.FailedPrecondition(f"network {network.id} is in use by task {task.id}")
+
+
+def network_occupied(view: ReadView, network: model.Network) -> bool:
+    """Whether tasks that are to stop still use it: it stays for them, unseen, until they have ended. The routing mesh's
+    goes at once, for another may come in its place."""
+    return not network.spec.ingress and any(
+        takes_part(task)
+        and not lifecycle.down(view.nodes.get(task.node_id))
+        and any(a.network_id == network.id and a.addresses for a in task.networks)
+        for task in view.tasks.all()
+    )
 
 
 # ---- nodes

@@ -34,10 +34,12 @@ def service(view: ReadView, ref: str) -> model.Service:
 
 
 def network(view: ReadView, ref: str) -> model.Network:
-    """The network that `ref` means."""
-    if (exact := view.networks.get(ref) or view.networks.by_name(ref)) is not None:
+    """The network that `ref` means; one that has been removed and only waits for its tasks is none any more."""
+    exact = view.networks.get(ref) or view.networks.by_name(ref)
+    if exact is not None and not exact.pending_delete:
         return exact
-    return _one("network", ref, view.networks.by_prefix(ref) if ref else ())
+    found = view.networks.by_prefix(ref) if ref else ()
+    return _one("network", ref, [network for network in found if not network.pending_delete])
 
 
 def config(view: ReadView, ref: str) -> model.Config:

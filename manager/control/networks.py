@@ -29,7 +29,8 @@ class NetworkMethods(ControlBase):
         validation.filters(request.filters, tuple(_TESTS))
         view = await self.read()
         terms = lookup.grouped(request.filters)
-        return model.NetworksReply(tuple(lookup.select(view.networks.all(), terms, _TESTS)))
+        known = (network for network in view.networks.all() if not network.pending_delete)
+        return model.NetworksReply(tuple(lookup.select(known, terms, _TESTS)))
 
     async def get_network(self, request: model.GetRequest, caller: Caller) -> model.NetworkReply:
         return model.NetworkReply(lookup.network(await self.read(), request.ref))
@@ -58,7 +59,10 @@ class NetworkMethods(ControlBase):
         def change(tx: Transaction) -> None:
             network = lookup.network(tx.view, request.ref)
             conflicts.network_removable(tx.view, network)
-            tx.remove(network)
+            if conflicts.network_occupied(tx.view, network):
+                tx.put(replace(network, pending_delete=True))  # the allocator removes it
+            else:
+                tx.remove(network)
 
         await self.store.update(change)
         return model.Nothing()

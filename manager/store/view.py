@@ -86,13 +86,13 @@ class Services(Table[model.Service]):
 
 
 class Networks(Table[model.Network]):
-    """Networks, also by name (any case; names are unique)."""
+    """Networks, also by name (any case; names are unique among those that nobody has removed)."""
 
     __slots__ = ()
 
     def by_name(self, name: str) -> model.Network | None:
         found = self._rows.by("name", name.lower())
-        return found[0] if found else None
+        return next((network for network in found if not network.pending_delete), None)
 
 
 class Tasks(Table[model.Task]):

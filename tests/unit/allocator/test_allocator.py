@@ -50,7 +50,7 @@ class Bench:
         kind = ChangeKind.CREATE if old is None else ChangeKind.UPDATE
         self.allocator.observe(Change(kind, old, thing), self.view)  # type: ignore[arg-type]
 
-    def remove(self, thing: model.Node | model.Service | model.Task) -> None:
+    def remove(self, thing: model.Node | model.Service | model.Task | model.Network) -> None:
         self.view.index += 1
         old = self.view.rows[type(thing)].remove(thing.id)
         self.allocator.observe(Change(ChangeKind.REMOVE, old, None), self.view)
@@ -62,9 +62,11 @@ class Bench:
                 return plans
             plan = self.allocator.reconcile(self.view, self.now)
             plans.append(plan)
-            for thing in plan.changes.values():
-                assert thing is not None
-                self.write(thing)
+            for key, thing in plan.changes.items():
+                if thing is None:
+                    self.remove(plan.originals[key])
+                else:
+                    self.write(thing)
         raise AssertionError("the allocator never comes to rest")
 
 
@@ -268,6 +270,40 @@ def test_a_vip_lasts_as_long_as_tasks_stand_behind_it() -> None:
     bench.settle()
     assert {v.network_id for v in bench.view.services.get("api").endpoint.virtual_ips} == {"new"}
     assert [h.addr for h in bench.view.networks.get("web").held] == ["10.1.0.2", "10.1.0.3"]
+
+
+def test_a_removed_network_goes_with_its_last_task() -> None:
+    bench = start()
+    api = service("api", "web")
+    bench.write(api)
+    for name, where in (("t1", "a"), ("t2", "a"), ("t3", "b")):
+        bench.write(model.Node(id=where, status=model.NodeStatus(state=NodeState.NODE_READY)))
+        bench.write(task(name, api))
+        bench.settle()
+        bench.write(replace(bench.view.tasks.get(name), node_id=where))
+    bench.remove(bench.view.services.get("api"))
+    bench.write(replace(bench.view.networks.get("web"), pending_delete=True))
+    bench.write(network("same", "10.1.0.0/24"))
+    bench.settle()
+    assert bench.view.networks.get("same").error == "", "a subnet may be asked for again"
+    bench.write(network("other"))
+    bench.settle()
+    assert bench.view.networks.get("other").ipam.configs[0].subnet == "10.1.1.0/24", "but it isn't chosen"
+
+    def end(name: str) -> None:
+        running = bench.view.tasks.get(name)
+        bench.write(replace(running, status=replace(running.status, state=TaskState.TASK_SHUTDOWN)))
+        bench.settle()
+
+    end("t1")
+    assert bench.view.networks.get("web") is not None
+    bench.write(replace(bench.view.nodes.get("b"), status=model.NodeStatus(state=NodeState.NODE_DOWN)))
+    bench.settle()
+    assert bench.view.networks.get("web") is not None
+    end("t2")
+    assert bench.view.networks.get("web") is None, "nobody waits for the node that is Down"
+    end("t3")
+    assert not any(a.addresses for t in bench.view.tasks.all() for a in t.networks)
 
 
 def test_the_vips_of_a_removed_service_rest() -> None:

@@ -598,6 +598,33 @@ async def test_networks_in_use(bench: Bench) -> None:
     await bench.control.remove_network(model.RemoveRequest("my-net"), CALLER)
 
 
+async def test_a_removed_network_stays_for_tasks_that_are_to_stop(bench: Bench) -> None:
+    """Unseen by everybody, and in nobody's way: `stack rm` and `stack deploy` may follow each other at once."""
+    net = await bench.network("my-net", "10.30.0.0/24")
+    leg = model.NetworkAttachment(network_id=net.id, addresses=("10.30.0.5/24",))
+    stopping = task("t1", "s1", model.TaskState.TASK_RUNNING, networks=(leg,), node_id="manager")
+    await bench.put(replace(stopping, desired_state=model.TaskState.TASK_REMOVE))
+    await bench.control.remove_network(model.RemoveRequest("my-net"), CALLER)
+    assert bench.store.view().networks.get(net.id) == replace(
+        net, pending_delete=True, version=net.version + 2, updated_at=77 * SECOND
+    )
+    for ref in ("my-net", net.id, net.id[:24]):
+        gone = f"network {ref} not found"
+        await refused(bench.control.get_network(model.GetRequest(ref), CALLER), "NotFound", gone)
+        await refused(bench.control.remove_network(model.RemoveRequest(ref), CALLER), "NotFound", gone)
+    await refused(
+        bench.create(spec("web", networks=attached(net.id))), "NotFound", f"network {net.id} not found"
+    )
+    assert [n.id for n in (await bench.listed("networks")).networks] == ["ing"]
+    again = await bench.network("my-net", "10.30.0.0/24")
+    assert (await bench.control.get_network(model.GetRequest("my-net"), CALLER)).network == again
+    # On a node that is Down nobody waits for anything.
+    lost = replace(stopping, id="t2", node_id="worker", networks=(replace(leg, network_id=again.id),))
+    await bench.put(replace(lost, desired_state=model.TaskState.TASK_REMOVE))
+    await bench.control.remove_network(model.RemoveRequest("my-net"), CALLER)
+    assert bench.store.view().networks.get(again.id) is None
+
+
 async def test_use_of_a_network(bench: Bench) -> None:
     net = await bench.network("my-net")
     made = await bench.create(spec("web", networks=attached("my-net")))

@@ -207,6 +207,12 @@ async def test_list_of_a_worker_has_only_what_it_uses(world):
     on_a_worker(world)
     _, body = await world.ask("GET", "/networks", params={"filters": '{"scope":["swarm"]}'})
     assert [n["Name"] for n in body] == ["my-net", "ingress"]
+    state, again = world.swarm.assigned, dataclasses.replace(WEB, id="again")
+    going = {WEB.id: dataclasses.replace(WEB, pending_delete=True), "again": again}
+    world.swarm.assigned = dataclasses.replace(state, networks=going)
+    _, body = await world.ask("GET", "/networks", params={"filters": '{"scope":["swarm"]}'})
+    assert [n["Id"] for n in body] == ["again"], "one that has been removed is seen no more"
+    assert (await world.ask("GET", "/networks/my-net"))[1]["Id"] == "again"
 
 
 async def test_create(manager):
