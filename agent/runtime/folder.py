@@ -143,14 +143,19 @@ def record_from(data: Mapping[str, Any]) -> Record:
 
 
 def _config_from(data: Mapping[str, Any]) -> ContainerConfig:
-    known = {field.name for field in fields(ContainerConfig)}  # another version may have written more
-    plain: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known
-    }
-    config = ContainerConfig(**plain)
     return replace(
-        config,
-        mounts=tuple(Mount(**{**item, "options": tuple(item["options"])}) for item in data["mounts"]),
-        devices=tuple(Device(**item) for item in data["devices"]),
-        ulimits=tuple(Ulimit(**item) for item in data["ulimits"]),
+        ContainerConfig(**_known(ContainerConfig, data)),
+        mounts=tuple(Mount(**_known(Mount, item)) for item in data["mounts"]),
+        devices=tuple(Device(**_known(Device, item)) for item in data["devices"]),
+        ulimits=tuple(Ulimit(**_known(Ulimit, item)) for item in data["ulimits"]),
     )
+
+
+def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a class's fields: another version may have written more. JSON has lists for tuples."""
+    names = {field.name for field in fields(kind)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in data.items()
+        if name in names
+    }

@@ -14,7 +14,7 @@ from common.errors import InvalidArgument
 
 CONFIG = ContainerConfig(
     id="ab" * 32, name="web.1.x", image="nginx", labels={"a": "b"}, args=("x", "y"), env=("A=b",),
-    mounts=(Mount("bind", "/a", "/b", True, ("rshared",)),), ulimits=(Ulimit("nofile", 1, 2),),
+    mounts=(Mount("bind", "/a", "/b", True, ("rshared",)), Mount("bind", "/c", "/d", listed=False)), ulimits=(Ulimit("nofile", 1, 2),),
     devices=(Device("/dev/null", "/dev/x"),), sysctls={"k": "v"}, hostname="fish", addresses=("10.0.0.3",),
 )  # fmt: skip
 RECORD = Record(CONFIG, "sha256:1", "SIGTERM", 5, 6, ExitStatus(137, 7, True))
@@ -41,6 +41,8 @@ def test_a_record_of_another_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / CONFIG.id / "config.json"
     data = json.loads(path.read_text())
     data["config"]["of_tomorrow"] = 1
+    data["config"]["mounts"][0]["of_tomorrow"] = 1
+    del data["config"]["mounts"][0]["listed"]  # of yesterday
     path.write_text(json.dumps(data))
     assert folders.load(CONFIG.id) == RECORD
     path.write_text("{torn")
