@@ -32,6 +32,10 @@ async def ask(method: Any, request: Any) -> Any:
         raise rpc.error_from(exc) from exc
 
 
+STOPPING = 30
+"""Seconds in which a daemon ends."""
+
+
 @dataclass
 class Running:
     """A manager's daemon and clients of its unix socket."""
@@ -94,7 +98,17 @@ async def manager(path: Path, port: int = 0, listener: socket.socket | None = No
     finally:
         await channel.close()
         stop.set()
-        await task
+        await ended(task)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Waits for a daemon that was told to stop; what it hangs on is shown."""
+    done, _ = await asyncio.wait([task], timeout=STOPPING)
+    if not done:
+        for each in asyncio.all_tasks():
+            each.print_stack()
+        raise AssertionError(f"the daemon has not ended within {STOPPING} s; its tasks are above")
+    await task
 
 
 @asynccontextmanager

@@ -315,3 +315,21 @@ async def test_a_log_that_contradicts_the_others_is_told_like_any_damage(tmp_pat
             await ask(m.control.GetCluster, model.Nothing())
         status = await ask(m.local.Status, model.StatusRequest())
         assert "restore a backup" in status.error
+
+
+async def test_a_member_that_is_ended_in_the_turn_in_which_it_began_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, ends = Member.open, list[asyncio.Task[None]]()
+    async with manager(tmp_path) as m:
+
+        async def ended_at_once(member: Member) -> None:
+            await opened(member)
+            ends.append(asyncio.create_task(m.daemon.end()))
+
+        monkeypatch.setattr(Member, "open", ended_at_once)
+        monkeypatch.setattr("manager.member._ELECTED", 0.1)
+        await m.init()
+        await ends[0]
+        with socket.socket() as sock:
+            assert sock.connect_ex(("127.0.0.1", m.port)) != 0
