@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.support import Lab, Machine, until
+from tests.lab.support import LOAD, Lab, Machine, until
 
 pytestmark = pytest.mark.lab
 
@@ -206,6 +206,56 @@ def test_a_service_moves_to_another_network(clean: Lab) -> None:
         assert "lb-new-net" in new["Containers"]
         assert sorted(p["IP"] for p in new["Peers"]) == sorted(m.addr for m in clean.machines.values())
     manager.docker("network", "rm", "old-net")
+
+
+def test_a_published_service_moves_and_no_connection_fails(web: Lab) -> None:
+    """The labs' own commands, under connections from outside through every node."""
+    manager = web.manager
+    made(manager, "nginx-net-2")
+    targets = [f"{m.addr}:80" for m in web.machines.values()]
+    with web.load(["python3", str(LOAD), "http", "50", *targets]) as outside:
+        out = manager.docker(
+            "service", "update", "--network-add", "nginx-net-2", "--network-rm", "nginx-net", "my-nginx", timeout=120
+        ).stdout  # fmt: skip
+    try:
+        assert "overall progress: 5 out of 5 tasks" in out and out.rstrip().endswith("converged")
+        assert not outside.account["failed"], outside.account
+        assert outside.account["ok"] > 200
+        for task in web.wait_running("my-nginx", 5):
+            assert address_in(web, task, "nginx-net-2")
+        (old,), (new,) = shown(manager, "nginx-net"), shown(manager, "nginx-net-2")
+        assert (old["Containers"], old["Labels"]) == (None, None)
+        assert "lb-nginx-net-2" in new["Containers"] and len(new["Peers"]) == 3
+    finally:
+        manager.docker("service", "rm", "my-nginx")
+        assert manager.docker("network", "rm", "nginx-net-2").stdout == "nginx-net-2\n"
+
+
+def test_a_removed_network_serves_until_its_tasks_have_ended(clean: Lab) -> None:
+    """`service rm` and `network rm` at once, as `stack rm` does: tasks that are still stopping keep their network."""
+    manager = clean.manager
+    network = made(manager, "brief-net", "--subnet", "10.36.0.0/24")
+    manager.docker(
+        "service", "create", "-d", "--name", "brief", "--replicas", "2", "--network", "brief-net", "alpine", "sleep", "1000",
+    )  # fmt: skip
+    one, other = clean.wait_running("brief", 2)
+    assert one["NodeID"] != other["NodeID"]
+    where = [clean.node_of(task) for task in (one, other)]
+    target = address_in(clean, other, "brief-net").partition("/")[0]
+    manager.docker("service", "rm", "brief")
+    assert manager.docker("network", "rm", "brief-net").stdout == "brief-net\n"
+    assert "network brief-net not found" in refused(manager, "network", "inspect", "brief-net")
+    made(manager, "brief-net", "--subnet", "10.36.0.0/24")
+    container = one["Status"]["ContainerStatus"]["ContainerID"]
+    # alpine's sleep takes no notice of SIGTERM: ten seconds of grace.
+    where[0].run(
+        "ctr", "-n", "shoal", "tasks", "exec", "--exec-id", "last-words", container, "ping", "-c3", "-W2", target
+    )  # fmt: skip
+    until(
+        lambda: not any(network in m.run("ls", "/run/shoal/netns").stdout for m in where),
+        30,
+        "its namespaces gone with its tasks",
+    )
 
 
 def test_from_a_vip_to_names_of_tasks_and_back(clean: Lab) -> None:
