@@ -119,7 +119,8 @@ class Daemon:
         self._unlock_key = self.unlock_key
         self._member = self._running = self._retrying = None
         self.failure, self.locked = "", False
-        await asyncio.sleep(0)  # a task that was made in this turn has begun after it: `_live` then closes its member
+        # A task that was made in this turn has begun after it: `_live` then closes its member.
+        await asyncio.sleep(0)
         for task in going:
             task.cancel()
         if going:
