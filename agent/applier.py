@@ -61,6 +61,9 @@ class Applier:
         self.state = state
         self.acknowledged: Callable[[int], None] = lambda index: None
         self.changed: Callable[[NodeState], None] = lambda state: None  # names and addresses: DNS
+        self.narrow: Callable[[NodeState], NodeState] = lambda state: (
+            state
+        )  # what gossip leaves of what is offered
         self._memory = memory
         self._network = network
         self._tasks = tasks
@@ -147,9 +150,10 @@ class Applier:
         """Once: the newest state, in kernel, DNS and worker; then it is acknowledged."""
         state = self.state
         complete, self._complete = self._complete, False
-        self.changed(state)
+        offered = self.narrow(state)
+        self.changed(offered)
         self._tasks.update(state, complete)
-        await self._network.apply(state)
+        await self._network.apply(offered)
         if (state.node_id, state.fence.cluster_id) != (self.state.node_id, self.state.fence.cluster_id):
             return  # the node has left meanwhile
         self._applied = state

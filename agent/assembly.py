@@ -16,6 +16,7 @@ from agent import identity
 from agent.engine.app import Engine, serve
 from agent.engine.backend import Backend, Swarm
 from agent.engine.machine import Machine
+from agent.gossip.service import Gossip
 from agent.names import Names
 from agent.network.api import Network
 from agent.network.manager import KernelNetwork
@@ -35,6 +36,7 @@ class Assembly:
     runtime: Runtime
     network: Network
     names: Names
+    gossip: Gossip
     routes: Callable[[], Awaitable[tuple[str, ...]]]  # of this machine, without those of overlays
     serve: Callable[[Swarm], AbstractAsyncContextManager[None]]  # the Engine API
 
@@ -72,4 +74,4 @@ def assemble(settings: Settings, clock: Clock, handed_over: Mapping[str, list[in
         backend = Backend(swarm, runtime, machine, clock.now_ns, network.gateway_addresses)
         return serve(Engine(backend), settings.engine.socket, group=settings.engine.group, listener=listener)
 
-    return Assembly(runtime, network, names, network.routes, engine)
+    return Assembly(runtime, network, names, Gossip(), network.routes, engine)

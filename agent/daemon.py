@@ -27,6 +27,7 @@ from agent.applier import Applier
 from agent.assembly import Assembly, assemble
 from agent.cancellation import still_wanted
 from agent.database import Database, Remembered, open_database
+from agent.liveness import Liveness
 from agent.membership import Membership, Parts
 from agent.state import NodeState
 from agent.statuses import StatusQueue
@@ -111,8 +112,11 @@ class Agent:
             ),
             remembered.contact,
         )  # fmt: skip
+        liveness = Liveness(parts.gossip, applier, membership)
+        applier.narrow, statuses.noted = liveness.narrow, liveness.ended
+        membership.on_contact, membership.on_leaving = liveness.look, liveness.leave
         try:
-            await self._serve(parts, worker, applier, membership, remembered)
+            await self._serve(parts, worker, applier, membership, liveness, remembered)
         finally:
             await membership.close()
             await parts.network.close()
@@ -135,6 +139,7 @@ class Agent:
         worker: Worker,
         applier: Applier,
         membership: Membership,
+        liveness: Liveness,
         remembered: Remembered,
     ) -> None:
         member = membership.identity is not None
@@ -143,6 +148,7 @@ class Agent:
             await self._put_into_kernel(applier)
         else:
             await parts.network.teardown()
+        liveness.look()
         async with parts.serve(membership), asyncio.TaskGroup() as group:
             jobs = [
                 group.create_task(self._watchdog(), name="watchdog"),
@@ -150,6 +156,8 @@ class Agent:
                 group.create_task(self._tasks(parts, worker, remembered, member), name="tasks"),
                 group.create_task(_again("applier", applier.run), name="applier"),
                 group.create_task(_again("membership", membership.run), name="membership"),
+                group.create_task(_again("gossip", parts.gossip.run), name="gossip"),
+                group.create_task(_again("liveness", liveness.run), name="liveness"),
                 group.create_task(_again("manager", _once(membership.wake_manager)), name="manager"),
             ]
             sdnotify.ready("member of a swarm" if member else "no member of a swarm")

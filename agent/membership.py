@@ -66,6 +66,10 @@ class Parts:
     manager_socket: str
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Membership:
     """agent/engine/backend.py's Swarm. One per agent. `run` keeps the session up while the node is a member."""
 
@@ -82,7 +86,9 @@ class Membership:
         self._bootstrap = Bootstrap(self._manager, parts.routes)
         self._promotion = Promotion(self, self._manager)
         self._renewal = Renewal(self)
-        self.on_contact: Callable[[Contact], None] = lambda contact: None  # network keys, for gossip
+        # Of agent/liveness.py: papers, managers, keys or the session may be others now; the node leaves its swarm.
+        self.on_contact: Callable[[], None] = lambda: None
+        self.on_leaving: Callable[[], Awaitable[None]] = _nothing
         if self._identity:
             self._begin_session()
 
@@ -101,6 +107,11 @@ class Membership:
         """These are the node's papers now."""
         identity.save(self._parts.folder, papers)
         self._identity = papers
+
+    @property
+    def contact(self) -> Contact:
+        """What the managers said last."""
+        return self._contact
 
     @property
     def link(self) -> Link:
@@ -294,6 +305,7 @@ class Membership:
                     if not force:
                         raise
                     log.warning("leaving though this node's manager says: %s", exc.message)
+            await self.on_leaving()
             await self._forget()
             await self._parts.worker.stop_all()
             await self._parts.network.teardown()
@@ -307,6 +319,7 @@ class Membership:
         self._contact = Contact()
         self._changed.set()
         self._parts.applier.reset(NodeState())
+        self.on_contact()
         await self._parts.database.put_contact(self._contact)
 
     # ---- the session
@@ -355,11 +368,20 @@ class Membership:
             welcome.managers, welcome.network_keys, welcome.role, welcome.availability, welcome.fence
         )
         self._promotion.heard()
-        if contact == self._contact:
+        before, self._contact = self._contact, contact
+        self.on_contact()
+        if contact == before:
             return
-        self._contact = contact
-        self.on_contact(contact)
         await self._parts.database.put_contact(contact)
+
+    def connected(self) -> None:
+        """A session is up: gossip has to be compared with it."""
+        self.on_contact()
+
+    def report(self, unseen: tuple[str, ...]) -> None:
+        """Tells the managers which nodes gossip does not see."""
+        if self._session:
+            self._session.report(unseen)
 
     async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
         """Marks statuses that the managers have, unless newer ones came meanwhile."""

@@ -50,6 +50,9 @@ class Member(Protocol):
     async def welcomed(self, welcome: model.Welcome) -> None:
         """A manager has taken the node in, or sends new managers, keys or a new role."""
 
+    def connected(self) -> None:
+        """The session is up."""
+
     async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
         """The managers have these statuses for good."""
 
@@ -61,6 +64,7 @@ class Link:
     connected: bool = False
     addr: str = ""
     error: str = ""  # why a manager refuses this node; empty while it is just unreachable
+    since: float = 0.0  # on the loop's clock; while it is connected
 
 
 class Session:
@@ -84,6 +88,7 @@ class Session:
         self._chain_broke = False
         self._outgoing: asyncio.Queue[model.AgentMessage] = asyncio.Queue()
         self._period = HEARTBEAT
+        self._unseen: tuple[str, ...] | None = None  # as it was told on this connection
         self._to_send = asyncio.Event()
         statuses.wake = self._to_send.set
         applier.acknowledged = self._acknowledge
@@ -109,6 +114,7 @@ class Session:
     async def _one(self, addr: str) -> bool:
         """One connection from its beginning to its end; says whether a manager took the node in."""
         self.welcome.clear()
+        self._unseen = None
         self._chain_broke = False
         try:
             async with self._dial(addr) as channel:
@@ -185,10 +191,11 @@ class Session:
     async def _take_welcome(self, welcome: model.Welcome, addr: str) -> None:
         await self._member.welcomed(welcome)
         self._period = welcome.heartbeat_period / 1e9 or HEARTBEAT
-        self.link = Link(connected=True, addr=addr)
+        self.link = Link(connected=True, addr=addr, since=asyncio.get_running_loop().time())
         log.info("session with manager %s", addr)
         self._statuses.restart()
         self.welcome.set()
+        self._member.connected()
         self.settled.set()
         if index := self._applier.applied_index:
             self._acknowledge(index)
@@ -214,6 +221,12 @@ class Session:
             self._to_send.clear()
             if batch := self._statuses.batch():
                 self._outgoing.put_nowait(model.AgentMessage(statuses=batch))
+
+    def report(self, unseen: tuple[str, ...]) -> None:
+        """The nodes that gossip holds dead: told on every connection once, and when they are others."""
+        if self.link.connected and self.welcome.is_set() and unseen != self._unseen:
+            self._unseen = unseen
+            self._outgoing.put_nowait(model.AgentMessage(unseen=model.Unseen(unseen)))
 
     def _acknowledge(self, index: int) -> None:
         """The kernel stands as store index `index` says; told only to a manager that has welcomed the node."""

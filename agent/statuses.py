@@ -16,6 +16,7 @@ class StatusQueue:
 
     def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
         self.wake = wake
+        self.noted: Callable[[str, model.TaskStatus], None] = lambda task_id, status: None  # for gossip
         self._sequence = 0
         self._unsent: dict[str, model.TaskStatus] = {}
         self._sent: dict[str, tuple[int, model.TaskStatus]] = {}
@@ -28,6 +29,7 @@ class StatusQueue:
         self._sent.pop(task_id, None)
         self._unsent[task_id] = status
         self.wake()
+        self.noted(task_id, status)
 
     def drop(self, task_id: str) -> None:
         """The task is gone; nobody asks for its status any more."""

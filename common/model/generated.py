@@ -3584,12 +3584,33 @@ class Acknowledge(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen(Message):
+    node_ids: tuple[str, ...] = ()
+
+    def to_pb(self) -> dispatcher_pb2.Unseen:
+        return dispatcher_pb2.Unseen(
+            node_ids=self.node_ids,
+        )
+
+    @classmethod
+    def from_pb(cls, m: dispatcher_pb2.Unseen) -> Unseen:
+        return cls(
+            tuple(m.node_ids),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Unseen:
+        return cls.from_pb(dispatcher_pb2.Unseen.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
 class AgentMessage(Message):
     hello: Hello | None = None
     heartbeat: Heartbeat | None = None
     statuses: TaskStatuses | None = None
     acknowledge: Acknowledge | None = None
     description: NodeDescription | None = None
+    unseen: Unseen | None = None
 
     def to_pb(self) -> dispatcher_pb2.AgentMessage:
         return dispatcher_pb2.AgentMessage(
@@ -3598,6 +3619,7 @@ class AgentMessage(Message):
             statuses=None if self.statuses is None else self.statuses.to_pb(),
             acknowledge=None if self.acknowledge is None else self.acknowledge.to_pb(),
             description=None if self.description is None else self.description.to_pb(),
+            unseen=None if self.unseen is None else self.unseen.to_pb(),
         )
 
     @classmethod
@@ -3608,6 +3630,7 @@ class AgentMessage(Message):
             TaskStatuses.from_pb(m.statuses) if m.HasField('statuses') else None,
             Acknowledge.from_pb(m.acknowledge) if m.HasField('acknowledge') else None,
             NodeDescription.from_pb(m.description) if m.HasField('description') else None,
+            Unseen.from_pb(m.unseen) if m.HasField('unseen') else None,
         )
 
     @classmethod
@@ -5055,6 +5078,7 @@ __all__ = [
     "Ulimit",
     "UnlockReply",
     "UnlockRequest",
+    "Unseen",
     "UpdateClusterRequest",
     "UpdateConfig",
     "UpdateConfigRequest",

@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "worker"))
+sys.path.insert(0, str(Path(__file__).parent / "gossip"))
 
+from fake_members import Factory
 from fakes import FakeNetwork, FakeRuntime, until
 
 from agent import daemon, identity, names
 from agent.assembly import Assembly
 from agent.database import TaskRecord, open_database
 from agent.engine.backend import Swarm
+from agent.gossip.service import Gossip
 from agent.settings import Network, Settings, State
 from agent.state import NodeState
 from common import model
@@ -31,6 +34,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.members = Factory()
         self.runtime = FakeRuntime()
         self.network = FakeNetwork()
         apply = self.network.apply
@@ -57,7 +61,9 @@ class Recorder:
         return ()
 
     def __call__(self, settings: Settings, clock: Any, handed_over: Any) -> Assembly:
-        return Assembly(self.runtime, self.network, names.Names((), {}), self.routes, self.serve)  # type: ignore[arg-type]
+        return Assembly(
+            self.runtime, self.network, names.Names((), {}), Gossip(self.members), self.routes, self.serve,  # type: ignore[arg-type]
+        )  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -230,6 +230,29 @@ async def test_init_leave_and_init_again(tmp_path: Path) -> None:
         assert double.leaves == [True, True]
 
 
+async def test_gossip_hears_of_everything_and_says_good_bye_first(tmp_path: Path) -> None:
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+        seen: list[tuple[bool, bool]] = []
+        n.membership.on_contact = lambda: seen.append(
+            (n.membership.identity is not None, n.membership.link.connected)
+        )
+
+        async def leaving() -> None:
+            seen.append((n.membership.identity is not None, True))
+
+        n.membership.on_leaving = leaving
+        await n.membership.init(options(double.addr))
+        assert seen == [(True, False), (True, True)]
+        assert n.membership.contact.managers
+        double.leave_error = errors.Unavailable("You are attempting to leave the swarm")
+        with pytest.raises(errors.Unavailable):
+            await n.membership.leave(False)
+        assert len(seen) == 2
+        await n.membership.leave(force=True)
+        assert seen[2] == (True, True)
+        assert seen[3][0] is False
+
+
 async def test_leave_without_force_is_the_managers_word(tmp_path: Path) -> None:
     async with manager(tmp_path) as double, node(tmp_path) as n:
         with pytest.raises(errors.Unavailable) as caught:

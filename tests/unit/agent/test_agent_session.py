@@ -114,6 +114,7 @@ class Node:
         self.welcomes: list[model.Welcome] = []
         self.taken: list[dict[str, model.TaskStatus]] = []
         self.description = model.NodeDescription(hostname="worker1")
+        self.connections = 0
 
     def addresses(self) -> list[str]:
         return [self.addr]
@@ -126,6 +127,9 @@ class Node:
 
     async def welcomed(self, welcome: model.Welcome) -> None:
         self.welcomes.append(welcome)
+
+    def connected(self) -> None:
+        self.connections += 1
 
     async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
         self.taken.append(statuses)
@@ -317,3 +321,17 @@ async def test_an_unreachable_manager_is_one_line_in_the_log(caplog: pytest.LogC
         await asyncio.sleep(0.3)
         assert b.session.link.error == ""
     assert not [r for r in caplog.records if r.exc_info and r.name == "session"]
+
+
+async def test_what_gossip_does_not_see_is_told_once_on_each_connection() -> None:
+    async with bench() as b:
+        b.session.report(("n9",))  # nobody is there to be told
+        await until(lambda: b.node.connections == 1)
+        for unseen in ((), (), ("n9",), ("n9",), ()):
+            b.session.report(unseen)
+        await until(lambda: len(b.manager.of("unseen")) == 3)
+        assert [told.node_ids for told in b.manager.of("unseen")] == [(), ("n9",), ()]
+        b.manager.assign(7, "other", "x", "t1")  # out of chain: the session begins anew
+        await until(lambda: b.node.connections == 2)
+        b.session.report(())
+        await until(lambda: len(b.manager.of("unseen")) == 4)

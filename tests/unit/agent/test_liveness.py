@@ -1,0 +1,198 @@
+"""From what gossip says to what this node offers and tells."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "worker"))
+sys.path.insert(0, str(Path(__file__).parent / "gossip"))
+
+from fake_members import Factory, view
+from fakes import until
+
+from agent import verdicts
+from agent.database import Contact
+from agent.gossip.api import Change, MemberEvent, Overflow, UserMessage
+from agent.gossip.messages import State
+from agent.gossip.service import Gossip
+from agent.identity import Identity
+from agent.liveness import Liveness
+from agent.session import Link
+from agent.state import NodeState
+from agent.verdicts import ended_message
+from common import model
+from common.model import EndpointState, TaskState
+
+KEYS = (model.EncryptionKey("networking:gossip", b"k" * 16, 1),)
+PAPERS = Identity("me", "c", "", "", "", "", advertise_addr="10.0.0.1")
+
+
+class Applier:
+    def __init__(self) -> None:
+        self.state = NodeState(
+            "me",
+            endpoints={
+                (task, "net"): model.EndpointRecord(
+                    task, "net", f"10.1.0.{n}", node, "web", task, (), EndpointState.ENDPOINT_SERVING
+                )
+                for n, (task, node) in enumerate([("t1", "me"), ("t2", "n2"), ("t3", "n3")])
+            },
+            nodes={"n2": model.NodeRecord("n2", "worker2")},
+        )
+        self.retries = 0
+
+    def retry(self) -> None:
+        self.retries += 1
+
+
+class Node:
+    def __init__(self) -> None:
+        self.identity: Identity | None = PAPERS
+        self.link = Link()
+        self.contact = Contact(network_keys=KEYS)
+        self.reported: tuple[str, ...] = ()
+
+    def addresses(self) -> list[str]:
+        return ["127.0.0.1:2377"]
+
+    def report(self, unseen: tuple[str, ...]) -> None:
+        self.reported = unseen
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.factory, self.applier, self.node = Factory(), Applier(), Node()
+        self.gossip = Gossip(self.factory)
+        self.liveness = Liveness(self.gossip, self.applier, self.node, lambda: "host1")
+
+    def offered(self) -> set[str]:
+        state = self.liveness.narrow(self.applier.state)
+        return {e.task_id for e in state.endpoints.values() if e.state is verdicts.SERVING}
+
+    def told(self) -> list[object]:
+        return [call[1] for call in self.factory.member.calls if call[0] == "broadcast"]
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    tasks = [asyncio.create_task(made.gossip.run()), asyncio.create_task(made.liveness.run())]
+    made.liveness.look()
+    await until(lambda: made.factory.running and len(made.factory.member.calls) == 2)
+    try:
+        yield made
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_a_dead_node_is_not_offered_until_it_is_back() -> None:
+    async with bench() as made:
+        made.factory.member.says(Change.FAILED, "n2", State.DEAD)
+        assert made.offered() == {"t1", "t3"}
+        await until(lambda: made.applier.retries == 1)
+        assert made.node.reported == ("n2",)
+        made.factory.member.says(Change.SUSPECTED, "n3", State.SUSPECT)
+        assert made.offered() == {"t1", "t3"}
+        made.factory.member.says(Change.JOINED, "n2", State.ALIVE)
+        assert made.offered() == {"t1", "t2", "t3"}
+        await until(lambda: made.applier.retries == 2)
+
+
+async def test_one_that_leaves_counts_as_gone_at_once() -> None:
+    async with bench() as made:
+        made.factory.member.says(Change.LEFT, "n3", State.LEFT)
+        assert made.offered() == {"t1", "t2"}
+
+
+async def test_this_node_itself_is_never_gone() -> None:
+    async with bench() as made:
+        made.factory.member.says(Change.LEFT, "me", State.LEFT)
+        assert made.offered() == {"t1", "t2", "t3"}
+
+
+async def test_events_that_were_lost_are_made_up_for() -> None:
+    async with bench() as made:
+        made.factory.member.seen = {"n2": State.DEAD, "n3": State.ALIVE}
+        made.factory.member.on_event(Overflow())
+        assert made.offered() == {"t1", "t3"}
+
+
+async def test_a_new_member_begins_without_verdicts() -> None:
+    async with bench() as made:
+        made.factory.member.says(Change.FAILED, "n2", State.DEAD)
+        made.node.identity = replace(PAPERS, advertise_addr="10.0.0.2")
+        made.liveness.look()
+        await until(lambda: len(made.factory.made) == 2 and made.factory.running)
+        assert made.offered() == {"t1", "t2", "t3"}
+
+
+async def test_a_verdict_that_managers_contradict_lapses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(verdicts, "LAPSE", 0.05)
+    async with bench() as made:
+        made.factory.member.says(Change.FAILED, "n2", State.DEAD)
+        await until(lambda: made.applier.retries == 1)
+        made.node.link = Link(True, "m", since=asyncio.get_running_loop().time())
+        made.liveness.look()
+        await until(lambda: made.applier.retries == 2)
+        assert made.offered() == {"t1", "t2", "t3"}
+    assert "does not reach node worker2, but the managers do" in caplog.text
+
+
+async def test_an_end_is_told_once_and_believed_from_others() -> None:
+    async with bench() as made:
+        failed = model.TaskStatus(state=TaskState.TASK_FAILED)
+        made.liveness.ended("t1", model.TaskStatus(state=TaskState.TASK_RUNNING))
+        made.liveness.ended("unknown", failed)
+        made.liveness.ended("t1", failed)
+        made.liveness.ended("t1", failed)
+        await until(lambda: made.told() == ["t1"])
+        made.factory.member.on_event(UserMessage(ended_message("t2")))
+        made.factory.member.on_event(UserMessage(ended_message("t1")))
+        made.factory.member.on_event(UserMessage(b"something else"))
+        await until(lambda: made.told() == ["t1", "t2"])  # passed on
+        assert made.offered() == {"t3"}
+
+
+async def test_an_end_is_nothing_to_tell_without_a_swarm() -> None:
+    made = Bench()
+    running = asyncio.create_task(made.liveness.run())
+    made.liveness.ended("t1", model.TaskStatus(state=TaskState.TASK_FAILED))
+    await until(lambda: made.applier.retries == 1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+async def test_another_node_under_an_id_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench() as made:
+        made.factory.member.on_event(MemberEvent(Change.CONFLICT, view("n2", State.ALIVE)))
+    assert "another node gossips under the id of worker2" in caplog.text
+
+
+async def test_who_is_wanted() -> None:
+    async with bench() as made:
+        start = made.factory.member.calls[0]
+        assert start == ("start", "10.0.0.1", "10.0.0.1", 7946, "me", (b"k" * 16,))
+        made.node.identity = replace(PAPERS, advertise_addr="", remote_addr="10.9.9.9")
+        made.liveness.look()  # the way to the managers says more than what they saw long ago
+        await until(lambda: len(made.factory.made) == 2 and made.factory.running)
+        assert made.factory.member.calls[0][2] == "127.0.0.1"
+        await made.liveness.leave()
+        await until(lambda: not made.factory.running)
+        assert ("leave",) in made.factory.member.calls
+        made.node.contact = Contact()
+        made.liveness.look()
+        made.node.identity = None
+        made.liveness.look()
+        assert not made.factory.running
