@@ -93,6 +93,14 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     ]
 
 
+def _state(status: dict[str, Any]) -> str:
+    """Docker's word, and more where the node's session and gossip differ; `node inspect --pretty` has the sentence."""
+    unseen = status.get("State") == "ready" and str(status.get("Message", "")).startswith(
+        "not seen by gossip"
+    )
+    return str(status.get("State", "")).title() + (", unseen" if unseen else "")
+
+
 def _row(node: dict[str, Any], own_id: str, trusted: Any) -> dict[str, str | bool]:
     description = node.get("Description") or {}
     manager = node.get("ManagerStatus") or {}
@@ -103,7 +111,7 @@ def _row(node: dict[str, Any], own_id: str, trusted: Any) -> dict[str, str | boo
         "ID": node["ID"],
         "Self": node["ID"] == own_id,
         "Hostname": description.get("Hostname", ""),
-        "Status": str(node.get("Status", {}).get("State", "")).title(),
+        "Status": _state(node.get("Status") or {}),
         "Availability": str(node.get("Spec", {}).get("Availability", "")).title(),
         "ManagerStatus": status,
         "EngineVersion": (description.get("Engine") or {}).get("EngineVersion", ""),

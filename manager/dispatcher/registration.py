@@ -24,13 +24,14 @@ def ready_node(node: model.Node, hello: model.Hello, address: str) -> model.Node
     described = hello.description
     if not described.machine:
         described = replace(described, machine=node.description.machine)
-    status = model.NodeStatus(state=NodeState.NODE_READY, addr=hello.addr or address)
+    message = node.status.message if node.status.state == NodeState.NODE_READY else ""
+    status = model.NodeStatus(state=NodeState.NODE_READY, message=message, addr=hello.addr or address)
     return replace(node, description=described, status=status, down_since=0)
 
 
-def down_node(node: model.Node, now: int) -> model.Node:
-    """The node after too many missed heartbeats."""
-    status = replace(node.status, state=NodeState.NODE_DOWN, message="heartbeat failure")
+def down_node(node: model.Node, now: int, why: str = "heartbeat failure") -> model.Node:
+    """The node after too many missed heartbeats, or when gossip knows sooner."""
+    status = replace(node.status, state=NodeState.NODE_DOWN, message=why)
     return replace(node, status=status, down_since=now)
 
 

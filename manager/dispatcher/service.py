@@ -11,13 +11,14 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from common import errors, ids, model
 from common.clock import Clock
 from common.rpc import Caller
 from manager import lifecycle
-from manager.dispatcher import admission, registration
+from manager.dispatcher import admission, registration, sightings
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.assignments import Interned, desired
 from manager.dispatcher.feed import Feed
@@ -57,6 +58,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._feeds: dict[str, Feed] = {}
         self._deadlines = asyncio.Event()
+        self._sightings = asyncio.Event()
         self._running = False
 
     # ---- one of the leader's loops
@@ -74,6 +76,7 @@ class Dispatcher:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._writer.run(), name="dispatcher writer")
                 group.create_task(self._watch_beats(), name="dispatcher beats")
+                group.create_task(self._watch_sightings(), name="dispatcher sightings")
         finally:
             self._running = False
             self._store.unsubscribe(self._applied)
@@ -93,9 +96,36 @@ class Dispatcher:
                 continue
             now = self._clock.monotonic()
             for node_id in self._liveness.expired(now, planned, self._period()):
-                await self._down(node_id)
+                why = f"nothing heard for {3 * self._period():.0f} s"
+                await self._down(node_id, "heartbeat failure", why)
 
-    async def _down(self, node_id: str) -> None:
+    async def _watch_sightings(self) -> None:
+        """Compares what gossip says with the sessions, whenever one of the two has changed."""
+        while True:
+            await self._sightings.wait()
+            self._sightings.clear()
+            reports = {s.node_id: s.unseen for s in self._sessions.values() if s.unseen is not None}
+            unseen = sightings.unseen(reports)
+            for node_id in sorted(unseen & self._feeds.keys() - self._sessions.keys()):  # theirs have broken
+                if sightings.believed(self._store.view().nodes.get(node_id)):
+                    self._liveness.forget(node_id)
+                    await self._down(node_id, sightings.GONE, sightings.GONE)
+            if any(self._differs(node_id, unseen) for node_id in self._sessions):
+                await self._store.update(partial(self._show, unseen))
+
+    def _differs(self, node_id: str, unseen: frozenset[str]) -> bool:
+        node = self._store.view().nodes.get(node_id)
+        return node is not None and sightings.shown(node, node_id in unseen) is not node
+
+    def _show(self, unseen: frozenset[str], tx: Transaction) -> None:
+        for node_id in sorted(self._sessions):
+            node = tx.view.nodes.get(node_id)
+            if node is not None and (shown := sightings.shown(node, node_id in unseen)) is not node:
+                tx.put(shown)
+                if node_id in unseen:
+                    log.warning("node %s is %s", lifecycle.hostname(node, node_id), sightings.UNSEEN)
+
+    async def _down(self, node_id: str, message: str, why: str) -> None:
         session = self._sessions.get(node_id)
         if session is not None:
             session.end(errors.Unavailable("no heartbeat was heard for too long"))
@@ -104,12 +134,11 @@ class Dispatcher:
             node = tx.view.nodes.get(node_id)
             if node is None or lifecycle.down(node):
                 return None
-            return tx.put(registration.down_node(node, self._clock.now_ns()))
+            return tx.put(registration.down_node(node, self._clock.now_ns(), message))
 
         node = await self._store.update(change)
         if node is not None:
-            name = lifecycle.hostname(node, node_id)
-            log.warning("node %s is Down: nothing heard for %.0f s", name, 3 * self._period())
+            log.warning("node %s is Down: %s", lifecycle.hostname(node, node_id), why)
 
     # ---- what the store and the agents say
 
@@ -245,6 +274,7 @@ class Dispatcher:
         if self._sessions.get(session.node_id) is session:
             del self._sessions[session.node_id]
             self._acks.disconnected(session.node_id)
+            self._sightings.set()
             log.info("the session of node %s from %s has ended", session.node_id, session.address)
 
     # ---- from the agent
@@ -271,6 +301,9 @@ class Dispatcher:
             self._writer.put(session.node_id, message.statuses, lambda: session.committed(sequence))
         elif message.description is not None:
             await self._describe(session.node_id, message.description)
+        elif message.unseen is not None:
+            session.unseen = frozenset(message.unseen.node_ids)
+            self._sightings.set()
 
     async def _describe(self, node_id: str, description: model.NodeDescription) -> None:
         def change(tx: Transaction) -> None:

@@ -42,7 +42,7 @@ def caller(context: grpc.aio.ServicerContext[Any, Any]) -> rpc.Caller:
 
 
 @asynccontextmanager
-async def bench() -> AsyncIterator[Bench]:
+async def bench(period: int = PERIOD) -> AsyncIterator[Bench]:
     store, acks = Store(SystemClock()), Acks()
     made = Bench(store, acks, grpc.aio.insecure_channel("127.0.0.1:1"))
 
@@ -52,7 +52,7 @@ async def bench() -> AsyncIterator[Bench]:
         return made.entries
 
     store.attach(propose)
-    spec = model.ClusterSpec(dispatcher=model.DispatcherConfig(heartbeat_period=PERIOD))
+    spec = model.ClusterSpec(dispatcher=model.DispatcherConfig(heartbeat_period=period))
     await store.update(lambda tx: tx.put(model.Cluster(id="c", spec=spec, epoch=2)))
     described = model.NodeDescription(hostname="worker1", machine="aaaa")
     await store.update(lambda tx: tx.put(model.Node(id="n1", description=described)))
@@ -79,8 +79,8 @@ async def bench() -> AsyncIterator[Bench]:
 class Client:
     """An agent's end of a stream."""
 
-    def __init__(self, bench: Bench, address: str = "127.0.0.1") -> None:
-        self.call = DispatcherStub(bench.channel).Session(metadata=(("node", "n1"), ("address", address)))
+    def __init__(self, bench: Bench, address: str = "127.0.0.1", node: str = "n1") -> None:
+        self.call = DispatcherStub(bench.channel).Session(metadata=(("node", node), ("address", address)))
 
     async def hello(self, machine: str = "aaaa", instance: bytes = b"1", chain: str = "") -> model.Welcome:
         described = model.NodeDescription(hostname="worker1", machine=machine)
