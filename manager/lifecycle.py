@@ -76,6 +76,11 @@ def networks_of(spec: model.ServiceSpec) -> tuple[model.NetworkAttachmentConfig,
     return spec.task.networks or spec.networks
 
 
+def is_overlay(network: model.Network) -> bool:
+    """Whether the network is one of ours; others (a node's own `host`) have neither addresses nor numbers."""
+    return network.spec.driver is None or network.spec.driver.name in ("", "overlay")
+
+
 def ingress_ports(ports: tuple[model.PortConfig, ...]) -> tuple[model.PortConfig, ...]:
     """Those of `ports` that the routing mesh publishes."""
     return tuple(p for p in ports if p.publish_mode != model.PublishMode.HOST)

@@ -18,7 +18,9 @@ from agent.state import NodeState
 from common import apijson, model
 
 Shape = dict[str, Any]
-PREDEFINED: Final = ("bridge", "host", "none")
+HOST: Final = "host"
+PREDEFINED: Final = ("bridge", HOST, "none")
+SWARM_PREDEFINED: Final = "com.docker.swarm.predefined"
 TASK_LABEL: Final = "com.docker.swarm.task.id"
 VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _BRIDGE_OPTION: Final = "com.docker.network.bridge"
@@ -108,6 +110,12 @@ def with_containers(
     return {**network, "Containers": inside}
 
 
+def host_of_the_swarm() -> Shape:
+    """The node's own network as services may ask for it, before the first of them does: its name stands for its id."""
+    shape = _shape(HOST, HOST, 0, "swarm", HOST, [], None)
+    return {**shape, "Containers": None, "Labels": {SWARM_PREDEFINED: "true"}}
+
+
 # ---- overlays
 
 
@@ -120,14 +128,21 @@ def overlay(network: model.Network) -> Shape:
         options[VNI_OPTION] = str(network.vni)
     if network.driver_state:
         options |= network.driver_state.options
+    driver = spec.driver.name if spec.driver is not None else ""
     shape = _shape(
-        spec.name, network.id, network.created_at, "swarm", "overlay", pools or None, options or None
+        spec.name,
+        network.id,
+        network.created_at,
+        "swarm",
+        driver or "overlay",
+        pools or None,
+        options or None,
     )
     shape["EnableIPv6"] = spec.ipv6_enabled
     if network.ipam is not None:
-        driver = network.ipam.driver or model.Driver()
-        shape["IPAM"]["Driver"] = driver.name or "default"
-        shape["IPAM"]["Options"] = dict(driver.options) or None
+        given = network.ipam.driver or model.Driver()
+        shape["IPAM"]["Driver"] = given.name or "default"
+        shape["IPAM"]["Options"] = dict(given.options) or None
     else:
         shape["IPAM"]["Driver"] = ""
     shape["Internal"], shape["Attachable"], shape["Ingress"] = spec.internal, spec.attachable, spec.ingress

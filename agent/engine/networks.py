@@ -51,7 +51,7 @@ async def _swarm_networks(call: Call, *terms: model.FilterTerm) -> Sequence[mode
         control = call.backend.swarm.control()
         return (await call.ask(control.ListNetworks, model.ListRequest(terms))).networks
     known = call.backend.swarm.state().networks.values()
-    return tuple(network for network in known if not network.pending_delete)
+    return tuple(n for n in known if not n.pending_delete and shapes.SWARM_PREDEFINED not in n.spec.labels)
 
 
 async def _find(call: Call, ref: str, scope: str = "") -> shapes.Shape | model.Network:
@@ -63,7 +63,13 @@ async def _find(call: Call, ref: str, scope: str = "") -> shapes.Shape | model.N
     if scope in ("", "swarm") and ref:
         named = await _swarm_networks(call, model.FilterTerm("name", ref))
         found += named or await _swarm_networks(call, model.FilterTerm("id", ref))
+    if scope == "swarm" and ref == shapes.HOST and not found:
+        return shapes.host_of_the_swarm()
     matches = lookup.matches(found, ref, _id, _name)
+    if ref in shapes.PREDEFINED and scope == "":
+        matches = matches[
+            :1
+        ]  # this node's own; the swarm's of that name is asked for by its scope, or its id
     if len(matches) > 1:
         by = "name" if _name(matches[0]) == ref else "ID prefix"
         raise errors.InvalidArgument(

@@ -84,7 +84,7 @@ class ContainerConfig:
     host_network: bool = False  # share the node's own network namespace
     extra_hosts: tuple[str, ...] = ()  # swarm's form "ADDRESS NAME [NAME…]", lines of /etc/hosts
     addresses: tuple[str, ...] = ()  # the container's own addresses, named with its hostname in /etc/hosts
-    dns_nameservers: tuple[str, ...] = ("127.0.0.11",)
+    dns_nameservers: tuple[str, ...] = ("127.0.0.11",)  # in the host's network none: the node's own
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ("ndots:0",)
     masked_paths: tuple[str, ...] | None = None  # None = Docker's

@@ -18,6 +18,8 @@ from agent.runtime.spec import Files, hostname
 from common.errors import InvalidArgument
 
 _RECORD = "config.json"
+_NODES_RESOLVERS = Path("/etc/resolv.conf")
+_NODES_HOSTS = Path("/etc/hosts")
 _LOCALHOST = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -60,6 +62,10 @@ class Folders:
             "hostname": hostname(record.config) + "\n",
             "resolv.conf": resolv_text(record.config),
         }
+        if record.config.host_network:
+            texts["hosts"] = _text(_NODES_HOSTS) + extra_hosts_text(record.config)
+            if not record.config.dns_nameservers:
+                texts["resolv.conf"] = _text(_NODES_RESOLVERS) + texts["resolv.conf"]
         for name, text in texts.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o644)
@@ -90,15 +96,25 @@ class Folders:
             shutil.rmtree(self.path(id))
 
 
+def _text(path: Path) -> str:
+    """A file of the node's own, for a container that shares its network; empty where there is none."""
+    try:
+        return path.read_text(errors="replace").rstrip("\n") + "\n"
+    except FileNotFoundError:
+        return ""
+
+
 def hosts_text(config: ContainerConfig) -> str:
     """/etc/hosts: the local names, the user's lines, the container's own name at its addresses."""
-    lines = [_LOCALHOST]
-    for line in config.extra_hosts:
-        lines.append(_extra_host(line) + "\n")
     name = hostname(config)
     names = f"{name}.{config.domainname} {name}" if config.domainname else name
-    lines += [f"{address}\t{names}\n" for address in config.addresses]
-    return "".join(lines)
+    own = "".join(f"{address}\t{names}\n" for address in config.addresses)
+    return _LOCALHOST + extra_hosts_text(config) + own
+
+
+def extra_hosts_text(config: ContainerConfig) -> str:
+    """The user's lines of /etc/hosts."""
+    return "".join(_extra_host(line) + "\n" for line in config.extra_hosts)
 
 
 def _extra_host(line: str) -> str:
@@ -126,7 +142,7 @@ def resolv_text(config: ContainerConfig) -> str:
         lines.append("search " + " ".join(config.dns_search))
     if config.dns_options:
         lines.append("options " + " ".join(config.dns_options))
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def record_from(data: Mapping[str, Any]) -> Record:

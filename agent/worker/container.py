@@ -112,7 +112,8 @@ def config(
         workdir=spec.dir,
         user=spec.user,
         groups=spec.groups,
-        hostname=templates.expand_hostname(spec.hostname, context) or container_id[:12],
+        hostname=templates.expand_hostname(spec.hostname, context)
+        or (context.node_hostname if host_network else container_id[:12]),
         tty=spec.tty,
         open_stdin=spec.open_stdin,
         read_only=spec.read_only,
@@ -133,8 +134,9 @@ def config(
         host_network=host_network,
         extra_hosts=spec.hosts,
         addresses=sandbox.addresses or ((sandbox.gateway_address,) if sandbox.gateway_address else ()),
+        dns_nameservers=dns.nameservers if host_network else ("127.0.0.11",),
         dns_search=dns.search,
-        dns_options=_with_ndots(dns.options),
+        dns_options=dns.options if host_network else _with_ndots(dns.options),
     )
 
 

@@ -61,14 +61,11 @@ class Pass:
         return self.network(found.id) if found is not None else None
 
 
-def is_overlay(network: model.Network) -> bool:
-    """Whether the network is one of ours; others (a node's own `host`) are not numbered."""
-    return network.spec.driver is None or network.spec.driver.name in ("", "overlay")
-
-
 def ready(network: model.Network) -> bool:
     """It has what it needs."""
-    return not is_overlay(network) or bool(network.vni and network.ipam is not None and network.ipam.configs)
+    return not lifecycle.is_overlay(network) or bool(
+        network.vni and network.ipam is not None and network.ipam.configs
+    )
 
 
 # ---- networks
@@ -183,7 +180,7 @@ def service(this: Pass, service: model.Service) -> None:
     if service.pending_delete:
         _release_vips(this, service)
         return
-    wanted = {n.id: n for n in service_networks(this, service) if is_overlay(n)}
+    wanted = {n.id: n for n in service_networks(this, service) if lifecycle.is_overlay(n)}
     if not lifecycle.uses_vip(service.spec):
         wanted = {}
     given = ports.assign(this.view, service)
@@ -286,7 +283,7 @@ def _legs(
 def _attachment(
     this: Pass, network: model.Network, config: model.NetworkAttachmentConfig
 ) -> model.NetworkAttachment:
-    if not is_overlay(network):
+    if not lifecycle.is_overlay(network):
         return model.NetworkAttachment(network_id=network.id, aliases=config.aliases)
     pool = this.pools.get(network.id) if ready(network) else None
     if pool is None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from common import model
+from common import errors, model
 from common.rpc import Caller
-from manager.control import conflicts, lookup, validation
+from manager.control import conflicts, lookup, predefined, validation
 from manager.control.base import ControlBase
 from manager.store.store import Transaction
 from manager.store.view import ReadView
@@ -17,7 +17,7 @@ _TESTS: Final[Mapping[str, Callable[[model.Network, Sequence[str]], bool]]] = {
     "id": lambda network, values: lookup.begins(network.id, values),
     "name": lambda network, values: network.spec.name in values,
     "label": lambda network, values: lookup.labelled(network.spec.labels, values),
-    "driver": lambda network, values: "overlay" in values,
+    "driver": lambda network, values: (network.spec.driver or model.Driver("overlay")).name in values,
     "scope": lambda network, values: "swarm" in values,
 }
 
@@ -29,7 +29,12 @@ class NetworkMethods(ControlBase):
         validation.filters(request.filters, tuple(_TESTS))
         view = await self.read()
         terms = lookup.grouped(request.filters)
-        known = (network for network in view.networks.all() if not network.pending_delete)
+        meant = "id" in terms or "name" in terms
+        known = (
+            network
+            for network in view.networks.all()
+            if not network.pending_delete and (meant or not predefined.hidden(network))
+        )
         return model.NetworksReply(tuple(lookup.select(known, terms, _TESTS)))
 
     async def get_network(self, request: model.GetRequest, caller: Caller) -> model.NetworkReply:
@@ -58,6 +63,9 @@ class NetworkMethods(ControlBase):
     async def remove_network(self, request: model.RemoveRequest, caller: Caller) -> model.Nothing:
         def change(tx: Transaction) -> None:
             network = lookup.network(tx.view, request.ref)
+            if predefined.hidden(network):
+                name = network.spec.name
+                raise errors.PermissionDenied(f"{name} is a pre-defined network and cannot be removed")
             conflicts.network_removable(tx.view, network)
             if conflicts.network_occupied(tx.view, network):
                 tx.put(replace(network, pending_delete=True))  # the allocator removes it

@@ -8,7 +8,7 @@ from typing import Final
 
 from common import errors, model
 from common.rpc import Caller
-from manager.control import config_rules, conflicts, defaults, lookup, validation
+from manager.control import config_rules, conflicts, defaults, lookup, predefined, validation
 from manager.control.base import ControlBase
 from manager.store.store import Transaction
 from manager.store.view import THIS_INDEX, ReadView
@@ -56,7 +56,9 @@ class ServiceMethods(ControlBase):
 
         def change(tx: Transaction) -> None:
             conflicts.ports_free(tx.view, spec, service_id)
+            predefined.ensure(tx, spec, self.new_id)
             resolved = conflicts.service_networks(tx.view, spec)
+            predefined.check(tx.view, resolved)
             config_rules.present(tx.view, spec)
             conflicts.ingress_present(tx.view, resolved)
             conflicts.service_name_free(tx.view, spec.name)
@@ -79,9 +81,11 @@ class ServiceMethods(ControlBase):
                 config_rules.present(tx.view, restored.spec)
                 tx.put(restored)
                 return service.id
+            predefined.ensure(tx, spec, self.new_id)
             resolved = conflicts.service_networks(
                 tx.view, _with_auth(service, spec, request.auth_from_previous)
             )
+            predefined.check(tx.view, resolved)
             config_rules.present(tx.view, spec)
             _same_kind(service, resolved)
             conflicts.ports_free(tx.view, resolved, service.id)

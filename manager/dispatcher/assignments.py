@@ -70,7 +70,21 @@ def desired(
             waiting |= not peers_ready
             items[f"task/{task.id}"] = _task(interned, task, peers_ready, fresh)
             _configs(view, interned, task, items)
+            _foreign(view, interned, task, items)
     return Desired(items, heard, waiting)
+
+
+def _foreign(
+    view: ReadView, interned: Interned, task: model.Task, items: dict[str, model.Assignment]
+) -> None:
+    """Networks that are none of ours, such as the node's own: a task is in them without an address."""
+    for attachment in task.networks:
+        network = view.networks.get(attachment.network_id)
+        if network is not None and not lifecycle.is_overlay(network):
+            key = f"network/{network.id}"
+            items[key] = interned.same(
+                key, model.Assignment(network=model.NetworkRecord(network=bare(network)))
+            )
 
 
 def _network(

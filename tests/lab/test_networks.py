@@ -258,6 +258,26 @@ def test_a_removed_network_serves_until_its_tasks_have_ended(clean: Lab) -> None
     )
 
 
+def test_a_service_in_the_nodes_own_network(clean: Lab) -> None:
+    manager = clean.manager
+    manager.docker(
+        "service", "create", "-d", "--name", "near", "--replicas", "3", "--network", "host", "--stop-signal", "SIGKILL",
+        "alpine", "sleep", "1000",
+    )  # fmt: skip
+    for task in clean.wait_running("near", 3):
+        node = clean.node_of(task)
+        assert clean.task_exec(task, "hostname").strip() == node.name
+        assert f"inet {node.addr}/" in clean.task_exec(task, "ip", "addr")
+        assert clean.task_exec(task, "cat", "/etc/resolv.conf") == node.sh("cat /etc/resolv.conf")
+    shown_pretty = manager.docker("service", "inspect", "--pretty", "near").stdout
+    assert "Networks: host" in shown_pretty
+    for machine in clean.machines.values():
+        names = machine.docker("network", "ls", "--format", "{{.Name}} {{.Scope}}").stdout.splitlines()
+        assert [name for name in names if name.startswith("host")] == ["host local"]
+    manager.docker("service", "update", "-d", "--network-rm", "host", "near")
+    assert "Networks" not in manager.api("/services/near")["Spec"]["TaskTemplate"]
+
+
 def test_from_a_vip_to_names_of_tasks_and_back(clean: Lab) -> None:
     manager = clean.manager
     made(manager, "mode-net")

@@ -625,6 +625,32 @@ async def test_a_removed_network_stays_for_tasks_that_are_to_stop(bench: Bench) 
     assert bench.store.view().networks.get(again.id) is None
 
 
+async def test_the_nodes_own_network(bench: Bench) -> None:
+    """The first service that wants it brings it about; nobody sees it in lists, and nobody can remove it."""
+    one = await bench.create(spec("one", networks=attached("host")))
+    two = await bench.create(spec("two"))
+    two = await bench.update(two, spec("two", networks=attached("host")))
+    (target,) = {a.target for s in (one, two) for a in s.spec.task.networks}
+    found = bench.store.view().networks.get(target)
+    assert found is not None
+    assert found.spec == model.NetworkSpec(
+        name="host",
+        labels={"com.docker.swarm.predefined": "true"},
+        driver=model.Driver("host"),
+        scope="swarm",
+    )
+    assert [n.id for n in (await bench.listed("networks")).networks] == ["ing"]
+    for key, value in (("name", "host"), ("id", target)):
+        assert (await bench.listed("networks", (key, value))).networks == (found,)
+    text = "host is a pre-defined network and cannot be removed"
+    await refused(bench.control.remove_network(model.RemoveRequest(target), CALLER), "PermissionDenied", text)
+    await bench.network("my-net")
+    with pytest.raises(errors.InvalidArgument, match="can be in no other network"):
+        await bench.create(spec("three", networks=attached("host", "my-net")))
+    with pytest.raises(errors.InvalidArgument, match="it can publish none"):
+        await bench.create(spec("three", 8080, networks=attached("host")))
+
+
 async def test_use_of_a_network(bench: Bench) -> None:
     net = await bench.network("my-net")
     made = await bench.create(spec("web", networks=attached("my-net")))

@@ -315,6 +315,18 @@ def test_a_config_is_where_its_tasks_are_and_only_there() -> None:
     assert sent(look(view, interned, feeds["a"])) == ["+task/t1", "-config/c1"]
 
 
+def test_a_node_hears_of_networks_that_its_tasks_are_in_without_an_address() -> None:
+    """The node's own network; not an overlay whose addresses a task has given back."""
+    ids = itertools.count(1)
+    view, interned, feed = View(memory(), 1), Interned(), Feed(lambda: f"c{next(ids)}")
+    for name, driver in (("host", "host"), ("web", "overlay")):
+        spec = model.NetworkSpec(name=name, driver=model.Driver(driver))
+        view.rows[model.Network].put(model.Network(id=name, spec=spec))
+    legs = (model.NetworkAttachment(network_id="host"), model.NetworkAttachment(network_id="web"))
+    view.rows[model.Task].put(model.Task(id="t", node_id="a", networks=legs))
+    assert sent(look(view, interned, feed, "a")) == ["+network/host", "+task/t"]
+
+
 def test_a_task_that_ends_by_itself_concerns_its_node() -> None:
     running = model.TaskStatus(state=TaskState.TASK_RUNNING)
     complete = model.TaskStatus(state=TaskState.TASK_COMPLETE)

@@ -193,6 +193,26 @@ async def test_verbose_groups_tasks_by_service(world):
     assert (body["Services"]["web"]["VIP"], len(body["Services"]["web"]["Tasks"])) == ("<nil>", 2)
 
 
+async def test_the_nodes_own_network_as_services_ask_for_it(managing):
+    """Before the first service is in it, its name stands for its id; afterwards it is a network as others are."""
+    status, body = await managing.ask("GET", "/networks/host?scope=swarm")
+    assert (status, body["Id"], body["Driver"], body["Scope"]) == (200, "host", "host", "swarm")
+    assert body["Labels"] == {"com.docker.swarm.predefined": "true"}
+    labels = {"com.docker.swarm.predefined": "true"}
+    spec = model.NetworkSpec(name="host", labels=labels, driver=model.Driver("host"), scope="swarm")
+    managing.manager.add(model.Network(id="own25", created_at=NOW, spec=spec))
+    for ref in ("host?scope=swarm", "own25"):
+        assert (await managing.ask("GET", f"/networks/{ref}"))[1]["Id"] == "own25"
+    assert (await managing.ask("GET", "/networks/host"))[1]["Scope"] == "local"
+    assert (await managing.ask("GET", "/networks/bridge?scope=swarm"))[0] == 404
+    world = managing
+    world.swarm.become(manager=False, node_id="w1")
+    network = managing.manager.networks["own25"]
+    world.swarm.assigned = NodeState(node_id="w1", networks={"own25": network})
+    _, body = await world.ask("GET", "/networks")
+    assert [n["Scope"] for n in body if n["Name"] == "host"] == ["local"]
+
+
 async def test_names_that_mean_several(managing):
     one = dataclasses.replace(WEB, id="la5zzz", spec=dataclasses.replace(WEB.spec, name="other"))
     managing.manager.add(one)

@@ -62,3 +62,26 @@ def test_hosts() -> None:
 def test_resolv_conf() -> None:
     text = resolv_text(replace(CONFIG, dns_search=("a", "b")))
     assert text == "nameserver 127.0.0.11\nsearch a b\noptions ndots:0\n"
+
+
+def test_a_container_in_the_nodes_network_has_the_nodes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = tmp_path / "etc"
+    nodes.mkdir()
+    (nodes / "hosts").write_text("192.0.2.1\tnode")
+    (nodes / "resolv.conf").write_text("nameserver 192.0.2.53\n")
+    monkeypatch.setattr("agent.runtime.folder._NODES_HOSTS", nodes / "hosts")
+    monkeypatch.setattr("agent.runtime.folder._NODES_RESOLVERS", nodes / "resolv.conf")
+    config = replace(
+        CONFIG, host_network=True, addresses=(), dns_nameservers=(), dns_search=("a",), dns_options=(), extra_hosts=("192.0.2.9 db",)
+    )  # fmt: skip
+    files = Folders(tmp_path / "c").prepare(replace(RECORD, config=config))
+    assert Path(files.hosts).read_text() == "192.0.2.1\tnode\n192.0.2.9\tdb\n"
+    assert Path(files.resolv_conf).read_text() == "nameserver 192.0.2.53\nsearch a\n"
+    (nodes / "resolv.conf").unlink()
+    asked = replace(config, dns_nameservers=("192.0.2.54",))
+    files = Folders(tmp_path / "c").prepare(replace(RECORD, config=asked))
+    assert Path(files.resolv_conf).read_text() == "nameserver 192.0.2.54\nsearch a\n"
+    Folders(tmp_path / "c").prepare(replace(RECORD, config=config))
+    assert Path(files.resolv_conf).read_text() == "search a\n"
