@@ -29,6 +29,10 @@ class Liveness:
         """The node was heard."""
         self._deadlines[node_id] = now + MISSED * period
 
+    def heard(self, node_id: str) -> bool:
+        """Whether the node was heard since it expired, if it ever did."""
+        return node_id in self._deadlines
+
     def forget(self, node_id: str) -> None:
         """The node is gone."""
         self._deadlines.pop(node_id, None)

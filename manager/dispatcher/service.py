@@ -107,7 +107,9 @@ class Dispatcher:
             reports = {s.node_id: s.unseen for s in self._sessions.values() if s.unseen is not None}
             unseen = sightings.unseen(reports)
             for node_id in sorted(unseen & self._feeds.keys() - self._sessions.keys()):  # theirs have broken
-                if sightings.believed(self._store.view().nodes.get(node_id)):
+                if node_id not in self._sessions and sightings.believed(
+                    self._store.view().nodes.get(node_id)
+                ):
                     self._liveness.forget(node_id)
                     await self._down(node_id, sightings.GONE, sightings.GONE)
             if any(self._differs(node_id, unseen) for node_id in self._sessions):
@@ -126,14 +128,16 @@ class Dispatcher:
                     log.warning("node %s is %s", lifecycle.hostname(node, node_id), sightings.UNSEEN)
 
     async def _down(self, node_id: str, message: str, why: str) -> None:
+        if self._liveness.heard(node_id):
+            return  # while others were written down
         session = self._sessions.get(node_id)
         if session is not None:
             session.end(errors.Unavailable("no heartbeat was heard for too long"))
 
         def change(tx: Transaction) -> model.Node | None:
             node = tx.view.nodes.get(node_id)
-            if node is None or lifecycle.down(node):
-                return None
+            if node is None or lifecycle.down(node) or self._liveness.heard(node_id):
+                return None  # a session that begins meanwhile has seen a node that is Ready
             return tx.put(registration.down_node(node, self._clock.now_ns(), message))
 
         node = await self._store.update(change)
@@ -218,6 +222,8 @@ class Dispatcher:
             raise errors.Unavailable(NO_LEADER)
         node_id = caller.node_id
         self._admit(hello, caller)
+        self._liveness.beat(node_id, self._clock.monotonic(), self._period())
+        self._deadlines.set()
 
         def change(tx: Transaction) -> None:
             node = tx.view.nodes.get(node_id)
@@ -228,6 +234,8 @@ class Dispatcher:
                 tx.put(described)
 
         await self._store.update(change)
+        while (node := self._store.view().nodes.get(node_id)) is not None and lifecycle.down(node):
+            await self._store.update(change)  # it was written down in the same entry
         # Another session may have come in while this one was written down.
         self._admit(hello, caller)
         known = self._sessions.get(node_id)
@@ -249,7 +257,6 @@ class Dispatcher:
         )
         self._sessions[node_id] = session
         self._liveness.beat(node_id, now, self._period())
-        self._deadlines.set()
         self._acks.connected(node_id)
         log.info("session of node %s from %s", hello.description.hostname or node_id, caller.address)
         return session

@@ -39,6 +39,7 @@ class Faults:
         self.kinds += [(self.heal, 2), (self.revive, 3)]
         self.mean = rng.choice((0.5, 1.5, 4.0))
         self._left = False
+        self._demoting = 0
 
     async def run(self) -> None:
         room = self.room
@@ -218,8 +219,13 @@ class Faults:
 
     async def demote(self) -> None:
         found = self.room.managers()
-        if len(found) > 1:
+        if len(found) < 2 or self._left:
+            return
+        self._demoting += 1
+        try:
             await self._update_node(self.room.rng.choice(found), WORKER)
+        finally:
+            self._demoting -= 1
 
     async def join(self) -> None:
         if len(self.room.machines) + len(self.room.retired) < MOST and (leader := self._leader()) is not None:
@@ -236,9 +242,16 @@ class Faults:
             room.agent(machine, tuple(m.addr for m in room.managers()))
 
     async def leave(self) -> None:
-        """`swarm leave --force` of a manager, once: its state is gone whether or not the others can be told."""
-        found = self.room.managers()
-        if self._left or len(found) < 3 or any(not self.room.votes(m) for m in found):
+        """`swarm leave --force` of a manager, once: its state is gone whether or not the others can be told. Only where a
+        majority of those that vote is left without it, and nobody is demoted from then on: what a user forces on two
+        voters ends their agreement for good."""
+        leader = self._leader()
+        if self._left or self._demoting or leader is None:
+            return
+        members = leader.member.consensus.members()
+        voting = {s.member.node_id for s in members if s.voter and s.reachable}
+        found = [m for m in self.room.managers() if m.node_id in voting]
+        if len(found) < 3 or len(members) != len(found) or voting != self.room.wanted():
             return
         self._left = True
         machine = self.room.rng.choice(found)

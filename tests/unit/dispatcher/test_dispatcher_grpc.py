@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
@@ -29,6 +29,8 @@ class Bench:
     acks: Acks
     channel: grpc.aio.Channel
     entries: int = 0
+    agreed: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, no write is agreed on."""
 
     def node(self, name: str = "n1") -> model.Node:
         found = self.store.view().nodes.get(name)
@@ -46,7 +48,10 @@ async def bench(period: int = PERIOD) -> AsyncIterator[Bench]:
     store, acks = Store(SystemClock()), Acks()
     made = Bench(store, acks, grpc.aio.insecure_channel("127.0.0.1:1"))
 
+    made.agreed.set()
+
     async def propose(data: bytes) -> int:
+        await made.agreed.wait()
         made.entries += 1
         store.apply(made.entries, 3, data)
         return made.entries
@@ -162,6 +167,25 @@ async def test_heartbeats_write_nothing_and_silence_is_down() -> None:
         agent = Client(made)
         await agent.hello()
         assert made.node().status.state == NodeState.NODE_READY
+
+
+async def test_whoever_comes_back_while_it_is_written_down_is_ready() -> None:
+    async with bench() as made:
+        first = Client(made)
+        await first.hello()
+        first.call.cancel()
+        await until(lambda: not made.acks.live("n1"))
+        made.agreed.clear()
+        other = asyncio.create_task(made.store.update(lambda tx: tx.put(model.Node(id="n2"))))
+        await asyncio.sleep(0)
+        agent = Client(made)
+        greeting = asyncio.create_task(agent.hello())
+        # The greeting, and behind it that nothing was heard for too long.
+        await until(lambda: len(made.store._queue) == 2)
+        made.agreed.set()
+        await greeting
+        assert made.node().status.state == NodeState.NODE_READY
+        await other
 
 
 async def test_a_broken_stream_alone_is_not_down_and_the_agent_goes_on_where_it_was() -> None:
