@@ -42,7 +42,7 @@ class Node(Protocol):
 
     def addresses(self) -> list[str]: ...
 
-    def report(self, unseen: tuple[str, ...]) -> None: ...
+    def report(self, unseen: model.Unseen) -> None: ...
 
 
 class Applier(Protocol):
@@ -97,6 +97,8 @@ class Liveness:
 
     def narrow(self, state: NodeState) -> NodeState:
         """What to apply of what the managers say."""
+        if self._verdicts.nodes:
+            self._news.set()  # managers may contradict since now
         return verdicts.narrowed(state, self._verdicts.nodes, self._verdicts.tasks)
 
     def ended(self, task_id: str, status: model.TaskStatus) -> None:
@@ -136,7 +138,7 @@ class Liveness:
         if mine is not None and node_id == mine.node_id:
             return
         if state in GONE:
-            self._verdicts.gone(node_id, now)
+            self._verdicts.gone(node_id, now, left=state is State.LEFT)
         else:
             self._verdicts.back(node_id)
         self._news.set()

@@ -378,7 +378,7 @@ class Membership:
         """A session is up: gossip has to be compared with it."""
         self.on_contact()
 
-    def report(self, unseen: tuple[str, ...]) -> None:
+    def report(self, unseen: model.Unseen) -> None:
         """Tells the managers which nodes gossip does not see."""
         if self._session:
             self._session.report(unseen)

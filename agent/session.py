@@ -88,7 +88,7 @@ class Session:
         self._chain_broke = False
         self._outgoing: asyncio.Queue[model.AgentMessage] = asyncio.Queue()
         self._period = HEARTBEAT
-        self._unseen: tuple[str, ...] | None = None  # as it was told on this connection
+        self._unseen: model.Unseen | None = None  # as it was told on this connection
         self._to_send = asyncio.Event()
         statuses.wake = self._to_send.set
         applier.acknowledged = self._acknowledge
@@ -222,11 +222,11 @@ class Session:
             if batch := self._statuses.batch():
                 self._outgoing.put_nowait(model.AgentMessage(statuses=batch))
 
-    def report(self, unseen: tuple[str, ...]) -> None:
-        """The nodes that gossip holds dead: told on every connection once, and when they are others."""
+    def report(self, unseen: model.Unseen) -> None:
+        """The nodes that gossip holds dead or gone: told on every connection once, and when they are others."""
         if self.link.connected and self.welcome.is_set() and unseen != self._unseen:
             self._unseen = unseen
-            self._outgoing.put_nowait(model.AgentMessage(unseen=model.Unseen(unseen)))
+            self._outgoing.put_nowait(model.AgentMessage(unseen=unseen))
 
     def _acknowledge(self, index: int) -> None:
         """The kernel stands as store index `index` says; told only to a manager that has welcomed the node."""

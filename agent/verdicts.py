@@ -34,6 +34,7 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._gone: dict[str, float] = {}
+        self._left: set[str] = set()
         self._lapsed: set[str] = set()
         self._ended: dict[str, None] = {}
 
@@ -48,22 +49,25 @@ class Verdicts:
         return frozenset(self._ended)
 
     @property
-    def unseen(self) -> tuple[str, ...]:
+    def unseen(self) -> model.Unseen:
         """All nodes that gossip holds dead or gone, believed or not: for the managers."""
-        return tuple(sorted(self._gone))
+        return model.Unseen(tuple(sorted(self._gone.keys() - self._left)), tuple(sorted(self._left)))
 
     def restart(self) -> None:
         """A new member knows of nobody; what tasks' own nodes have said stays true."""
         self._gone.clear()
+        self._left.clear()
         self._lapsed.clear()
 
-    def gone(self, node_id: str, now: float) -> None:
+    def gone(self, node_id: str, now: float, left: bool = False) -> None:
         """Gossip holds it dead, or it has left."""
         self._gone.setdefault(node_id, now)
+        (self._left.add if left else self._left.discard)(node_id)
 
     def back(self, node_id: str) -> None:
         """It lives."""
         self._gone.pop(node_id, None)
+        self._left.discard(node_id)
         self._lapsed.discard(node_id)
 
     def ended(self, task_id: str) -> bool:

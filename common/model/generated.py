@@ -3586,16 +3586,19 @@ class Acknowledge(Message):
 @dataclass(frozen=True, slots=True)
 class Unseen(Message):
     node_ids: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
     def to_pb(self) -> dispatcher_pb2.Unseen:
         return dispatcher_pb2.Unseen(
             node_ids=self.node_ids,
+            left=self.left,
         )
 
     @classmethod
     def from_pb(cls, m: dispatcher_pb2.Unseen) -> Unseen:
         return cls(
             tuple(m.node_ids),
+            tuple(m.left),
         )
 
     @classmethod

@@ -51,10 +51,12 @@ class Acknowledge(_message.Message):
     def __init__(self, index: _Optional[int] = ...) -> None: ...
 
 class Unseen(_message.Message):
-    __slots__ = ("node_ids",)
+    __slots__ = ("node_ids", "left")
     NODE_IDS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     node_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    left: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node_ids: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AgentMessage(_message.Message):
     __slots__ = ("hello", "heartbeat", "statuses", "acknowledge", "description", "unseen")

@@ -104,27 +104,26 @@ class Dispatcher:
         while True:
             await self._sightings.wait()
             self._sightings.clear()
-            reports = {s.node_id: s.unseen for s in self._sessions.values() if s.unseen is not None}
-            unseen = sightings.unseen(reports)
-            for node_id in sorted(unseen & self._feeds.keys() - self._sessions.keys()):  # theirs have broken
-                if node_id not in self._sessions and sightings.believed(
-                    self._store.view().nodes.get(node_id)
-                ):
+            reports = {s.node_id: s.gossip for s in self._sessions.values() if s.gossip is not None}
+            dead, gone = sightings.dead(reports), sightings.gone(reports)
+            for node_id in sorted(gone & self._feeds.keys() - self._sessions.keys()):  # theirs have broken
+                node = self._store.view().nodes.get(node_id)
+                if node_id not in self._sessions and sightings.believed(node):
                     self._liveness.forget(node_id)
                     await self._down(node_id, sightings.GONE, sightings.GONE)
-            if any(self._differs(node_id, unseen) for node_id in self._sessions):
-                await self._store.update(partial(self._show, unseen))
+            if any(self._differs(node_id, dead) for node_id in self._sessions):
+                await self._store.update(partial(self._show, dead))
 
-    def _differs(self, node_id: str, unseen: frozenset[str]) -> bool:
+    def _differs(self, node_id: str, dead: frozenset[str]) -> bool:
         node = self._store.view().nodes.get(node_id)
-        return node is not None and sightings.shown(node, node_id in unseen) is not node
+        return node is not None and sightings.shown(node, node_id in dead) is not node
 
-    def _show(self, unseen: frozenset[str], tx: Transaction) -> None:
+    def _show(self, dead: frozenset[str], tx: Transaction) -> None:
         for node_id in sorted(self._sessions):
             node = tx.view.nodes.get(node_id)
-            if node is not None and (shown := sightings.shown(node, node_id in unseen)) is not node:
+            if node is not None and (shown := sightings.shown(node, node_id in dead)) is not node:
                 tx.put(shown)
-                if node_id in unseen:
+                if node_id in dead:
                     log.warning("node %s is %s", lifecycle.hostname(node, node_id), sightings.UNSEEN)
 
     async def _down(self, node_id: str, message: str, why: str) -> None:
@@ -309,7 +308,7 @@ class Dispatcher:
         elif message.description is not None:
             await self._describe(session.node_id, message.description)
         elif message.unseen is not None:
-            session.unseen = frozenset(message.unseen.node_ids)
+            session.gossip = message.unseen
             self._sightings.set()
 
     async def _describe(self, node_id: str, description: model.NodeDescription) -> None:

@@ -30,7 +30,7 @@ class Session:
     over: bool = False
     error: errors.ShoalError | None = None
     welcomed: model.Welcome | None = None
-    unseen: frozenset[str] | None = None  # what its gossip says; None: nothing yet
+    gossip: model.Unseen | None = None  # what its gossip says; None: nothing yet
 
     def committed(self, sequence: int) -> None:
         """Statuses up to `sequence` are in the store."""

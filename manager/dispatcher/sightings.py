@@ -1,8 +1,8 @@
 """Where gossip and sessions differ, from what the nodes' agents report. Pure; service.py acts on it.
 
-A node that more than half of all others hold dead is not seen. Without a session it is Down at once, and need not be waited for any
-longer; with one it stays what it is, and says so in its status: then gossip is filtered, not the node gone. One report alone is
-only its sender's view: a node that is cut off sees nobody.
+A node that more than half of all others hold dead, or have heard say good-bye, is Down at once if its session has broken: nobody
+waits for its beats. One that they hold dead but that has its session stays what it is, and says so in its status: then gossip is
+filtered, not the node gone. One report alone is only its sender's view: a node that is cut off sees nobody.
 """
 
 from __future__ import annotations
@@ -19,8 +19,17 @@ UNSEEN: Final = "not seen by gossip: is port 7946 open, TCP and UDP, between the
 GONE: Final = "no session, and not seen by gossip"
 
 
-def unseen(reports: Mapping[str, Collection[str]]) -> frozenset[str]:
-    """The nodes that more than half of the others do not see. `reports` by the node that says so."""
+def dead(reports: Mapping[str, model.Unseen]) -> frozenset[str]:
+    """The nodes that more than half of the others hold dead. `reports` by the node that says so."""
+    return _by_most({reporter: said.node_ids for reporter, said in reports.items()})
+
+
+def gone(reports: Mapping[str, model.Unseen]) -> frozenset[str]:
+    """Those that more than half of the others hold dead, or have heard say good-bye."""
+    return _by_most({reporter: (*said.node_ids, *said.left) for reporter, said in reports.items()})
+
+
+def _by_most(reports: Mapping[str, Collection[str]]) -> frozenset[str]:
     against = Counter(
         node_id for reporter, gone in reports.items() for node_id in set(gone) if node_id != reporter
     )
@@ -34,9 +43,9 @@ def believed(node: model.Node | None) -> bool:
     return node is not None and node.status.message != UNSEEN
 
 
-def shown(node: model.Node, is_unseen: bool) -> model.Node:
+def shown(node: model.Node, dead: bool) -> model.Node:
     """The node, with a session, as its status is to say."""
-    message = UNSEEN if is_unseen else ""
+    message = UNSEEN if dead else ""
     if node.status.state != NodeState.NODE_READY or node.status.message not in ("", UNSEEN):
         return node
     return (

@@ -325,13 +325,14 @@ async def test_an_unreachable_manager_is_one_line_in_the_log(caplog: pytest.LogC
 
 async def test_what_gossip_does_not_see_is_told_once_on_each_connection() -> None:
     async with bench() as b:
-        b.session.report(("n9",))  # nobody is there to be told
+        seen, dead, left = model.Unseen(), model.Unseen(("n9",)), model.Unseen((), ("n9",))
+        b.session.report(dead)  # nobody is there to be told
         await until(lambda: b.node.connections == 1)
-        for unseen in ((), (), ("n9",), ("n9",), ()):
+        for unseen in (seen, seen, dead, dead, left):
             b.session.report(unseen)
         await until(lambda: len(b.manager.of("unseen")) == 3)
-        assert [told.node_ids for told in b.manager.of("unseen")] == [(), ("n9",), ()]
+        assert b.manager.of("unseen") == [seen, dead, left]
         b.manager.assign(7, "other", "x", "t1")  # out of chain: the session begins anew
         await until(lambda: b.node.connections == 2)
-        b.session.report(())
+        b.session.report(left)
         await until(lambda: len(b.manager.of("unseen")) == 4)

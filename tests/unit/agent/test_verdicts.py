@@ -97,7 +97,7 @@ def test_a_contradicted_verdict_lapses_until_gossip_changes_its_mind() -> None:
     assert verdicts.deadline(50.0, on_offer) == 100.0 + LAPSE
     assert verdicts.lapse(129.9, 50.0, on_offer) == []
     assert verdicts.lapse(130.0, 50.0, on_offer) == ["a"]
-    assert (verdicts.nodes, verdicts.unseen) == (frozenset(), ("a",))
+    assert (verdicts.nodes, verdicts.unseen) == (frozenset(), model.Unseen(("a",)))
     assert verdicts.deadline(50.0, on_offer) is None
     verdicts.gone("a", 140.0)
     assert verdicts.nodes == frozenset()
@@ -118,6 +118,19 @@ def test_who_contradicts() -> None:
     assert verdicts.deadline(50.0, frozenset("bc")) is None  # they say the same
     verdicts.restart()
     assert verdicts.nodes == frozenset()
+
+
+def test_a_good_bye_is_told_apart_from_a_death() -> None:
+    verdicts = Verdicts()
+    verdicts.gone("a", 1.0, left=True)
+    verdicts.gone("b", 1.0)
+    assert verdicts.unseen == model.Unseen(("b",), ("a",))
+    assert verdicts.nodes == {"a", "b"}
+    verdicts.back("a")
+    verdicts.gone("a", 2.0)
+    assert verdicts.unseen == model.Unseen(("a", "b"))
+    verdicts.restart()
+    assert verdicts.unseen == model.Unseen()
 
 
 def test_what_has_ended_is_told_once_and_remembered_for_long() -> None:

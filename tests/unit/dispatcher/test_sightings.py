@@ -9,7 +9,7 @@ from test_dispatcher_grpc import Bench, Client, bench, until
 
 from common import model
 from common.model import NodeState
-from manager.dispatcher.sightings import GONE, UNSEEN, believed, shown, unseen
+from manager.dispatcher.sightings import GONE, UNSEEN, believed, dead, gone, shown
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,14 @@ from manager.dispatcher.sightings import GONE, UNSEEN, believed, shown, unseen
     ],
 )
 def test_more_than_half_of_the_others(reports: Mapping[str, Collection[str]], found: set[str]) -> None:
-    assert unseen(reports) == found
+    said = {reporter: model.Unseen(tuple(nodes)) for reporter, nodes in reports.items()}
+    assert dead(said) == gone(said) == found
+
+
+def test_a_good_bye_makes_nobody_dead() -> None:
+    said = {"a": model.Unseen((), ("c",)), "b": model.Unseen(("c",)), "d": model.Unseen((), ("c",))}
+    assert gone(said) == {"c"}
+    assert dead(said) == set()
 
 
 def test_only_a_ready_node_says_that_it_is_not_seen() -> None:
@@ -78,8 +85,8 @@ async def test_one_that_is_seen_again_says_nothing() -> None:
         first = Client(made)
         await first.hello()
         second = await other(made)
-        for gone, message in ((("n1",), UNSEEN), ((), "")):
-            await second.say(unseen=model.Unseen(gone))
+        for unseen, message in ((("n1",), UNSEEN), ((), "")):
+            await second.say(unseen=model.Unseen(unseen))
             await until(lambda message=message: made.node().status.message == message)  # type: ignore[misc]
 
 
@@ -113,3 +120,21 @@ async def test_a_node_that_had_no_session_in_this_term_is_given_its_time() -> No
         node = made.store.view().nodes.get("n3")
         assert node is not None
         assert node.status == ready
+
+
+async def test_one_that_has_said_good_bye_is_down_as_its_session_ends() -> None:
+    async with bench(period=60_000_000_000) as made:
+        first = Client(made)
+        await first.hello()
+        second = await other(made)
+        await second.say(unseen=model.Unseen((), ("n1",)))
+        await second.say(description=model.NodeDescription(hostname="later", machine="bbbb"))
+
+        def later() -> bool:
+            node = made.store.view().nodes.get("n2")
+            return node is not None and node.description.hostname == "later"
+
+        await until(later)
+        assert made.node().status == model.NodeStatus(state=NodeState.NODE_READY, addr="127.0.0.1")
+        first.call.cancel()
+        await until(lambda: made.node().status.message == GONE)

@@ -48,13 +48,13 @@ class Agent:
         self.state = NodeState(self.name, endpoints={(e.task_id, e.network_id): e for e in endpoints})
         self.gossip = Gossip(lambda on_event: GossipNode(on_event, FAST))
         self.liveness = Liveness(self.gossip, self, self, lambda: self.name)
-        self.reported: tuple[str, ...] = ()
+        self.reported = model.Unseen()
         self.running: list[asyncio.Task[None]] = []
 
     def retry(self) -> None:
         pass
 
-    def report(self, unseen: tuple[str, ...]) -> None:
+    def report(self, unseen: model.Unseen) -> None:
         self.reported = unseen
 
     def addresses(self) -> list[str]:
@@ -104,7 +104,7 @@ async def test_one_that_dies_and_comes_back() -> None:
     async with swarm() as agents:
         await agents[2].stop()
         await until(lambda: all(agent.offered() == {"t1", "t2"} for agent in agents[:2]), 20)
-        await until(lambda: all(agent.reported == ("n3",) for agent in agents[:2]), 20)
+        await until(lambda: all(agent.reported.node_ids == ("n3",) for agent in agents[:2]), 20)
         agents[2].start()
         await until(lambda: all(agent.offered() == {"t1", "t2", "t3"} for agent in agents), 20)
 
@@ -113,6 +113,7 @@ async def test_one_that_leaves_is_gone_for_all() -> None:
     async with swarm() as agents:
         await agents[2].liveness.leave()
         await until(lambda: all(agent.offered() == {"t1", "t2"} for agent in agents[:2]), 20)
+        await until(lambda: all(agent.reported.left == ("n3",) for agent in agents[:2]), 20)
 
 
 async def test_keys_turn_without_anybody_being_lost() -> None:
