@@ -127,3 +127,37 @@ def test_a_daemon_that_is_killed_leaves_the_files(swarm: Lab, tmp_path: Path) ->
         swarm.wait_gone("page")
         until(lambda: not any(files(swarm).values()), 30, "nothing left of the task's files")
         manager.docker("config", "rm", "page")
+
+
+def test_an_update_takes_another_config(swarm: Lab, tmp_path: Path) -> None:
+    manager = swarm.manager
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+        manager.docker("config", "create", name, str(tmp_path / name))
+    manager.docker(
+        "service", "create", "--detach", "--name", "page", "--stop-grace-period", "0s", "--config", "source=one,target=/page",
+        "alpine", "sleep", "1000",
+    )  # fmt: skip
+    try:
+        (before,) = swarm.wait_running("page", 1)
+        assert swarm.task_exec(before, "cat", "/page") == "one"
+        replaced = ("--config-rm", "one", "--config-add", "source=two,target=/page")
+        manager.docker("service", "update", "--detach", *replaced, "page")
+
+        def another() -> list[dict[str, Any]]:
+            return [task for task in swarm.tasks("page") if task["ID"] != before["ID"]]
+
+        (after,) = until(another, 60, "a task with the other config")
+        assert swarm.task_exec(after, "cat", "/page") == "two"
+        manager.docker("config", "rm", "one")
+        left = f"{FILES}/{after['ID']}/0"
+        until(lambda: "".join(files(swarm).values()) == left, 30, "only the new task's file is left")
+        refused = manager.docker("service", "rollback", "--detach", "page", check=False)
+        assert (refused.returncode, refused.stderr.strip()) == (
+            1,
+            "Error response from daemon: rpc error: code = InvalidArgument desc = config not found: one",
+        )
+    finally:
+        manager.docker("service", "rm", "page")
+        swarm.wait_gone("page")
+        manager.docker("config", "rm", "one", "two", check=False)
