@@ -108,8 +108,9 @@ async def test_whichever_is_asked(tmp_path: Path) -> None:
             await call.write(model.AgentMessage(hello=model.Hello(description=described, instance=b"1")))
             message = await call.read()
             assert isinstance(message, model.ManagerMessage) and message.welcome is not None
-            node = c.member.store.view().nodes.get(worker.node_id)
-            assert node is not None and node.status.state is model.NodeState.NODE_READY
+            # The leader has it as it welcomes the node; a follower, as soon as it applies that.
+            assert a.node(worker.node_id).status.state is model.NodeState.NODE_READY
+            await c.until(lambda m: c.node(worker.node_id).status.state is model.NodeState.NODE_READY)
             dispatcher = a.member._leader._dispatcher
             assert dispatcher is not None and set(dispatcher._sessions) == {worker.node_id}
             call.cancel()

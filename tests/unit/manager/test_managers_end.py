@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 from managers import Machines, machines
 
@@ -43,5 +44,6 @@ async def test_told_to_end_at_any_moment(tmp_path: Path, seed: int) -> None:
 
 
 def fails_well(exc: BaseException) -> bool:
-    """How a call may end whose manager ended."""
-    return isinstance(exc, (asyncio.CancelledError, errors.ShoalError)) or type(exc).__name__ == "AioRpcError"
+    """How a call may end whose manager ended: with it went the channel, in the middle of the call or before it began."""
+    ends = (asyncio.CancelledError, errors.ShoalError, grpc.aio.AioRpcError, grpc.aio.UsageError)
+    return isinstance(exc, ends)
