@@ -1,7 +1,7 @@
 """Load for the lab's tests, run inside its machines and outside (standard library only; one file, piped in or bound).
 
     load.py count PATH N HOST:PORT…         N new connections to each, answers counted, as JSON
-    load.py http RATE HOST:PORT…            RATE new connections a second in all, no retries
+    load.py http RATE HOST:PORT[/PATH]…     RATE new connections a second in all, no retries
     load.py inside RATE NAME HOST:PORT…     the same, and a DNS look-up of NAME for each second connection
 
 `http` and `inside` print "started", go on until standard input closes, but for a second at least, and print their account
@@ -24,7 +24,7 @@ LEAST_SECONDS, MOST_SECONDS = 1.0, 180.0
 
 
 async def fetch(host: str, port: int, path: str) -> str:
-    """One new connection, one request; the body's first line. Raises OSError or EOFError."""
+    """One new connection, one request; the body's first line. Raises OSError or EOFError, also when it is cut short."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
@@ -35,19 +35,25 @@ async def fetch(host: str, port: int, path: str) -> str:
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise EOFError(f"answered {head[:60]!r}")
+    for line in head.splitlines():
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(body) != int(value):
+            raise EOFError(f"{len(body)} bytes of {int(value)}")
     return body.decode().strip().splitlines()[0]
 
 
-def split(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host, int(port)
+def split(target: str) -> tuple[str, int, str]:
+    """Host, port and path; without one it is /whoami."""
+    address, _, path = target.partition("/")
+    host, _, port = address.rpartition(":")
+    return host, int(port), f"/{path or 'whoami'}"
 
 
 async def count(path: str, number: int, targets: list[str]) -> dict[str, dict[str, int]]:
     """A target's connections all at once: where nobody answers yet, that costs the limit once, not for each."""
 
     async def one(target: str) -> str:
-        host, port = split(target)
+        host, port, _ = split(target)
         try:
             return await asyncio.wait_for(fetch(host, port, path), LIMIT)
         except (TimeoutError, OSError, EOFError) as exc:
@@ -95,9 +101,8 @@ class Account:
         self.answers: Counter[str] = Counter()
 
     async def connect(self, target: str, began: float) -> None:
-        host, port = split(target)
         try:
-            answer = await asyncio.wait_for(fetch(host, port, "/whoami"), LIMIT)
+            answer = await asyncio.wait_for(fetch(*split(target)), LIMIT)
             self.ok += 1
             self.answers[answer] += 1
             self.slowest = max(self.slowest, time.monotonic() - began)
