@@ -40,6 +40,10 @@ class Loaded:
 class Disk(Protocol):
     """One member's durable state. Every call blocks and returns when the disk has synced it."""
 
+    @property
+    def place(self) -> str:
+        """Where the log is, for whoever has to be told that it is damaged."""
+
     def load(self) -> Loaded:
         """Reads everything; comes first. Raises Damaged or OSError."""
 
@@ -80,6 +84,10 @@ class FileDisk:
         self._state = HardState()
         self._number = 0  # of the snapshot file that was begun last
         self._last = 0
+
+    @property
+    def place(self) -> str:
+        return str(self._directory / "log")
 
     @property
     def broken(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from common import model
@@ -18,6 +18,7 @@ from manager.raft.consensus import MemberStatus
 from manager.raft.core.errors import Inconsistent
 from manager.raft.core.messages import AnyConfChange, ConfChangeType, HardState, Message
 from manager.raft.disk import Disk
+from manager.raft.log import REPAIR
 from manager.raft.members import Members
 from manager.raft.replica import Committed, NotLeading, Refused, Replica, Work
 from manager.raft.seal import Damaged
@@ -118,15 +119,15 @@ class Runner:
     # ---- what others call, in this loop
 
     def step(self, message: Message) -> None:
-        """A message came in."""
+        """A message came in. A member whose log has forgotten what it once promised hears and says nothing any more."""
+        if self._fatal is not None:
+            return
         self._heard[message.from_] = self._ticks
         try:
             self.replica.step(message)
         except Inconsistent as exc:
-            log.critical("this manager's log contradicts what the managers agreed on: %s", exc)
             self._fatal = Damaged(
-                f"the log contradicts what the managers agreed on ({exc}): "
-                "remove this manager from the swarm and join it again, or restore a backup"
+                f"{self._disk.place} contradicts what the managers agreed on ({exc}); {REPAIR}"
             )
         self._wake.set()
 
@@ -218,12 +219,12 @@ class Runner:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._fatal is not None:
-                raise self._fatal
             self._ask()
-            while self.replica.busy:
+            while self._fatal is None and self.replica.busy:
                 await self._work(self.replica.work())
                 self._ask()
+            if self._fatal is not None:
+                raise self._fatal
             if not self.replica.alone:
                 self._company.set()
 
@@ -255,6 +256,8 @@ class Runner:
         if work.snapshot is not None:
             snapshot = model.RaftSnapshot.from_bytes(work.snapshot.data)
             state = work.state or self.replica.hard_state
+            if state.commit > snapshot.index:  # by entries of the same batch: they come next, or a crash does
+                state = replace(state, commit=snapshot.index)
             await self._persist(lambda: self._disk.install(snapshot, state))
             self.replica.restored(table.from_snapshot(snapshot))
             self._host.restore(snapshot)

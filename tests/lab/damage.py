@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from tests.lab.managers import DAEMON, Managers
 from tests.lab.support import Machine, until
 
-# Begun: what a crash leaves of a write that wasn't finished. The others hit what was synced and acknowledged. Torn looks
-# like a crash; a leader comes back from it as a follower, a follower learns from the leader what it has forgotten.
+# Begun: what a crash leaves of a write that wasn't finished: it always starts. The others hit what was synced and
+# acknowledged. Torn looks like a crash: who led comes back as a follower and is given again what it has forgotten, but a
+# follower is contradicted by a leader that counts on its acknowledgement, and refuses to go on.
 BEGUN, TORN, FLIPPED_LAST, FLIPPED_MIDDLE = "begun", "torn", "flipped-last", "flipped-middle"
 KINDS = (BEGUN, TORN, FLIPPED_LAST, FLIPPED_MIDDLE)
 NAMED = (
@@ -22,7 +23,7 @@ NAMED = (
     "contradicts what the managers agreed on",
 )
 CUT = "of a write that a crash tore"
-REPAIR = "remove this manager from the swarm and join it again"
+PLACE, REPAIR = "/var/lib/shoal/manager/", "remove this manager from the swarm and join it again"
 
 PROGRAM = """
 import os, pathlib, sys
@@ -105,7 +106,7 @@ def once(lab: Managers, victim: Machine, kind: str, chance: random.Random) -> Ou
     since = victim.run("date", "+@%s.%N").stdout.strip()
     came = outcome(lab, victim, kind, since, strike(lab, victim, kind, chance))
     assert came.started or kind != BEGUN, came
-    assert (CUT in came.said) if came.started else (REPAIR in came.said), came
+    assert CUT in came.said if came.started else PLACE in came.said and REPAIR in came.said, came
     if not came.started:
         replace(lab, victim)
     lab.wait_settled(30)

@@ -24,6 +24,8 @@ TICK = 0.01
 class MemoryDisk:
     """A Disk that forgets nothing."""
 
+    place = "memory"
+
     def __init__(self) -> None:
         self.state = HardState()
         self.entries: list[Entry] = []
