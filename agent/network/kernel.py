@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.network import names
+from agent.network import events, names
 from agent.network.facts import (
     Address,
     Bridge,
@@ -39,7 +39,8 @@ from agent.network.facts import (
 )
 from agent.network.nft import NftError
 from agent.network.reader import PROC, Reader
-from agent.network.thread import Namespaces
+from agent.network.thread import THREAD_NAME, Namespaces
+from agent.network.watch import Watch
 
 KernelError = (OSError, NetlinkError, NftError)
 
@@ -64,6 +65,7 @@ class Kernel:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self.reader = Reader(namespaces)
+        self.watch = Watch(namespaces)
         self._view: dict[str, Facts] = {}
         self._indexes: dict[tuple[str, str], int] = {}
         self.changes = 0  # made since the start; a move that finds nothing to do adds none
@@ -78,6 +80,19 @@ class Kernel:
         """The next move reads these namespaces afresh."""
         for name in scope:
             self._view.pop(name, None)
+
+    def look(self) -> frozenset[str]:
+        """Namespaces that somebody else has changed since the last look: the next move reads them afresh."""
+        told = self.watch.drain()
+        if told is None:  # more than the kernel could keep
+            drifted = frozenset(self._view)
+        else:
+            drifted = frozenset(
+                name for name, found in told.items()
+                if events.contradicts(self._view.get(name, frozenset()), found, THREAD_NAME)
+            )  # fmt: skip
+        self.forget(drifted)
+        return drifted
 
     def sandboxes(self) -> frozenset[str]:
         """Namespaces of networks that exist."""
@@ -179,6 +194,7 @@ class Kernel:
 
     def _make_namespace(self, namespace: str, _: Namespace) -> None:
         self._namespaces.create(namespace)
+        self.watch.add(namespace)
         self._namespaces.route(namespace).link("set", index=_LOOPBACK_INDEX, state="up")
 
     def _make_sysctl(self, namespace: str, fact: Sysctl) -> None:
@@ -296,6 +312,7 @@ class Kernel:
     def _remove(self, namespace: str, fact: Fact) -> None:
         if isinstance(fact, Namespace):
             self._free_ingress_leg(namespace)
+            self.watch.discard(namespace)
             self._namespaces.delete(namespace)
             return
         route: Any = self._namespaces.route(namespace)

@@ -2,7 +2,8 @@
 
 Assignments come in by apply(), containers by attach() and detach(). Each computes the plan of the newest state and
 sends the namespaces concerned to the thread; a burst of changes becomes one pass, and long passes go in slices, so
-that a container that is being attached never waits long. Every minute the host, the sandboxes and some tasks' namespaces
+that a container that is being attached never waits long. What somebody else takes away is put back when the kernel tells of it.
+Every minute the host, the sandboxes and some tasks' namespaces
 are read afresh and repaired, all of them in turn: what that costs doesn't grow with the number of tasks.
 """
 
@@ -12,7 +13,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.plan import Underlay
 from agent.network.refusals import first_failure, refuse_failed, refuse_impossible
 from agent.network.thread import NetThread
+from agent.network.watcher import SLICE, next_turn, watch
 from agent.state import NodeState
 from common import errors, model
 
@@ -33,7 +35,6 @@ _log: Final = logging.getLogger(__name__)
 COALESCE: Final = 0.05  # seconds that changes are collected for
 RECONCILE: Final = 60.0
 RETRY: Final = 2.0  # after a pass that failed somewhere
-_SLICE: Final = 16  # namespaces in one piece of work; so many of tasks are read afresh at a time
 
 DnsOpened = Callable[[str, socket.socket, socket.socket], None]
 DnsClosed = Callable[[str], None]
@@ -67,6 +68,8 @@ class KernelNetwork:
         self._served: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._drifted = False
         self._failing: dict[str, str] = {}
         self._read_last = ""  # of tasks' namespaces, when reconciling
 
@@ -76,8 +79,8 @@ class KernelNetwork:
         """Opens what it needs and adopts what an earlier process left in the kernel."""
         folder = self._folder / "netns"
         self._thread = await asyncio.to_thread(NetThread, folder)
-        self._kernel = Kernel(self._thread.namespaces)
         await self._thread.run(self._thread.namespaces.clean)
+        self._kernel = await self._thread.run(Kernel, self._thread.namespaces)
         reader = self._kernel.reader
         standing = await self._thread.run(reader.gateway_subnet)
         routes = await self._thread.run(reader.host_routes)
@@ -100,20 +103,26 @@ class KernelNetwork:
             await self._open_dns(task)
         self._worker = asyncio.create_task(self._work(), name="network")
         self._worker.add_done_callback(self._ended)
+        self._watcher = asyncio.create_task(
+            watch(self._kernel.watch.descriptors(), self._look, self._repair), name="network watch"
+        )
+        self._watcher.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Lets go of sockets and threads; the kernel's state stays as it is."""
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
-            self._worker = None
+        loops = [loop for loop in (self._worker, self._watcher) if loop is not None]
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        self._worker = self._watcher = None
         if self._thread is not None:
             thread, self._thread = self._thread, None
+            await thread.run(self._kernel.watch.close)
             await asyncio.to_thread(thread.close)
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
-        """The loop ends by close() only; should it fail, whoever waits is told, and the next apply() too."""
-        for waiting in (self._waiting, self._served):
+        """The loops end by close() only; should one fail, whoever waits for it is told, and the next apply() too."""
+        for waiting in (self._waiting, self._served) if worker is self._worker else ():
             self._answer(waiting, "the network's loop has ended")
         if not worker.cancelled() and (error := worker.exception()) is not None:
             _log.critical("the network's loop failed: %r", error)
@@ -264,6 +273,13 @@ class KernelNetwork:
 
     # ---- the loop
 
+    async def _look(self) -> frozenset[str]:
+        return await self._running().run(self._kernel.look)
+
+    def _repair(self) -> None:
+        self._drifted = True
+        self._wake.set()
+
     async def _work(self) -> None:
         """Carries out what apply() asks for, and reconciles when nobody has asked for long."""
         loop = asyncio.get_running_loop()
@@ -316,7 +332,7 @@ class KernelNetwork:
         if afresh:
             turn, self._read_last = next_turn(rest, self._read_last)
             due.update(first, turn)
-        slices = [first, *(rest[n : n + _SLICE] for n in range(0, len(rest), _SLICE))]
+        slices = [first, *(rest[n : n + SLICE] for n in range(0, len(rest), SLICE))]
         for scope in slices:
             view = await self._plan()  # anew each time: an attach may have come between
             here = [n for n in scope if n in view or names.is_sandbox(n)]
@@ -324,7 +340,9 @@ class KernelNetwork:
                 await thread.run(self._kernel.forget, [n for n in here if n in due])
             failed |= await thread.run(self._kernel.move, view, here)
         await self._forget_endpoints()
-        self._report(failed, self._kernel.changes - before if afresh else 0)
+        repaired = afresh or (self._drifted and self._served is None)
+        self._drifted = False
+        self._report(failed, self._kernel.changes - before if repaired else 0)
         return f"could not set up networks: {first_failure(failed)}" if failed else ""
 
     def _report(self, failed: Mapping[str, Exception], repaired: int) -> None:
@@ -354,8 +372,8 @@ class KernelNetwork:
             ]  # fmt: skip
             if ingress is not None and ingress.id == network:
                 scope.append(names.HOST)
-            for start in range(0, len(scope), _SLICE):
-                await self._flush(scope[start : start + _SLICE], marks)
+            for start in range(0, len(scope), SLICE):
+                await self._flush(scope[start : start + SLICE], marks)
         await self._running().run(self._file.save, self._endpoints)
 
     async def _flush(self, scope: Iterable[str], marks: frozenset[int]) -> None:
@@ -384,9 +402,3 @@ class KernelNetwork:
             ) from error
         self._dns.add(task_id)
         self._dns_opened(task_id, udp, tcp)
-
-
-def next_turn(everybody: Sequence[str], last: str, count: int = _SLICE) -> tuple[Sequence[str], str]:
-    """Whose turn it is after `last`, of names in order, and what to call next with: from the start after the end."""
-    left = [name for name in everybody if name > last] or everybody
-    return left[:count], left[count - 1] if len(left) > count else ""

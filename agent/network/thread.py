@@ -28,6 +28,8 @@ _CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 4096
 _MNT_DETACH: Final = 2
 _NETLINK_NETFILTER: Final = 12
+THREAD_NAME: Final = "shoal-net"  # to the kernel: nftables says who has changed something by this name
+_PR_SET_NAME: Final = 15
 _KEPT: Final = 8  # open netlink sockets: whoever holds one may ask for three more
 _KEPT_TABLES: Final = (
     1  # contexts of nftables: one holds half a megabyte or more, is made in 0.1 ms and used at once
@@ -46,6 +48,10 @@ def _check(result: int, what: str) -> None:
     if result:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
+
+
+def _name_thread() -> None:
+    _check(_libc().prctl(_PR_SET_NAME, THREAD_NAME.encode(), 0, 0, 0), "prctl")
 
 
 class _Netlink:
@@ -196,7 +202,7 @@ class NetThread:
     def __init__(self, folder: Path) -> None:
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="net-closer")
         self._closer.submit(int).result()  # born at home, before anything is entered
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="net")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="net", initializer=_name_thread)
         self.namespaces: Namespaces = self._pool.submit(Namespaces, folder, self._free_later).result()
 
     def _free_later(self, free: Callable[[], None]) -> None:

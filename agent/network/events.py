@@ -1,0 +1,230 @@
+"""What the kernel tells of changes in a namespace, and whether they contradict the picture of it. Pure.
+
+watch.py hands in netlink's messages, kernel.py asks for the judgement. Only what goes away is told: a deletion is seldom,
+while additions are mostly our own. The kernel's own changes are judged by the picture: what we have taken away ourselves is no
+longer in it. Whatever else differs (an MTU, a sysctl, an entry that leads elsewhere) is found by the next reconciliation.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent.network.facts import (
+    Address,
+    Bridge,
+    DefaultRoute,
+    Facts,
+    Forward,
+    LinkRoute,
+    Neighbour,
+    Port,
+    ReturnRoute,
+    ReturnRule,
+    Table,
+    Veth,
+    Vxlan,
+)
+
+NEW_LINK: Final = 16
+DEL_LINK: Final = 17
+DEL_ADDRESS: Final = 21
+DEL_ROUTE: Final = 25
+DEL_NEIGHBOUR: Final = 29
+DEL_RULE: Final = 33
+NEW_GENERATION: Final = 10 << 8 | 15  # nftables: one for each transaction
+
+FAMILY_BRIDGE: Final = 7
+FAMILY_IPV4: Final = 2
+HEADER: Final = 16
+_MAIN: Final = 254
+_ALIGN: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLost:
+    """An interface is gone, down, or in its bridge no more."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressLost:
+    """An address with prefix length."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourLost:
+    """An answer to ARP."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardLost:
+    """An entry of a tunnel's forwarding database."""
+
+    mac: str
+    vtep: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLost:
+    """A route; `destination` is empty for a default one."""
+
+    table: int
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLost:
+    """A rule by a mark."""
+
+    mark: int
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class TablesChanged:
+    """A transaction of nftables, by the thread or process of this name."""
+
+    by: str
+
+
+Event = LinkLost | AddressLost | NeighbourLost | ForwardLost | RouteLost | RuleLost | TablesChanged
+
+
+def parse(data: bytes) -> Iterator[Event]:
+    """The events in what was received at once; messages that tell none of ours are left out."""
+    offset = 0
+    while offset + HEADER <= len(data):
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if length < HEADER or offset + length > len(data):
+            return
+        event = _event(kind, data[offset + HEADER : offset + length])
+        if event is not None:
+            yield event
+        offset += _aligned(length)
+
+
+def contradicts(picture: Facts, events: Iterable[Event], ourselves: str) -> bool:
+    """Whether something that the picture has is there no more; transactions by `ourselves` are known."""
+    return any(_contradicts(picture, event, ourselves) for event in events)
+
+
+def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:
+    match event:
+        case LinkLost(name=name):
+            return any(isinstance(f, Bridge | Vxlan | Veth | Port) and f.name == name for f in picture)
+        case AddressLost(address=address):
+            return any(
+                (isinstance(f, Address) and f.address == address)
+                or (isinstance(f, Bridge) and f.address == address)
+                for f in picture
+            )
+        case NeighbourLost(address=address):
+            return any(isinstance(f, Neighbour) and f.address == address for f in picture)
+        case ForwardLost(mac=mac, vtep=vtep):
+            return Forward(mac, vtep) in picture
+        case RouteLost(table=table, destination=destination):
+            return any(_is_route(f, table, destination) for f in picture)
+        case RuleLost(mark=mark, table=table):
+            return ReturnRule(mark, table) in picture
+        case TablesChanged(by=by):
+            return by != ourselves and any(isinstance(f, Table) for f in picture)
+
+
+def _is_route(fact: object, table: int, destination: str) -> bool:
+    match fact:
+        case DefaultRoute():
+            return table == _MAIN and not destination
+        case LinkRoute(destination=wanted):
+            return table == _MAIN and destination == wanted
+        case ReturnRoute(table=wanted_table):
+            return table == wanted_table and not destination
+        case _:
+            return False
+
+
+# ---- netlink's format
+
+
+def _aligned(length: int) -> int:
+    return (length + _ALIGN - 1) & ~(_ALIGN - 1)
+
+
+def _attributes(body: bytes, offset: int) -> Mapping[int, bytes]:
+    found: dict[int, bytes] = {}
+    while offset + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, offset)
+        if length < 4 or offset + length > len(body):
+            break
+        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
+        offset += _aligned(length)
+    return found
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _address(value: bytes) -> str:
+    return str(ipaddress.IPv4Address(value)) if len(value) == 4 else ""
+
+
+def _number(value: bytes) -> int:
+    return int(struct.unpack("=I", value)[0]) if len(value) == 4 else 0
+
+
+def _link(body: bytes) -> Event:
+    return LinkLost(_text(_attributes(body, 16).get(3, b"")))
+
+
+def _address_of(body: bytes) -> Event:
+    return AddressLost(f"{_address(_attributes(body, 8).get(1, b''))}/{body[1]}")
+
+
+def _route(body: bytes) -> Event:
+    found = _attributes(body, 12)
+    destination = f"{_address(found[1])}/{body[1]}" if 1 in found else ""
+    return RouteLost(_number(found.get(15, b"")) or body[4], destination)
+
+
+def _neighbour(body: bytes) -> Event:
+    found = _attributes(body, 12)
+    if body[0] == FAMILY_IPV4:
+        return NeighbourLost(_address(found.get(1, b"")))
+    return ForwardLost(":".join(f"{byte:02x}" for byte in found.get(2, b"")), _address(found.get(1, b"")))
+
+
+def _rule(body: bytes) -> Event:
+    found = _attributes(body, 12)
+    return RuleLost(_number(found.get(10, b"")), _number(found.get(15, b"")) or body[4])
+
+
+def _generation(body: bytes) -> Event:
+    return TablesChanged(_text(_attributes(body, 4).get(3, b"")))
+
+
+_ANY_FAMILY: Final = frozenset(range(256))
+_PARSERS: Final[Mapping[int, tuple[Callable[[bytes], Event], frozenset[int]]]] = {
+    NEW_LINK: (_link, _ANY_FAMILY),  # watch.py lets one through when the link went down
+    DEL_LINK: (_link, _ANY_FAMILY),
+    DEL_ADDRESS: (_address_of, frozenset({FAMILY_IPV4})),
+    DEL_ROUTE: (_route, frozenset({FAMILY_IPV4})),
+    DEL_NEIGHBOUR: (_neighbour, frozenset({FAMILY_IPV4, FAMILY_BRIDGE})),
+    DEL_RULE: (_rule, frozenset({FAMILY_IPV4})),
+    NEW_GENERATION: (_generation, _ANY_FAMILY),
+}
+
+
+def _event(kind: int, body: bytes) -> Event | None:
+    parser, families = _PARSERS.get(kind, (None, _ANY_FAMILY))
+    if parser is None or len(body) < (4 if kind == NEW_GENERATION else 8) or body[0] not in families:
+        return None
+    return parser(body)

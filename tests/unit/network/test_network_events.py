@@ -1,0 +1,137 @@
+"""Netlink's messages as a kernel sent them, and what is made of them (agent/network/events.py)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.network.events import (
+    AddressLost,
+    Event,
+    ForwardLost,
+    LinkLost,
+    NeighbourLost,
+    RouteLost,
+    RuleLost,
+    TablesChanged,
+    contradicts,
+    parse,
+)
+from agent.network.facts import (
+    Address,
+    Bridge,
+    DefaultRoute,
+    Fact,
+    Forward,
+    LinkRoute,
+    Neighbour,
+    Port,
+    ReturnRoute,
+    ReturnRule,
+    Table,
+    Veth,
+    Vxlan,
+)
+
+FORWARD = (
+    "0700000003000000c00002010a00020002420a000001000008000100010203041400030000000000020000000200000000000000"
+)
+NEIGHBOUR = (
+    "020000000300000020000003080001000a000001080004000000000014000300020000000200000002000000" + "00000000"
+)
+LINK = "000001000300000002100000ffffffff070003007630000008000d00e8030000"
+GENERATION = "0000000208000100000000020800020000005da5080003006e667400"
+
+
+def message(kind: int, body: bytes | str) -> bytes:
+    body = bytes.fromhex(body) if isinstance(body, str) else body
+    padded = body + bytes(-len(body) % 4)
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + padded
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def routed(table: int, destination: bytes = b"", prefix: int = 0) -> bytes:
+    head = struct.pack("=8BI", 2, prefix, 0, 0, min(table, 252), 3, 0, 1, 0)
+    return (
+        head + (attribute(1, destination) if destination else b"") + attribute(15, struct.pack("=I", table))
+    )
+
+
+MESSAGES = [
+    (29, FORWARD, ForwardLost("02:42:0a:00:00:01", "1.2.3.4")),
+    (29, NEIGHBOUR, NeighbourLost("10.0.0.1")),
+    (17, LINK, LinkLost("v0")),
+    (16, LINK, LinkLost("v0")),
+    (2575, GENERATION, TablesChanged("nft")),
+    (21, struct.pack("=4BI", 2, 24, 0, 0, 3) + attribute(1, bytes([10, 0, 0, 9])), AddressLost("10.0.0.9/24")),
+    (25, routed(254), RouteLost(254, "")),
+    (25, routed(1003), RouteLost(1003, "")),
+    (25, routed(254, bytes([10, 1, 0, 0]), 16), RouteLost(254, "10.1.0.0/16")),
+    (33, routed(1003) + attribute(10, struct.pack("=I", 3)), RuleLost(3, 1003)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "body", "expected"), MESSAGES)
+def test_messages(kind: int, body: bytes | str, expected: Event) -> None:
+    one = message(kind, body)
+    assert list(parse(one)) == [expected]
+    assert list(parse(message(20, bytes(8)) + one + one)) == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [(21, 10), (25, 10), (29, 10), (33, 10), (29, 0), (99, 2)], ids=str
+)
+def test_of_other_families_and_kinds_nothing_is_told(kind: int, family: int) -> None:
+    assert list(parse(message(kind, bytes([family, *range(1, 24)])))) == []
+
+
+@given(st.binary(max_size=200), st.sampled_from((16, 17, 21, 25, 29, 33, 2575)))
+def test_cut_off_and_broken_messages(body: bytes, kind: int) -> None:
+    list(parse(message(kind, body)))
+    list(parse(body))
+    whole = message(kind, FORWARD)
+    assert list(parse(whole[: len(whole) - 1])) == []
+
+
+PAIRS: list[tuple[Fact, Event]] = [
+    (Vxlan("vxlan0", 1, "10.0.0.1", 1450, "br0"), LinkLost("vxlan0")),
+    (Bridge("br0", 1450), LinkLost("br0")),
+    (Bridge("docker_gwbridge", 1500, "172.18.0.1/16"), AddressLost("172.18.0.1/16")),
+    (Veth("eth0", "02:42:0a:00:00:01", 1450, "v1", "n-1", "br0"), LinkLost("eth0")),
+    (Port("v1", "br0"), LinkLost("v1")),
+    (Address("eth0", "10.0.0.1/24"), AddressLost("10.0.0.1/24")),
+    (Neighbour("10.0.0.1", "02:42:0a:00:00:01"), NeighbourLost("10.0.0.1")),
+    (Forward("02:42:0a:00:00:01", "1.2.3.4"), ForwardLost("02:42:0a:00:00:01", "1.2.3.4")),
+    (DefaultRoute("172.18.0.1", "eth1"), RouteLost(254, "")),
+    (LinkRoute("10.1.0.0/16", "eth0"), RouteLost(254, "10.1.0.0/16")),
+    (ReturnRoute(1003, "10.0.0.3", "eth0"), RouteLost(1003, "")),
+    (ReturnRule(3, 1003), RuleLost(3, 1003)),
+    (Table("0123", "text"), TablesChanged("nft")),
+]
+
+
+@pytest.mark.parametrize(("fact", "event"), PAIRS)
+def test_only_what_the_picture_has_is_missed(fact: Fact, event: Event) -> None:
+    assert contradicts(frozenset({fact}), [event], "us")
+    others = frozenset(other for other, _ in PAIRS if other != fact and not _same(other, event))
+    assert not contradicts(others, [event], "us")
+    assert not contradicts(frozenset(), [event], "us")
+
+
+def _same(fact: Fact, event: Event) -> bool:
+    return any(event == told for other, told in PAIRS if other == fact)
+
+
+def test_our_own_transactions_are_known() -> None:
+    assert not contradicts(frozenset({Table("0123", "text")}), [TablesChanged("us")], "us")
+
+
+def test_an_entry_that_leads_elsewhere_is_not_ours() -> None:
+    picture = frozenset({Forward("02:42:0a:00:00:01", "1.2.3.4")})
+    assert not contradicts(picture, [ForwardLost("02:42:0a:00:00:01", "4.3.2.1")], "us")
