@@ -294,4 +294,8 @@ def open_log(directory: Path, sealer: Sealer, segment_bytes: int = SEGMENT_BYTES
     """The log in `directory` (made if it is not there) and what it holds; raises Damaged or OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     opened = Log(directory, sealer, segment_bytes)
-    return opened, opened.recover()
+    try:
+        return opened, opened.recover()
+    except BaseException:
+        opened.close()
+        raise

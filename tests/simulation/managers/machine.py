@@ -145,7 +145,7 @@ class Machine:
             self._gone(self.process, silent=True)
 
     def _gone(self, process: Process, *, silent: bool) -> None:
-        process.killed = True
+        process.kill()
         self.process = None
         self.disk.crash()
         self.room.network.killed(process, silent=silent)

@@ -18,7 +18,7 @@ import grpc.aio
 
 import manager.promotion
 from common import rpc
-from manager.raft.disk import FileDisk
+from manager.raft.disk import FileDisk, Loaded
 from manager.raft.group import Group
 from manager.raft.loop import SameLoop, ThreadLoop
 from manager.raft.replica import Limits
@@ -41,6 +41,19 @@ def _one_loop() -> dict[str, Any]:
 
     same = {name: getattr(SameLoop, name) for name in ("__init__", "call", "run", "spawn")}
     return {**same, "start": start, "stop": stop}
+
+
+def _open_files() -> dict[str, Any]:
+    """FileDisk's way to open its files; a process that is killed has to close them."""
+    real = FileDisk.load
+
+    def load(self: FileDisk) -> Loaded:
+        process = PROCESS.get()
+        if process is not None:
+            process.disks.append(self)
+        return real(self)
+
+    return {"load": load}
 
 
 def _watched_store(checks: Checks) -> dict[str, Any]:
@@ -91,6 +104,7 @@ def standins(network: Network, rng: random.Random, checks: Checks, limits: Limit
             (rpc, {"client": client}),
             (secrets, {"token_bytes": lambda count=32: rng.randbytes(count)}),
             (FileDisk.__init__, {"__defaults__": size}),
+            (FileDisk, _open_files()),
             (ThreadLoop, _one_loop()),
             (Group, _group(rng, limits)),
             (Store, _watched_store(checks)),

@@ -95,6 +95,34 @@ def test_a_later_entry_with_the_same_index_replaces_the_rest(tmp_path: Path) -> 
     assert [(e.index, e.term) for e in found.entries] == [(1, 1), (2, 5)]
 
 
+def test_a_log_that_cannot_be_opened_leaves_no_open_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again every second for as long as the disk fails."""
+    log, _ = opened(tmp_path)
+    log.append(entries(1, 2))
+    log.append(entries(3))
+    log.close()
+    path = segments(tmp_path)[0]
+    whole = path.read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    path.write_bytes(whole[: end - 8] + bytes(len(whole) - end + 8))
+
+    def fails(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", fails)
+        for _ in range(3):
+            with pytest.raises(OSError, match="Input/output error"):
+                opened(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+    log, found = opened(tmp_path)
+    assert [e.index for e in found.entries] == [1, 2]
+    log.close()
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_torn_last_group_is_cut_and_the_log_goes_on(tmp_path: Path, seed: int) -> None:
     """Any mix of new and old sectors of the last write, as a power cut leaves it."""
