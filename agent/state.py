@@ -6,7 +6,7 @@ The agent's database keeps the last one, so that a node brings everything back w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ class NodeState:
     endpoints: Mapping[tuple[str, str], model.EndpointRecord] = field(default_factory=dict)
     nodes: Mapping[str, model.NodeRecord] = field(default_factory=dict)
     configs: Mapping[str, model.ConfigRecord] = field(default_factory=dict)
+    lost: Collection[str] = frozenset()  # tasks that gossip speaks against (agent/verdicts.py); never stored
 
     def with_changes(
         self, changes: Iterable[model.AssignmentChange], fence: model.Fence, chain: str, complete: bool

@@ -9,7 +9,8 @@ Managers decide what exists; gossip only narrows what is offered here, and soone
 - a verdict that managers contradict for 30 s, with a session to them, lapses until gossip itself changes its mind. Without
   a session nobody contradicts it.
 
-Endpoints that are left out stay reachable: open connections go on.
+Endpoints that are left out stay reachable: open connections go on. Datagrams of a client that has sent some before go to
+others at once (`lost`): with those nothing is open that could break.
 """
 
 from __future__ import annotations
@@ -113,12 +114,14 @@ def narrowed(state: NodeState, nodes: Collection[str], tasks: Collection[str]) -
         if endpoint.state is SERVING:
             groups.setdefault((endpoint.service_id, endpoint.network_id), []).append(endpoint)
     left_out = [e for group in groups.values() for e in _left_out(group, nodes, tasks)]
-    if not left_out:
+    offered = {e.task_id for group in groups.values() for e in group} - {e.task_id for e in left_out}
+    against = {e.task_id for e in state.endpoints.values() if e.task_id in tasks or e.node_id in nodes}
+    if not left_out and not against - offered:
         return state
     changed = {
         (e.task_id, e.network_id): replace(e, state=model.EndpointState.ENDPOINT_WITHDRAWN) for e in left_out
     }
-    return replace(state, endpoints={**state.endpoints, **changed})
+    return replace(state, endpoints={**state.endpoints, **changed}, lost=frozenset(against - offered))
 
 
 def _left_out(

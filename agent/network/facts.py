@@ -127,10 +127,11 @@ class ReturnRule:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The namespace's nftables table; `digest` of its text stands in the kernel as a chain's name."""
+    """One of the namespace's nftables tables; `digest` of its text stands in the kernel as a chain's name."""
 
     digest: str
     text: str = field(compare=False, repr=False)
+    name: str = names.TABLE
 
 
 Fact = (
@@ -216,8 +217,8 @@ def _identity(fact: Fact) -> object:
             return Forward, mac
         case ReturnRoute(table=table):
             return ReturnRoute, table
-        case Table():
-            return Table
+        case Table(name=name):
+            return Table, name
         case _:
             return fact
 

@@ -116,11 +116,18 @@ class Kernel:
             self._carry_out(changes, failed)
         return failed
 
-    def flush(self, scope: Iterable[str], marks: frozenset[int]) -> None:
+    def flush(self, scope: Iterable[str], marks: frozenset[int], mask: int = names.BACKEND_MASK) -> None:
         """Lets conntrack forget connections to backends that are gone; a namespace that went away has none."""
         for name in scope:
             if name == names.HOST or name in self._namespaces.existing():
-                self._namespaces.flush_marks(name, marks)
+                with self._namespaces.conntrack(name) as conntrack:
+                    for mark in marks:
+                        conntrack.flush(mark, mask)
+
+    def forget_datagrams(self, flows: Iterable[tuple[int, int]]) -> int:
+        """Lets conntrack forget what comes to a UDP port of the host and has this mark, of each (port, mark); how many."""
+        with self._namespaces.conntrack(names.HOST) as conntrack:
+            return sum(conntrack.forget_datagrams(port, mark) for port, mark in flows)
 
     def dns_sockets(self, task_id: str) -> tuple[socket.socket, socket.socket]:
         """(UDP, TCP) on the resolver's address in a task's namespace, non-blocking."""
@@ -336,8 +343,8 @@ class Kernel:
                     route.route("del", dst="default", gateway=gateway, table=table)
                 case ReturnRule(mark=mark, table=table):
                     route.rule("del", table=table, fwmark=mark, priority=names.RULE_PRIORITY)
-                case Table():
-                    self._namespaces.table(namespace).run(f"delete table ip {names.TABLE}")
+                case Table(name=name):
+                    self._namespaces.table(namespace).run(f"delete table ip {name}")
         except NetlinkError as error:
             if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
                 raise

@@ -13,7 +13,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from agent.network import gateway, names, plan
 from agent.network.api import Sandbox
 from agent.network.endpoints_file import EndpointsFile
 from agent.network.facts import KernelView
+from agent.network.forgetting import Forgetting
 from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.plan import Underlay
 from agent.network.refusals import first_failure, refuse_failed, refuse_impossible
@@ -52,7 +53,6 @@ class KernelNetwork:
         reconcile_every: float = RECONCILE,
     ) -> None:
         self._folder = folder
-        self._file = EndpointsFile(folder / "endpoints.json")
         self._dns_opened, self._dns_closed = dns_opened, dns_closed
         self._dns: set[str] = set(have_dns)
         self._reconcile_every = reconcile_every
@@ -63,7 +63,6 @@ class KernelNetwork:
         self._last_gateway = ""
         self._gateway_subnet = ""
         self._underlay: Underlay | None = None
-        self._endpoints: frozenset[tuple[str, str]] = frozenset()
         self._waiting: asyncio.Future[None] | None = None
         self._served: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
@@ -81,6 +80,8 @@ class KernelNetwork:
         self._thread = await asyncio.to_thread(NetThread, folder)
         await self._thread.run(self._thread.namespaces.clean)
         self._kernel = await self._thread.run(Kernel, self._thread.namespaces)
+        file = EndpointsFile(self._folder / "endpoints.json")
+        self._forgetting = Forgetting(self._thread, self._kernel, file)
         reader = self._kernel.reader
         standing = await self._thread.run(reader.gateway_subnet)
         routes = await self._thread.run(reader.host_routes)
@@ -96,7 +97,7 @@ class KernelNetwork:
         self._last_gateway = max(
             (a for a in self._attached.values() if a), key=ipaddress.IPv4Address, default=""
         )
-        self._endpoints = await self._thread.run(self._file.load)
+        await self._forgetting.load()
         if self._attached:
             _log.info("adopted the namespaces of %d tasks", len(self._attached))
         for task in sorted(self._attached):
@@ -190,6 +191,7 @@ class KernelNetwork:
         failed = await thread.run(self._kernel.move, view, [names.HOST, *sandboxes, own])
         try:
             refuse_failed(failed, own, task_legs)
+            await self._forgetting.ports(self._known(), dict(self._attached))
             await self._open_dns(task_id)
         except errors.ShoalError:
             try:
@@ -216,7 +218,7 @@ class KernelNetwork:
             self._kernel.move, view, [names.HOST, *sandboxes, names.task_namespace(task_id)]
         )
         if address:
-            await self._flush([names.HOST], frozenset({names.backend_mark(address)}))
+            await self._forgetting.task(address)
         if failed:
             raise errors.Internal(f"could not remove the network of task {task_id}: {first_failure(failed)}")
 
@@ -232,8 +234,7 @@ class KernelNetwork:
         failed = await thread.run(self._kernel.move, {}, everything)
         self._attached.clear()
         self._remembered.clear()
-        self._endpoints = frozenset()
-        await thread.run(self._file.save, self._endpoints)
+        await self._forgetting.clear()
         await thread.run(thread.namespaces.remove_folder)
         if failed:
             raise errors.Internal(f"could not remove all networks: {first_failure(failed)}")
@@ -339,7 +340,7 @@ class KernelNetwork:
             if due:
                 await thread.run(self._kernel.forget, [n for n in here if n in due])
             failed |= await thread.run(self._kernel.move, view, here)
-        await self._forget_endpoints()
+        await self._forgetting.look(self._known(), dict(self._attached))
         repaired = afresh or (self._drifted and self._served is None)
         self._drifted = False
         self._report(failed, self._kernel.changes - before if repaired else 0)
@@ -354,35 +355,6 @@ class KernelNetwork:
         if repaired and not now and not self._failing:
             _log.warning("the kernel had drifted from the plan: %d changes made", repaired)
         self._failing = now
-
-    async def _forget_endpoints(self) -> None:
-        """Connections to endpoints whose record is gone: their tasks are no more."""
-        current = plan.endpoint_addresses(self._state)
-        gone = self._endpoints - current
-        if current == self._endpoints:
-            return
-        self._endpoints = current
-        state, held = self._known(), {address for _, address in current}
-        ingress = plan.ingress_network(state)
-        for network in sorted({network for network, _ in gone}):
-            marks = frozenset(names.backend_mark(a) for n, a in gone if n == network and a not in held)
-            scope = [
-                names.task_namespace(task) for task in self._attached
-                if task in state.tasks and any(n.network_id == network for n in state.tasks[task].task.networks)
-            ]  # fmt: skip
-            if ingress is not None and ingress.id == network:
-                scope.append(names.HOST)
-            for start in range(0, len(scope), SLICE):
-                await self._flush(scope[start : start + SLICE], marks)
-        await self._running().run(self._file.save, self._endpoints)
-
-    async def _flush(self, scope: Iterable[str], marks: frozenset[int]) -> None:
-        if not marks:
-            return
-        try:
-            await self._running().run(self._kernel.flush, scope, marks)
-        except KernelError as error:
-            _log.warning("conntrack keeps connections to tasks that are gone: %s", describe(error))
 
     # ---- small things
 

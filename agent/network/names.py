@@ -18,7 +18,10 @@ INGRESS_LEG: Final = "shoal_ing"  # the host's own leg in the ingress overlay
 INGRESS_PORT: Final = "vhost"  # its other end, in the ingress sandbox
 BRIDGE: Final = "br0"  # in a sandbox
 VXLAN: Final = "vxlan0"
-TABLE: Final = "shoal"  # the one nftables table in each namespace
+TABLE: Final = "shoal"  # the nftables table in each namespace
+FLOWS_TABLE: Final = (
+    "shoal_flows"  # beside it in a task of the mesh: what is learnt there outlives changes of the other
+)
 HOST: Final = ""  # the namespace that the agent itself lives in
 VXLAN_PORT: Final = 4789
 VXLAN_OVERHEAD: Final = 50
@@ -28,8 +31,13 @@ DNS_ADDRESS: Final = "127.0.0.11"
 ROUTE_TABLE_BASE: Final = 1000  # clear of main (254) and its neighbours, whatever a node's number is
 RULE_PRIORITY: Final = 100
 
-# Connection marks in our namespaces: node numbers come from the mesh, this bit says "a backend's address".
+# Connection marks in our namespaces: node numbers come from the mesh, the first bit says "a backend's address", of which
+# the last 29 bits follow: what private subnets there are differ in those. The two between are the connection's own.
 BACKEND_MARK: Final = 0x8000_0000
+DATAGRAMS: Final = 0x4000_0000  # UDP: may be sent to another backend at any time
+MASQUERADED: Final = 0x2000_0000  # leaves for the mesh with this node's address instead of the client's
+BACKEND_MASK: Final = 0x9FFF_FFFF
+DATAGRAMS_MASK: Final = BACKEND_MASK | DATAGRAMS
 LARGEST_NODE_MARK: Final = 0x7FFF_FFFF
 
 _NETWORK_PREFIX: Final = "n-"
@@ -85,7 +93,7 @@ def mac(address: str) -> str:
 
 def backend_mark(address: str) -> int:
     """The connection mark of everything that a balancer sent to `address`."""
-    return BACKEND_MARK | (int(ipaddress.IPv4Address(address)) & LARGEST_NODE_MARK)
+    return BACKEND_MARK | (int(ipaddress.IPv4Address(address)) & BACKEND_MASK)
 
 
 def route_table(node_number: int) -> int:

@@ -33,14 +33,20 @@ from agent.network.facts import (
 )
 from agent.network.rules import Balancer, Published, WayBack
 from agent.state import NodeState
-from common import model
+from common import model, publishing
 
 _MTU_OPTION: Final = "com.docker.network.driver.mtu"
 _PROTOCOLS: Final = {
     model.PortProtocol.PROTOCOL_UNSET: "tcp",
     model.PortProtocol.TCP: "tcp",
     model.PortProtocol.UDP: "udp",
+    model.PortProtocol.SCTP: "sctp",
 }
+MOST_WAYS_BACK: Final = (
+    500  # in a swarm of more nodes a task would need too many routes: there the mesh masquerades
+)
+
+SERVING: Final = model.EndpointState.ENDPOINT_SERVING
 
 _NO_BRIDGE_FILTER: Final = frozenset(
     Sysctl(f"net/bridge/bridge-nf-call-{what}", "0") for what in ("iptables", "ip6tables", "arptables")
@@ -133,7 +139,7 @@ def ingress_network(state: NodeState) -> model.Network | None:
 
 def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -> KernelView:
     """All facts by namespace. `attached` has the tasks with a namespace and their addresses on docker_gwbridge."""
-    tasks = {tid: state.tasks[tid].task for tid in sorted(attached) if tid in state.tasks}
+    tasks = _attached_tasks(state, attached)
     task_legs = {tid: legs(state, task) for tid, task in tasks.items()}
     ingress = ingress_network(state)
     networks = {leg.network.id: leg.network for found in task_legs.values() for leg in found}
@@ -150,9 +156,14 @@ def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -
         view[names.network_namespace(network.id)] = _sandbox(state, network, ports, underlay)
     for tid, found in task_legs.items():
         view[names.task_namespace(tid)] = _task(state, tid, found, attached[tid], balancers, underlay)
-    gateways = {tid: attached[tid] for tid in tasks if attached[tid] and needs_gateway(task_legs[tid])}
-    view[names.HOST] = _host(state, ingress, tasks, gateways, serving, underlay)
+    ways_out = {tid: attached[tid] for tid in tasks if attached[tid] and needs_gateway(task_legs[tid])}
+    published = _published(state, ingress, tasks, ways_out, serving)
+    view[names.HOST] = _host(state, ingress, ways_out, published, underlay)
     return view
+
+
+def _attached_tasks(state: NodeState, attached: Mapping[str, str]) -> Mapping[str, model.Task]:
+    return {tid: state.tasks[tid].task for tid in sorted(attached) if tid in state.tasks}
 
 
 def endpoint_addresses(state: NodeState) -> frozenset[tuple[str, str]]:
@@ -160,11 +171,43 @@ def endpoint_addresses(state: NodeState) -> frozenset[tuple[str, str]]:
     return frozenset((e.network_id, e.addr) for e in state.endpoints.values() if e.addr)
 
 
+def lost_addresses(state: NodeState) -> frozenset[tuple[str, str]]:
+    """(network id, address) of endpoints that are there no more, as far as gossip or the managers know."""
+    down = {node.id for node in state.nodes.values() if node.down}
+    return frozenset(
+        (e.network_id, e.addr)
+        for e in state.endpoints.values()
+        if e.addr and e.state is not SERVING and (e.task_id in state.lost or e.node_id in down)
+    )
+
+
+def datagram_ports(state: NodeState, attached: Mapping[str, str]) -> Mapping[int, frozenset[int]]:
+    """The UDP ports published here, and the marks of all that their clients' datagrams may go on to."""
+    tasks = _attached_tasks(state, attached)
+    ways_out = {
+        t: attached[t] for t, task in tasks.items() if attached[t] and needs_gateway(legs(state, task))
+    }
+    found: dict[int, frozenset[int]] = {}
+    for item in _published(state, ingress_network(state), tasks, ways_out, _present(state)):
+        if item.protocol == "udp" and item.backends:
+            found[item.port] = frozenset(names.backend_mark(address) for address in item.backends)
+    return found
+
+
+def _present(state: NodeState) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """Addresses by service and network, offered or not."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for e in state.endpoints.values():
+        if e.service_id and e.addr:
+            found[e.service_id, e.network_id] = (*found.get((e.service_id, e.network_id), ()), e.addr)
+    return found
+
+
 def _serving(state: NodeState) -> Mapping[tuple[str, str], tuple[str, ...]]:
     """Addresses that are offered, by service and network."""
     found: dict[tuple[str, str], set[str]] = {}
     for endpoint in state.endpoints.values():
-        if endpoint.state is model.EndpointState.ENDPOINT_SERVING and endpoint.service_id and endpoint.addr:
+        if endpoint.state is SERVING and endpoint.service_id and endpoint.addr:
             found.setdefault((endpoint.service_id, endpoint.network_id), set()).add(endpoint.addr)
     return {key: tuple(sorted(addrs, key=ipaddress.IPv4Address)) for key, addrs in found.items()}
 
@@ -241,6 +284,7 @@ def _task(
         for number, address in way_back.nodes:
             table = names.route_table(number)
             facts |= {ReturnRoute(table, address, way_back.interface), ReturnRule(number, table)}
+        facts.add(rules.flows_table(way_back.interface, way_back.address))
     found = tuple(b for leg in task_legs if not leg.network.spec.ingress for b in balancers[leg.network.id])
     facts.add(_task_table(tid, found, way_back))
     return frozenset(facts)
@@ -249,9 +293,14 @@ def _task(
 _task_table = lru_cache(maxsize=1024)(rules.task_table)
 
 
+def _keeps_addresses(state: NodeState) -> bool:
+    """Whether tasks know a way back through every node; all nodes find the same, for all are in the ingress network."""
+    return sum(bool(node.ingress_addr) for node in state.nodes.values()) <= MOST_WAYS_BACK
+
+
 def _way_back(state: NodeState, task_legs: tuple[Leg, ...]) -> WayBack | None:
     leg = next((leg for leg in task_legs if leg.network.spec.ingress), None)
-    if leg is None:
+    if leg is None or not _keeps_addresses(state):
         return None
     nodes = sorted(
         (node.number, node.ingress_addr)
@@ -262,8 +311,8 @@ def _way_back(state: NodeState, task_legs: tuple[Leg, ...]) -> WayBack | None:
 
 
 def _host(
-    state: NodeState, ingress: model.Network | None, tasks: Mapping[str, model.Task],
-    gateways: Mapping[str, str], serving: Mapping[tuple[str, str], tuple[str, ...]], underlay: Underlay,
+    state: NodeState, ingress: model.Network | None, gateways: Mapping[str, str],
+    published: Iterable[Published], underlay: Underlay,
 ) -> Facts:  # fmt: skip
     facts: set[Fact] = {
         *_NO_BRIDGE_FILTER,
@@ -272,7 +321,6 @@ def _host(
         Sysctl(f"net/ipv4/conf/{names.GATEWAY_BRIDGE}/route_localnet", "1"),
         *(Port(names.gateway_port(tid), names.GATEWAY_BRIDGE, isolated=True) for tid in gateways),
     }
-    published = list(_host_mode(tasks, gateways))
     if ingress is not None:
         address = state.nodes[state.node_id].ingress_addr
         facts |= {
@@ -284,8 +332,7 @@ def _host(
             Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/route_localnet", "1"),
             Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/rp_filter", "0"),
         }  # fmt: skip
-        published += _meshed(state, ingress.id, serving)
-    facts.add(rules.host_table(state.node_id, _once(published), underlay.gateway_subnet))
+    facts.add(rules.host_table(state.node_id, published, underlay.gateway_subnet))
     return frozenset(facts)
 
 
@@ -301,25 +348,41 @@ def _prefix(network: model.Network, address: str) -> int:
     return next((subnet.prefixlen for subnet in subnets(network) if own in subnet), 24)
 
 
+def _published(
+    state: NodeState, ingress: model.Network | None, tasks: Mapping[str, model.Task],
+    gateways: Mapping[str, str], backends: Mapping[tuple[str, str], tuple[str, ...]],
+) -> tuple[Published, ...]:  # fmt: skip
+    """One entry per port; a task that stops and its successor may hold one host-mode port for a moment: the newest has it."""
+    found = {(item.protocol, item.port): item for item in _host_mode(tasks, gateways)}
+    if ingress is not None:
+        found |= {(item.protocol, item.port): item for item in _meshed(state, ingress.id, backends)}
+    return tuple(found.values())
+
+
 def _meshed(
     state: NodeState, ingress_id: str, serving: Mapping[tuple[str, str], tuple[str, ...]]
 ) -> Iterator[Published]:
+    large = not _keeps_addresses(state)
     for service in state.services.values():
         for port in service.ports:
             protocol = _PROTOCOLS.get(port.protocol)
             if port.published_port and protocol and port.publish_mode is not model.PublishMode.HOST:
                 backends = serving.get((service.id, ingress_id), ())
-                yield Published(protocol, port.published_port, port.target_port, backends)
+                yield Published(
+                    protocol, port.published_port, port.target_port, backends,
+                    service.publish_addresses, service.masquerade or large,
+                )  # fmt: skip
 
 
 def _host_mode(tasks: Mapping[str, model.Task], gateways: Mapping[str, str]) -> Iterator[Published]:
-    for tid, address in gateways.items():
+    """Oldest first, and those before that are to stop."""
+
+    def age(tid: str) -> tuple[bool, int]:
+        return tasks[tid].desired_state <= model.TaskState.TASK_RUNNING, tasks[tid].assigned_index
+
+    for tid in sorted(gateways, key=age):
+        addresses = publishing.addresses(tasks[tid].service_labels)
         for port in tasks[tid].ports:
             protocol = _PROTOCOLS.get(port.protocol)
             if port.published_port and protocol and port.publish_mode is model.PublishMode.HOST:
-                yield Published(protocol, port.published_port, port.target_port, (address,))
-
-
-def _once(published: Iterable[Published]) -> tuple[Published, ...]:
-    """One entry per port; a task that stops and its successor may hold one host-mode port for a moment."""
-    return tuple({(item.protocol, item.port): item for item in published}.values())
+                yield Published(protocol, port.published_port, port.target_port, (gateways[tid],), addresses)

@@ -42,6 +42,7 @@ _PERMANENT: Final = 0x80
 _SELF: Final = 0x2
 _MAIN: Final = 254
 _BY_THE_KERNEL: Final = 2  # a route that came with an address
+_TABLES: Final = (names.TABLE, names.FLOWS_TABLE)
 _TASK_LEG: Final = re.compile(r"eth\d+")
 # Without the module (bridge filter) or the protocol (IPv6) there is nothing to switch off.
 _MAY_BE_MISSING: Final = ("net/bridge/", "net/ipv6/")
@@ -102,7 +103,7 @@ class Reader:
         if names.task_of(name) is not None:
             facts |= self._routes(name, links)
         facts |= self._sysctls(name, wanted)
-        return frozenset(facts | self._table(name, wanted))
+        return frozenset(facts | self._tables(name, wanted))
 
     def addresses(self, name: str) -> frozenset[str]:
         """All IPv4 addresses in a namespace, without prefix length."""
@@ -211,17 +212,20 @@ class Reader:
                     facts.add(fact)
         return facts
 
-    def _table(self, name: str, wanted: Facts) -> set[Fact]:
-        table = next((fact for fact in wanted if isinstance(fact, Table)), None)
+    def _tables(self, name: str, wanted: Facts) -> set[Fact]:
+        tables = [fact for fact in wanted if isinstance(fact, Table)]
         context = self._namespaces.table(name)
-        if table is None:
-            present = f"table ip {names.TABLE}" in context.run("list tables ip").splitlines()
-            return {Table("", "")} if present else set()
-        try:
-            context.run(f"list chain ip {names.TABLE} {marker(table.digest)}")
-        except NftError:
-            return set()  # no such chain: made from another text, or not there
-        return {table}
+        if not tables:
+            present = context.run("list tables ip").splitlines()
+            return {Table("", "", ours) for ours in _TABLES if f"table ip {ours}" in present}
+        found: set[Fact] = set()
+        for table in tables:
+            try:
+                context.run(f"list chain ip {table.name} {marker(table.digest)}")
+            except NftError:
+                continue  # no such chain: made from another text, or not there
+            found.add(table)
+        return found
 
 
 def _bridge(link: _Link, addresses: tuple[str, ...], wanted: Facts) -> Bridge:

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from agent.network import names
@@ -18,6 +19,9 @@ from agent.network.facts import Table
 
 _LOCAL: Final = "127.0.0.0/8"
 _FROM_MESH: Final = f"ct mark 0x1-{names.LARGEST_NODE_MARK:#x}"
+_MASQUERADED: Final = names.BACKEND_MARK | names.MASQUERADED
+_PROTOCOLS: Final = ("tcp", "udp", "sctp")
+FLOW_SECONDS: Final = 180
 # Quick answers when nobody serves: a refused connection instead of a time-out.
 _REFUSE: Final = ("meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable")
 
@@ -35,10 +39,14 @@ class Balancer:
 class Published:
     """A port of this machine; `backends` in the ingress network, or the one task of a host-mode port."""
 
-    protocol: str  # tcp or udp
+    protocol: str  # tcp, udp or sctp
     port: int
     target: int
     backends: tuple[str, ...]
+    addresses: tuple[
+        str, ...
+    ] = ()  # of this machine, or subnets that those lie in: nothing else is published; () for all
+    masquerade: bool = False  # backends see this node's address instead of the client's
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +80,56 @@ def _map(name: str, types: str, elements: Iterable[str], more: str = "") -> list
     return [f"  map {name} {{ {inside}", "  }"]
 
 
-def _round_robin(backends: Sequence[str], protocol: str = "", port: int = 0) -> tuple[str, ...]:
-    """Statements that pick one backend, mark the connection with it and translate to it."""
+def _picked(backends: Sequence[str], flags: int = 0) -> tuple[str, str]:
+    """The statement that picks one backend by its mark, and the map from marks to addresses."""
+    marks = [names.backend_mark(address) | flags for address in backends]
+    picks = ", ".join(f"{n} : {mark:#x}" for n, mark in enumerate(marks))
+    targets = ", ".join(
+        f"{mark:#x} : {a}" for mark, a in sorted(dict(zip(marks, backends, strict=True)).items())
+    )
+    return f"ct mark set numgen inc mod {len(marks)} map {{ {picks} }}", f"{{ {targets} }}"
+
+
+def _balanced(backends: Sequence[str]) -> tuple[str, ...]:
+    """Statements of a VIP, for every protocol: pick a backend, mark the connection with it and translate to it."""
     if not backends:
         return _REFUSE
-    marks = [names.backend_mark(address) for address in backends]
-    picks = ", ".join(f"{n} : {mark:#x}" for n, mark in enumerate(marks))
-    targets = ", ".join(f"{mark:#x} : {a}" for mark, a in sorted(zip(marks, backends, strict=True)))
-    match, suffix = (f"meta l4proto {protocol} ", f" : {port}") if port else ("", "")
+    pick, targets = _picked(backends)
     return (
-        f"ct mark set numgen inc mod {len(marks)} map {{ {picks} }}",
-        f"{match}dnat to ct mark map {{ {targets} }}{suffix}",
+        pick,
+        f"meta l4proto udp ct mark set ct mark or {names.DATAGRAMS:#x}",
+        f"dnat to ct mark and {names.BACKEND_MASK:#x} map {targets}",
     )
 
 
-def _table(lines: Sequence[str]) -> Table:
+def _published(item: Published, node_id: str) -> list[str]:
+    """The chain of a published port."""
+    name = f"{item.protocol}_{item.port}"
+    flags = names.DATAGRAMS if item.protocol == "udp" else 0
+    flags |= names.MASQUERADED if item.masquerade else 0
+    lines: list[str] = []
+    if item.addresses:
+        lines.append(f"ip daddr != {{ {', '.join(sorted(item.addresses))} }} return")
+    if item.backends:
+        pick, targets = _picked(rotated(item.backends, node_id, name), flags)
+        lines += [pick, f"meta l4proto {item.protocol} dnat to ct mark map {targets} : {item.target}"]
+    else:
+        lines += _REFUSE
+    return _chain(name, lines)
+
+
+def _table(lines: Sequence[str], name: str = names.TABLE) -> Table:
     body = "\n".join(lines)
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
     text = "\n".join((
-        f"table ip {names.TABLE}",
-        f"delete table ip {names.TABLE}",
-        f"table ip {names.TABLE} {{",
+        f"table ip {name}",
+        f"delete table ip {name}",
+        f"table ip {name} {{",
         *_chain(marker(digest), ()),
         body,
         "}\n",
     ))  # fmt: skip
-    return Table(digest, text)
+    return Table(digest, text, name)
 
 
 def marker(digest: str) -> str:
@@ -112,7 +144,7 @@ def task_table(task_id: str, balancers: Iterable[Balancer], way_back: WayBack | 
     for balancer in sorted(balancers, key=lambda b: (int(ipaddress.IPv4Address(b.vip)), b.service_id)):
         chain = names.chain_name("vip", balancer.vip)
         entries.append(f"{balancer.vip} : goto {chain}")
-        lines += _chain(chain, _round_robin(rotated(balancer.backends, task_id, balancer.service_id)))
+        lines += _chain(chain, _balanced(rotated(balancer.backends, task_id, balancer.service_id)))
     lines += _map("vips", "type ipv4_addr : verdict", entries)
     lines += _hook(
         "from_inside", "nat", "output", -100,
@@ -132,18 +164,13 @@ def _way_back(way: WayBack) -> list[str]:
     """Marks and zones by the node that sent a connection, told by the MAC of its ingress leg.
 
     One zone per node, so that equal 5-tuples from two nodes don't clash; the empty nat chain at input lets conntrack
-    change the port where they do. UDP servers bound to 0.0.0.0 choose a source address before the mark can reroute
-    their answer: `mesh_flows` remembers where a datagram came from, `mesh_source` puts the right address in.
+    change the port where they do.
     """
     inside = f'iifname "{way.interface}"'
     lines = _map("mesh_nodes", "type ether_addr : mark", (f"{names.mac(a)} : {n}" for n, a in way.nodes))
     lines += _map(
         "mesh_zones", "typeof ether saddr : ct zone", (f"{names.mac(a)} : {n}" for n, a in way.nodes)
     )
-    lines += _map(
-        "mesh_flows", "type ipv4_addr . inet_service . inet_service : mark", (),
-        "flags dynamic,timeout; timeout 3m; size 65536;",
-    )  # fmt: skip
     lines += _hook(
         "mesh_zone", "filter", "prerouting", -300,
         [f"{inside} ct original zone set ether saddr map @mesh_zones"],
@@ -155,21 +182,7 @@ def _way_back(way: WayBack) -> list[str]:
             f"{inside} {_FROM_MESH} meta mark set ct mark",
         ],
     )  # fmt: skip
-    lines += _hook(
-        "mesh_remember", "filter", "input", 200,
-        [
-            f"{inside} {_FROM_MESH} meta l4proto udp"
-            " update @mesh_flows { ip saddr . udp sport . udp dport : ct mark }",
-        ],
-    )  # fmt: skip
     lines += _hook("mesh_clash", "nat", "input", 100, ())
-    lines += _hook(
-        "mesh_source", "route", "output", -300,
-        [
-            f"ip saddr != {way.address} meta l4proto udp"
-            f" meta mark set ip daddr . udp dport . udp sport map @mesh_flows ip saddr set {way.address}",
-        ],
-    )  # fmt: skip
     lines += _hook(
         "mesh_reply", "route", "output", -150,
         [f"ct direction reply {_FROM_MESH} meta mark set ct mark"],
@@ -177,15 +190,45 @@ def _way_back(way: WayBack) -> list[str]:
     return lines
 
 
+@lru_cache(maxsize=1024)
+def flows_table(interface: str, address: str) -> Table:
+    """The second table in the namespace of a task of the mesh, the same for as long as that lives.
+
+    UDP servers bound to 0.0.0.0 choose a source address before the mark can reroute their answer: `mesh_flows` remembers
+    where a datagram came from, `mesh_source` puts the right address in. Datagrams of either direction keep a flow alive,
+    for longer than conntrack does (two minutes at most). In a table of its own, for a change of any service in the task's
+    networks makes the other table anew, and answers may be due.
+    """
+    lines = _map(
+        "mesh_flows", "type ipv4_addr . inet_service . inet_service : mark", (),
+        f"flags dynamic,timeout; timeout {FLOW_SECONDS}s; size 65536;",
+    )  # fmt: skip
+    lines += _hook(
+        "mesh_remember", "filter", "input", 200,
+        [
+            f'iifname "{interface}" {_FROM_MESH} meta l4proto udp'
+            " update @mesh_flows { ip saddr . udp sport . udp dport : ct mark }",
+        ],
+    )  # fmt: skip
+    lines += _hook(
+        "mesh_source", "route", "output", -300,
+        [
+            f"ip saddr != {address} meta l4proto udp"
+            " meta mark set ip daddr . udp dport . udp sport map @mesh_flows"
+            " update @mesh_flows { ip daddr . udp dport . udp sport : meta mark }"
+            f" ip saddr set {address}",
+        ],
+    )  # fmt: skip
+    return _table(lines, names.FLOWS_TABLE)
+
+
 def host_table(node_id: str, published: Iterable[Published], gateway_subnet: str) -> Table:
     """The table in the host's namespace: published ports, and the way out of docker_gwbridge."""
     lines: list[str] = []
-    entries: dict[str, list[str]] = {"tcp": [], "udp": []}
+    entries: dict[str, list[str]] = {protocol: [] for protocol in _PROTOCOLS}
     for item in sorted(published, key=lambda p: (p.protocol, p.port)):
-        chain = f"{item.protocol}_{item.port}"
-        entries[item.protocol].append(f"{item.port} : goto {chain}")
-        backends = rotated(item.backends, node_id, chain)
-        lines += _chain(chain, _round_robin(backends, item.protocol, item.target))
+        entries[item.protocol].append(f"{item.port} : goto {item.protocol}_{item.port}")
+        lines += _published(item, node_id)
     lookups = []
     for protocol, ports in entries.items():
         lines += _map(f"{protocol}_ports", "type inet_service : verdict", ports)
@@ -201,6 +244,7 @@ def host_table(node_id: str, published: Iterable[Published], gateway_subnet: str
         "way_out", "nat", "postrouting", 100,
         [
             f"ip saddr {_LOCAL} oifname {legs} masquerade",
+            f'oifname "{names.INGRESS_LEG}" ct mark and {_MASQUERADED:#x} == {_MASQUERADED:#x} masquerade',
             f'ip saddr {gateway_subnet} oifname != "{names.GATEWAY_BRIDGE}" masquerade',
             f"ip saddr {gateway_subnet} {out} ct status dnat masquerade",
         ],

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
 from agent.network import names, nft
+from agent.network.conntrack import Conntrack
 
 _CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 4096
 _MNT_DETACH: Final = 2
-_NETLINK_NETFILTER: Final = 12
 THREAD_NAME: Final = "shoal-net"  # to the kernel: nftables says who has changed something by this name
 _PR_SET_NAME: Final = 15
 _KEPT: Final = 8  # open netlink sockets: whoever holds one may ask for three more
@@ -159,17 +158,15 @@ class Namespaces:
         """nftables in a namespace."""
         return self._kept(self._tables, name, nft.Context, _KEPT_TABLES)
 
-    def flush_marks(self, name: str, marks: frozenset[int]) -> None:
-        """Makes conntrack forget every connection with one of these marks."""
+    @contextmanager
+    def conntrack(self, name: str) -> Iterator[Conntrack]:
+        """A namespace's connections, for the length of the block."""
         with self.inside(name):
-            flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-            fd = socket.socket(socket.AF_NETLINK, flags, _NETLINK_NETFILTER).detach()
-        conntrack = NFCTSocket(fileno=fd)
+            opened = Conntrack()
         try:
-            for mark in marks:
-                list(conntrack.flush(mark=mark, mark_mask=0xFFFF_FFFF))
+            yield opened
         finally:
-            conntrack.close()
+            opened.close()
 
     def _kept(self, cache: OrderedDict[str, C], name: str, make: Callable[[], C], most: int) -> C:
         if name not in cache:

@@ -3741,6 +3741,8 @@ class ServiceRecord(Message):
     mode: EndpointMode = EndpointMode.ENDPOINT_MODE_UNSET
     virtual_ips: tuple[VirtualIP, ...] = ()
     ports: tuple[PortConfig, ...] = ()
+    publish_addresses: tuple[str, ...] = ()
+    masquerade: bool = False
 
     def to_pb(self) -> dispatcher_pb2.ServiceRecord:
         return dispatcher_pb2.ServiceRecord(
@@ -3749,6 +3751,8 @@ class ServiceRecord(Message):
             mode=self.mode.value,
             virtual_ips=[x.to_pb() for x in self.virtual_ips],
             ports=[x.to_pb() for x in self.ports],
+            publish_addresses=self.publish_addresses,
+            masquerade=self.masquerade,
         )
 
     @classmethod
@@ -3759,6 +3763,8 @@ class ServiceRecord(Message):
             EndpointMode(m.mode),
             tuple([VirtualIP.from_pb(x) for x in m.virtual_ips]) if m.virtual_ips else (),
             tuple([PortConfig.from_pb(x) for x in m.ports]) if m.ports else (),
+            tuple(m.publish_addresses),
+            m.masquerade,
         )
 
     @classmethod
@@ -3814,6 +3820,7 @@ class NodeRecord(Message):
     vtep: str = ""
     ingress_addr: str = ""
     number: int = 0
+    down: bool = False
 
     def to_pb(self) -> dispatcher_pb2.NodeRecord:
         return dispatcher_pb2.NodeRecord(
@@ -3822,6 +3829,7 @@ class NodeRecord(Message):
             vtep=self.vtep,
             ingress_addr=self.ingress_addr,
             number=self.number,
+            down=self.down,
         )
 
     @classmethod
@@ -3832,6 +3840,7 @@ class NodeRecord(Message):
             m.vtep,
             m.ingress_addr,
             m.number,
+            m.down,
         )
 
     @classmethod

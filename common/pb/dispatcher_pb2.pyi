@@ -115,18 +115,22 @@ class TaskAssignment(_message.Message):
     def __init__(self, task: _Optional[_Union[_objects_pb2.Task, _Mapping]] = ..., peers_ready: _Optional[bool] = ...) -> None: ...
 
 class ServiceRecord(_message.Message):
-    __slots__ = ("id", "name", "mode", "virtual_ips", "ports")
+    __slots__ = ("id", "name", "mode", "virtual_ips", "ports", "publish_addresses", "masquerade")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     VIRTUAL_IPS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    MASQUERADE_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     mode: _types_pb2.EndpointMode
     virtual_ips: _containers.RepeatedCompositeFieldContainer[_objects_pb2.VirtualIP]
     ports: _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[_Union[_types_pb2.EndpointMode, str]] = ..., virtual_ips: _Optional[_Iterable[_Union[_objects_pb2.VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[_specs_pb2.PortConfig, _Mapping]]] = ...) -> None: ...
+    publish_addresses: _containers.RepeatedScalarFieldContainer[str]
+    masquerade: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[_Union[_types_pb2.EndpointMode, str]] = ..., virtual_ips: _Optional[_Iterable[_Union[_objects_pb2.VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[_specs_pb2.PortConfig, _Mapping]]] = ..., publish_addresses: _Optional[_Iterable[str]] = ..., masquerade: _Optional[bool] = ...) -> None: ...
 
 class EndpointRecord(_message.Message):
     __slots__ = ("task_id", "network_id", "addr", "node_id", "service_id", "task_name", "aliases", "state")
@@ -149,18 +153,20 @@ class EndpointRecord(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number")
+    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number", "down")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     VTEP_FIELD_NUMBER: _ClassVar[int]
     INGRESS_ADDR_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DOWN_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     vtep: str
     ingress_addr: str
     number: int
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+    down: bool
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ..., down: _Optional[bool] = ...) -> None: ...
 
 class NetworkRecord(_message.Message):
     __slots__ = ("network",)

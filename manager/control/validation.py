@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from common import errors, model, templates
+from common import errors, model, publishing, templates
 from manager.control import config_rules
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
@@ -32,6 +32,14 @@ _IMAGE: Final = re.compile(
 )
 
 
+# What nodes talk to each other by: published, they would lead to a service's tasks instead.
+_OUR_OWN: Final = {
+    2377: (model.PortProtocol.TCP,),
+    7946: (model.PortProtocol.TCP, model.PortProtocol.UDP),
+    4789: (model.PortProtocol.UDP,),
+}
+
+
 def name(text: str) -> None:
     """A service's or network's name."""
     if not text:
@@ -52,6 +60,11 @@ def service(spec: model.ServiceSpec) -> None:
             _update(prefix, update)
     if spec.endpoint is not None:
         endpoint(spec.endpoint)
+    try:
+        publishing.addresses(spec.labels)
+        publishing.masquerade(spec.labels)
+    except ValueError as error:
+        raise errors.InvalidArgument(str(error)) from None
 
 
 def mode(chosen: model.ServiceMode) -> None:
@@ -165,6 +178,10 @@ def endpoint(spec: model.EndpointSpec) -> None:
             raise errors.InvalidArgument(f"EndpointSpec: invalid port {port.target_port}")
         if not port.published_port:
             continue
+        if (protocol := port.protocol or model.PortProtocol.TCP) in _OUR_OWN.get(port.published_port, ()):
+            raise errors.InvalidArgument(
+                f"port '{port.published_port}/{protocol.name.lower()}' is the swarm's own: nodes would not reach each other"
+            )
         key = (port.publish_mode is model.PublishMode.HOST, port.published_port, port.protocol)
         if key in seen:
             raise errors.InvalidArgument("EndpointSpec: duplicate published ports provided")

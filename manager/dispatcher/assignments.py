@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from common import model
+from common import model, publishing
 from common.model import EndpointState, TaskState
 from manager import lifecycle
 from manager.dispatcher.dependencies import config_record, configs_of
@@ -170,6 +170,7 @@ def node_record(view: ReadView, node: model.Node) -> model.NodeRecord:
         vtep=node.description.data_path_addr or node.status.addr,
         ingress_addr=ingress,
         number=node.number,
+        down=lifecycle.down(node),
     )
 
 
@@ -193,12 +194,15 @@ def concerns(service: model.Service, networks: frozenset[str]) -> bool:
 def service_record(service: model.Service) -> model.ServiceRecord:
     """A service as its clients see it."""
     vip = lifecycle.uses_vip(service.spec)
+    labels = service.spec.labels
     return model.ServiceRecord(
         id=service.id,
         name=service.spec.name,
         mode=model.EndpointMode.VIP if vip else model.EndpointMode.DNSRR,
         virtual_ips=service.endpoint.virtual_ips,
         ports=service.endpoint.ports,
+        publish_addresses=publishing.addresses(labels),
+        masquerade=publishing.masquerade(labels),
     )
 
 

@@ -140,6 +140,11 @@ class Swarm:
     options: dict[str, str] = field(default_factory=dict)
     ingress: str = INGRESS  # id of the network that is in its place
     host_port: model.PortConfig | None = None
+    publish_addresses: tuple[str, ...] = ()
+    masquerade: bool = False
+    down: set[str] = field(default_factory=set)  # machines' ids
+    outsiders: set[str] = field(default_factory=set)  # tasks that are of another service now
+    outside: Path = Path()  # the client's namespace
     published: tuple[model.PortConfig, ...] = (
         model.PortConfig(
             protocol=model.PortProtocol.TCP, target_port=PORT, published_port=PUBLISHED,
@@ -160,6 +165,7 @@ class Swarm:
         changes = [*self._networks(), *self._nodes()]
         service = model.ServiceRecord(
             id=SERVICE, name="web", mode=model.EndpointMode.VIP, ports=self.published,
+            publish_addresses=self.publish_addresses, masquerade=self.masquerade,
             virtual_ips=(model.VirtualIP(APP, f"{VIP}/24"), model.VirtualIP(self.ingress, "10.20.0.200/24")),
         )  # fmt: skip
         changes.append(("service/" + SERVICE, model.Assignment(service=service)))
@@ -169,7 +175,7 @@ class Swarm:
             for network, address in legs:
                 record = model.EndpointRecord(
                     task_id=task, network_id=network, addr=address, node_id=where.id,
-                    service_id=SERVICE if task in self.placed else "",
+                    service_id=SERVICE if task in self.placed.keys() - self.outsiders else "",
                     task_name=task, state=self.endpoints.get(task, model.EndpointState.ENDPOINT_NONE),
                 )  # fmt: skip
                 changes.append((f"endpoint/{task}/{network}", model.Assignment(endpoint=record)))
@@ -201,8 +207,9 @@ class Swarm:
     def _nodes(self) -> Iterator[tuple[str, model.Assignment]]:
         for m in self.machines:
             record = model.NodeRecord(
-                id=m.id, hostname=f"h{m.number}", vtep=m.address, ingress_addr=m.ingress, number=m.number
-            )
+                id=m.id, hostname=f"h{m.number}", vtep=m.address, ingress_addr=m.ingress, number=m.number,
+                down=m.id in self.down,
+            )  # fmt: skip
             yield "node/" + m.id, model.Assignment(node=record)
 
     async def send(self) -> None:
@@ -371,7 +378,7 @@ async def three_machines(folder: Path) -> AsyncIterator[tuple[Swarm, Path]]:
             inside(target, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
             inside(target, "ip", "link", "set", "eth0", "up")
         machines = [Machine(n, paths[f"h{n}"], folder / f"run{n}") for n in (1, 2, 3)]
-        swarm = Swarm(machines)
+        swarm = Swarm(machines, outside=paths["client"])
         try:
             for machine in machines:
                 await machine.start()

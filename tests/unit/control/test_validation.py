@@ -43,6 +43,22 @@ def ports(
 Invalid, Unknown, Unimplemented = "InvalidArgument", "Unknown", "Unimplemented"
 REFUSED: list[tuple[model.ServiceSpec, str, str]] = [
     (replace(spec(), name=""), Invalid, "meta: name must be provided"),
+    (ports(2377), Invalid, "port '2377/tcp' is the swarm's own: nodes would not reach each other"),
+    (
+        ports(4789, protocol=model.PortProtocol.UDP),
+        Invalid,
+        "port '4789/udp' is the swarm's own: nodes would not reach each other",
+    ),
+    (
+        replace(spec(), labels={"shoal.publish.address": "10.0.0.0/8,here"}),
+        Invalid,
+        "label shoal.publish.address: Expected 4 octets in 'here'",
+    ),
+    (
+        replace(spec(), labels={"shoal.publish.masquerade": "maybe"}),
+        Invalid,
+        'label shoal.publish.masquerade is "maybe": it must be true or false',
+    ),
     (replace(spec(), name="a b"), Invalid, "name must be valid as a DNS name component"),
     (replace(spec(), name="-web"), Invalid, "name must be valid as a DNS name component"),
     (replace(spec(), name="web_"), Invalid, "name must be valid as a DNS name component"),

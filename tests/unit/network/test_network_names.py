@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,7 +45,17 @@ def test_mac() -> None:
 def test_marks_of_backends_and_nodes_are_apart(address: str) -> None:
     mark = names.backend_mark(address)
     assert names.LARGEST_NODE_MARK < mark <= 0xFFFF_FFFF
-    assert mark & names.LARGEST_NODE_MARK == int(ipaddress.IPv4Address(address)) & names.LARGEST_NODE_MARK
+    assert not mark & (names.DATAGRAMS | names.MASQUERADED)
+    assert mark & names.DATAGRAMS_MASK == mark
+
+
+@given(
+    st.tuples(*[st.sampled_from(("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))] * 2),
+    st.data(),
+)
+def test_private_addresses_have_marks_of_their_own(subnets: tuple[str, str], data: st.DataObject) -> None:
+    one, other = (str(data.draw(st.ip_addresses(network=subnet))) for subnet in subnets)
+    assert (names.backend_mark(one) == names.backend_mark(other)) == (one == other)
 
 
 def test_route_tables_stay_clear_of_the_kernels_own() -> None:

@@ -84,7 +84,7 @@ def state(endpoints: tuple[model.EndpointRecord, ...] = (), *tasks: model.TaskAs
 
 
 def table(facts: Facts) -> str:
-    return next(fact.text for fact in facts if isinstance(fact, Table))
+    return next(fact.text for fact in facts if isinstance(fact, Table) and fact.name == names.TABLE)
 
 
 def balanced(text: str, chain: str) -> Counter[str]:
@@ -174,6 +174,118 @@ def test_host_mode_stays_on_this_node() -> None:
     view = plan.desired(state((), task("t1", ports=(port,))), {"t1": "172.18.0.2"}, UNDERLAY)
     assert balanced(table(view[""]), "tcp_81") == {"172.18.0.2": 1}
     assert "tcp_81" not in table(plan.desired(state((), task("t1", ports=(port,))), {}, UNDERLAY)[""])
+
+
+def host_mode(protocol: model.PortProtocol, number: int) -> tuple[model.PortConfig, ...]:
+    mode = model.PublishMode.HOST
+    return (model.PortConfig(protocol=protocol, target_port=80, published_port=number, publish_mode=mode),)
+
+
+def test_the_newest_task_has_a_host_mode_port() -> None:
+    """Its predecessor's container may be there a moment longer."""
+    ports = host_mode(model.PortProtocol.TCP, 81)
+    old, new = (
+        replace(made, task=replace(made.task, desired_state=desired, assigned_index=index))
+        for made, desired, index in (
+            (task("t2", ports=ports), model.TaskState.TASK_SHUTDOWN, 9),
+            (task("t1", ports=ports), model.TaskState.TASK_RUNNING, 8),
+        )
+    )
+    view = plan.desired(state((), old, new), {"t1": "172.18.0.3", "t2": "172.18.0.2"}, UNDERLAY)
+    assert balanced(table(view[""]), "tcp_81") == {"172.18.0.3": 1}
+
+
+def published(given: NodeState, **changes: Any) -> NodeState:
+    return replace(given, services={"svc": replace(given.services["svc"], **changes)})
+
+
+def test_published_on_some_addresses_only() -> None:
+    given = published(
+        state((endpoint("t1", "ing", "10.0.0.20", "n2"),)), publish_addresses=("10.9.0.0/16", "127.0.0.1")
+    )
+    text = table(plan.desired(given, {}, UNDERLAY)[""])
+    assert (
+        "ip daddr != { 10.9.0.0/16, 127.0.0.1 } return"
+        in text.partition("chain tcp_8080")[2].partition("dnat")[0]
+    )
+    labelled = task("t1", ports=host_mode(model.PortProtocol.TCP, 81))
+    labelled = replace(
+        labelled, task=replace(labelled.task, service_labels={"shoal.publish.address": "192.0.2.1"})
+    )
+    text = table(plan.desired(state((), labelled), {"t1": "172.18.0.2"}, UNDERLAY)[""])
+    assert "ip daddr != { 192.0.2.1 } return" in text.partition("chain tcp_81")[2]
+
+
+def test_sctp_goes_the_same_way() -> None:
+    ports = (model.PortConfig(protocol=model.PortProtocol.SCTP, target_port=70, published_port=7070),)
+    text = table(
+        plan.desired(
+            published(state((endpoint("t1", "ing", "10.0.0.20", "n2"),)), ports=ports), {}, UNDERLAY
+        )[""]
+    )
+    assert "meta l4proto sctp dnat to ct mark map { 0x8a000014 : 10.0.0.20 } : 70" in text
+    assert "fib daddr type local sctp dport vmap @sctp_ports" in text
+
+
+def test_tasks_learn_flows_in_a_table_that_stays() -> None:
+    given, more = (
+        state(records, task("me", ("app", "10.0.1.90"), ("ing", "10.0.0.90")))
+        for records in (
+            (),
+            (endpoint("t1", "app", "10.0.1.20", "n2"), endpoint("t1", "ing", "10.0.0.20", "n2")),
+        )
+    )
+    before, after = (
+        {f for f in plan.desired(s, {"me": ""}, UNDERLAY)["t-me"] if isinstance(f, Table)}
+        for s in (given, more)
+    )
+    assert [f.name for f in before & after] == [names.FLOWS_TABLE]
+    assert len(before) == len(after) == 2
+
+
+def test_a_very_large_swarm_masquerades() -> None:
+    given = state((endpoint("t1", "ing", "10.0.0.20", "n2"),), task("me", ("ing", "10.0.0.90")))
+    many = {
+        f"m{n}": model.NodeRecord(id=f"m{n}", ingress_addr=f"10.0.{n // 200 + 1}.{n % 200}", number=n)
+        for n in range(4, 502)
+    }
+    view = plan.desired(replace(given, nodes={**given.nodes, **many}), {"me": ""}, UNDERLAY)
+    assert not any(isinstance(f, ReturnRoute | ReturnRule) for f in view["t-me"])
+    assert f"{names.backend_mark('10.0.0.20') | names.MASQUERADED:#x} : 10.0.0.20" in table(view[""])
+    few = plan.desired(given, {"me": ""}, UNDERLAY)
+    assert f"{names.backend_mark('10.0.0.20'):#x} : 10.0.0.20" in table(few[""])
+
+
+def test_who_is_lost() -> None:
+    """Not who is only on the way out, nor who is offered all the same."""
+    drained, withdrawn = model.EndpointState.ENDPOINT_DRAINED, model.EndpointState.ENDPOINT_WITHDRAWN
+    given = state((
+        endpoint("t1", "ing", "10.0.0.20", "n2", drained), endpoint("t2", "ing", "10.0.0.21", "n3", drained),
+        endpoint("t3", "ing", "10.0.0.22", "n1", withdrawn), endpoint("t4", "ing", "10.0.0.23", "n3"),
+    ))  # fmt: skip
+    assert plan.lost_addresses(given) == frozenset()
+    nodes = {**given.nodes, "n3": replace(given.nodes["n3"], down=True)}
+    given = replace(given, nodes=nodes, lost=frozenset({"t3", "t4"}))
+    assert plan.lost_addresses(given) == {("ing", "10.0.0.21"), ("ing", "10.0.0.22")}
+
+
+def test_who_is_behind_a_udp_port() -> None:
+    ports = (
+        model.PortConfig(protocol=model.PortProtocol.UDP, target_port=80, published_port=53),
+        model.PortConfig(protocol=model.PortProtocol.TCP, target_port=80, published_port=80),
+    )
+    records = (
+        endpoint("t1", "ing", "10.0.0.20", "n2"),
+        endpoint("t2", "ing", "10.0.0.21", "n2", model.EndpointState.ENDPOINT_WITHDRAWN),
+    )
+    own = task("t3", ports=host_mode(model.PortProtocol.UDP, 54))
+    given = published(state(records, own), ports=ports)
+    marks = [
+        frozenset(names.backend_mark(a) for a in them)
+        for them in (("10.0.0.20", "10.0.0.21"), ("172.18.0.2",))
+    ]
+    assert plan.datagram_ports(given, {"t3": "172.18.0.2"}) == {53: marks[0], 54: marks[1]}
+    assert plan.datagram_ports(given, {}) == {53: marks[0]}
 
 
 def test_the_mtu_follows_the_underlay_and_the_option() -> None:

@@ -1,0 +1,62 @@
+"""The kernel's table of connections in one namespace: what is to be forgotten of it. Opened by thread.py.
+
+A NAT rule decides for the first packet of a connection; the table remembers for the others. TCP's end with their server.
+A UDP client goes on sending, and with every datagram the kernel remembers longer: so what leads nowhere is taken out.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, Final
+
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nfnetlink import nfctsocket as nfct
+
+from agent.network import names
+
+_NETLINK_NETFILTER: Final = 12
+
+
+class Conntrack:
+    """Bound to the namespace that the calling thread is in when it is made."""
+
+    def __init__(self) -> None:
+        flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        fd = socket.socket(socket.AF_NETLINK, flags, _NETLINK_NETFILTER).detach()
+        self._socket: Any = nfct.NFCTSocket(fileno=fd)
+
+    def close(self) -> None:
+        """Lets go of the socket."""
+        self._socket.close()
+
+    def flush(self, mark: int, mask: int) -> None:
+        """Forgets every connection with this mark, as far as the mask looks; the kernel finds them itself."""
+        list(self._socket.flush(mark=mark, mark_mask=mask))
+
+    def forget_datagrams(self, port: int, mark: int) -> int:
+        """Forgets the UDP flows to a port that have this mark (0: that no rule has taken); how many there were."""
+        wanted = nfct.NFCTAttrTuple(proto=socket.IPPROTO_UDP, dport=port)
+        wanted.attrs()  # which sets its flags
+        request = nfct.nfct_msg.create_from(
+            tuple_orig=wanted, cta_filter={"attrs": [["CTA_FILTER_ORIG_FLAGS", wanted.flags]]},
+            mark=mark, mark_mask=names.DATAGRAMS_MASK if mark else names.BACKEND_MARK,
+        )  # fmt: skip
+        count = 0
+        for message in self._socket.request(
+            request, nfct.IPCTNL_MSG_CT_GET, msg_flags=NLM_F_REQUEST | NLM_F_DUMP
+        ):
+            flow, answers = (
+                nfct.NFCTAttrTuple.from_netlink(socket.AF_INET, message.get_attr(name))
+                for name in ("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY")
+            )
+            if not mark and answers.reverse() != flow:
+                continue  # somebody else's rule has
+            count += 1
+            try:
+                self._socket.entry("del", tuple_orig=flow)
+            except NetlinkError as error:
+                if error.code != errno.ENOENT:  # it has ended by itself
+                    raise
+        return count

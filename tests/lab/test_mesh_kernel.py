@@ -1,0 +1,273 @@
+"""The routing mesh beyond a TCP connection, against the real kernel: datagrams, SCTP, host mode, single addresses, masquerade."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from common import model
+from tests.lab.netlab import (
+    CLIENT,
+    PORT,
+    PUBLISHED,
+    VIP,
+    Swarm,
+    ask,
+    datagram,
+    in_namespace,
+    inside,
+    three_machines,
+)
+
+pytestmark = pytest.mark.lab
+SERVING, WITHDRAWN = model.EndpointState.ENDPOINT_SERVING, model.EndpointState.ENDPOINT_WITHDRAWN
+DRAINED = model.EndpointState.ENDPOINT_DRAINED
+UDP, TCP = model.PortProtocol.UDP, model.PortProtocol.TCP
+
+
+def port(
+    protocol: model.PortProtocol, published: int, mode: model.PublishMode = model.PublishMode.INGRESS
+) -> model.PortConfig:
+    return model.PortConfig(protocol=protocol, target_port=PORT, published_port=published, publish_mode=mode)
+
+
+@pytest.fixture
+async def swarm() -> AsyncIterator[Swarm]:
+    with tempfile.TemporaryDirectory(prefix="shoal-mesh-") as folder:
+        async with three_machines(Path(folder)) as (made, _):
+            yield made
+
+
+class Talker:
+    """A UDP client with one port that sends on and on, as a log sender does, and never opens another socket."""
+
+    def __init__(self, path: Path, target: tuple[str, int], every: float = 0.02) -> None:
+        self._target, self._every = target, every
+        self._socket = in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._socket.setblocking(False)
+        self._answers: asyncio.Queue[list[str]] = asyncio.Queue()
+        self.begun = asyncio.Event()
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._socket, self._read)
+        sender = asyncio.create_task(self._send())
+        try:
+            yield
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _read(self) -> None:
+        self._answers.put_nowait(self._socket.recv(2048).decode().split())
+
+    async def _send(self) -> None:
+        while True:
+            self._socket.sendto(b"hello", self._target)
+            await asyncio.sleep(self._every)
+            self.begun.set()
+
+    async def answer(self, other_than: str = "", seconds: float = 10) -> list[str]:
+        """The next answer of somebody else."""
+        async with asyncio.timeout(seconds):
+            while (words := await self._answers.get())[0] == other_than:
+                pass
+            return words
+
+
+async def test_a_client_that_was_there_first(swarm: Swarm) -> None:
+    """It sends before its port is published, and is answered once it is."""
+    both = swarm.published
+    swarm.published = both[:1]
+    await swarm.spread_five()
+    talker = Talker(swarm.outside, (swarm.machines[0].address, PUBLISHED))
+    async with talker.sending():
+        await talker.begun.wait()
+        swarm.published = both
+        await swarm.send()
+        assert (await talker.answer())[1] == CLIENT
+
+
+async def test_a_lost_machines_clients_move(swarm: Swarm) -> None:
+    """No record goes, for its tasks may be there again: datagrams go elsewhere, through the mesh and through the VIP."""
+    await swarm.run(swarm.machines[2], 1, 1)
+    await swarm.send()
+    container = await swarm.client(swarm.machines[0])
+    lost = swarm.name(1)
+    talkers = [
+        Talker(swarm.outside, (swarm.machines[0].address, PUBLISHED)),
+        Talker(container, (VIP, PORT)),
+    ]
+    async with talkers[0].sending(), talkers[1].sending():
+        for talker in talkers:
+            assert (await talker.answer())[0] == lost
+        await swarm.run(swarm.machines[1], 1, 2)
+        swarm.endpoints[lost] = DRAINED
+        await swarm.send()
+        for talker in talkers:  # it may be about to stop, and answers still
+            assert (await talker.answer())[0] == lost
+        swarm.down = {swarm.machines[2].id}
+        await swarm.send()
+        for talker in talkers:
+            assert (await talker.answer(other_than=lost, seconds=1))[0] == swarm.name(2)
+
+
+async def test_a_port_that_changes_hands(swarm: Swarm) -> None:
+    """Another service has the port: its tasks get the datagrams of clients that the first one had."""
+    await swarm.run(swarm.machines[1], 2, 1)
+    await swarm.send()
+    talker = Talker(swarm.outside, (swarm.machines[0].address, PUBLISHED))
+    async with talker.sending():
+        first = (await talker.answer())[0]
+        swarm.outsiders = {first}
+        await swarm.send()
+        assert (await talker.answer(other_than=first))[1] == CLIENT
+
+
+async def test_an_answer_that_comes_late(swarm: Swarm) -> None:
+    """The tables of a task are made anew meanwhile: its server, bound to 0.0.0.0, still answers from the right address."""
+    await swarm.run(swarm.machines[2], 1, 1)
+    await swarm.send()
+    server = in_namespace(
+        swarm.paths[swarm.name(1)], lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    )
+    server.bind(("", 7100))
+    server.settimeout(5)
+    swarm.published = (
+        *swarm.published,
+        model.PortConfig(protocol=UDP, target_port=7100, published_port=8100),
+    )
+    await swarm.send()
+    client = in_namespace(swarm.outside, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    client.settimeout(5)
+    client.connect((swarm.machines[0].address, 8100))
+    client.send(b"begin")
+    _, peer = await asyncio.to_thread(server.recvfrom, 100)
+    assert peer[0] == CLIENT
+    await swarm.run(swarm.machines[1], 1, 2)
+    await swarm.send()
+    for n in range(3):
+        server.sendto(b"%d" % n, peer)
+        assert await asyncio.to_thread(client.recv, 100) == b"%d" % n
+    server.close()
+    client.close()
+
+
+async def test_one_task_from_everywhere(swarm: Swarm) -> None:
+    await swarm.run(swarm.machines[2], 1, 1)
+    await swarm.send()
+    await equal_5_tuples(swarm)
+    await from_the_machines(swarm)
+    await sctp(swarm)
+
+
+async def equal_5_tuples(swarm: Swarm) -> None:
+    """One task, one client port, three receiving machines at the same time: each answer comes back through its own."""
+    client = in_namespace(swarm.outside, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    client.bind((CLIENT, 45010))
+    client.settimeout(5)
+    wanted = {(m.address, PUBLISHED) for m in swarm.machines}
+    for _ in range(3):
+        for target in wanted:
+            client.sendto(b"hello", target)
+        answers = [await asyncio.to_thread(client.recvfrom, 100) for _ in wanted]
+        assert {sender for _, sender in answers} == wanted
+        assert {data.decode().split()[1] for data, _ in answers} == {CLIENT}
+    client.close()
+
+
+async def from_the_machines(swarm: Swarm) -> None:
+    container = await swarm.client(swarm.machines[1])
+    for machine in swarm.machines:
+        for path, target in (
+            (machine.path, "127.0.0.1"),
+            (machine.path, machine.address),
+            (container, machine.address),
+        ):
+            assert (await datagram(path, (target, PUBLISHED)))[0] == swarm.name(1), (machine.number, target)
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 & -(crc & 1))
+    return crc ^ 0xFFFFFFFF
+
+
+async def sctp(swarm: Swarm) -> None:
+    """Without SCTP in this kernel's sockets, by hand: an INIT chunk to the published port arrives at the task's own."""
+    swarm.published = (*swarm.published, port(model.PortProtocol.SCTP, 7070))
+    await swarm.send()
+    raw = lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)  # noqa: E731
+    receiver, sender = in_namespace(swarm.paths[swarm.name(1)], raw), in_namespace(swarm.outside, raw)
+    receiver.settimeout(5)
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0x1234, 65535, 1, 1, 1)
+    empty = struct.pack("!HHII", 40000, 7070, 0, 0)
+    checksum = struct.pack("<I", crc32c(empty + chunk))
+    sender.sendto(empty[:8] + checksum + chunk, (swarm.machines[0].address, 0))
+    packet = await asyncio.to_thread(receiver.recv, 2048)
+    header = (packet[0] & 15) * 4
+    assert socket.inet_ntoa(packet[12:16]) == CLIENT
+    assert struct.unpack("!HH", packet[header : header + 4]) == (40000, PORT)
+    sender.close()
+    receiver.close()
+
+
+async def test_published_on_some_addresses(swarm: Swarm) -> None:
+    """The others of the machine refuse, as if nothing were published, and the same for its own processes."""
+    first = swarm.machines[0]
+    inside(first.path, "ip", "addr", "add", "10.79.0.99/24", "dev", "eth0")
+    swarm.publish_addresses = ("10.79.0.99", "127.0.0.0/8")
+    await swarm.run(swarm.machines[2], 1, 1)
+    await swarm.send()
+    for path, target in (
+        (swarm.outside, "10.79.0.99"),
+        (first.path, "127.0.0.1"),
+        (first.path, "10.79.0.99"),
+    ):
+        assert (await ask(path, (target, PUBLISHED)))[0] == swarm.name(1)
+    for path in (swarm.outside, first.path):
+        with pytest.raises(ConnectionRefusedError):
+            await ask(path, (first.address, PUBLISHED))
+
+
+async def test_masquerade(swarm: Swarm) -> None:
+    """The service's tasks see the node that took a connection; it is taken back while connections go on."""
+    swarm.masquerade = True
+    await swarm.spread_five()
+    for machine in swarm.machines:
+        assert {(await ask(swarm.outside, (machine.address, PUBLISHED)))[1] for _ in range(5)} == {
+            machine.ingress
+        }
+        assert {(await datagram(swarm.outside, (machine.address, PUBLISHED)))[1] for _ in range(5)} == {
+            machine.ingress
+        }
+    swarm.masquerade = False
+    await swarm.send()
+    for machine in swarm.machines:
+        assert {(await ask(swarm.outside, (machine.address, PUBLISHED)))[1] for _ in range(5)} == {CLIENT}
+
+
+async def test_host_mode_by_datagrams(swarm: Swarm) -> None:
+    """A client of a task that has gone reaches the next one on the same machine."""
+    machine = swarm.machines[1]
+    swarm.host_port = port(UDP, 8083, model.PublishMode.HOST)
+    await swarm.run(machine, 1, 1)
+    talker = Talker(swarm.outside, (machine.address, 8083))
+    async with talker.sending():
+        assert await talker.answer() == [swarm.name(1), CLIENT, "hello"]
+        await swarm.remove(swarm.name(1))
+        await swarm.run(machine, 1, 2)
+        assert (await talker.answer(other_than=swarm.name(1)))[0] == swarm.name(2)
