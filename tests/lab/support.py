@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import pathlib
+import re
 import selectors
 import shlex
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -37,6 +38,11 @@ def until(condition: Callable[[], T | None], seconds: float, what: str, every: f
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what} (last: {last!r})")
         time.sleep(every)
+
+
+def addresses(tasks: Iterable[dict[str, Any]]) -> set[str]:
+    """All that these tasks have, in every network."""
+    return {a.split("/")[0] for t in tasks for n in t["NetworksAttachments"] for a in n["Addresses"]}
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -115,6 +121,14 @@ class Machine:
             return json.loads(text) if text.strip() else None
         finally:
             connection.close()
+
+    def backends(self) -> set[str]:
+        """What the balancers here send to: that of the mesh, and those inside the tasks."""
+        rules = self.sh(
+            "nft list ruleset; for n in /run/shoal/netns/*; do nsenter --net=$n nft list ruleset || true; done"
+        )
+        maps = re.findall(r"dnat (?:ip6? )?to ct mark map \{([^}]*)\}", rules)
+        return {pair.split(" : ")[1].strip() for found in maps for pair in found.split(",")}
 
     def main_pid(self, unit: str) -> int:
         return int(self.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.lab.support import Lab, Machine, until
+from tests.lab.support import Lab, Machine, addresses, until
 
 pytestmark = pytest.mark.lab
 
-DETECTED = 20.0  # 7 s until it is dead for gossip, and what is lost of connections to it meanwhile
+GONE, BACK = (
+    8.0,
+    5.0,
+)  # seconds from the cut, or from its end, until no balancer has a node's tasks, or all have
+DETECTED = 20.0  # 7 s until they are dead for gossip, and what a look takes
 LAPSED = 60.0  # 30 s after that, and what a look takes
 
 
@@ -41,25 +46,75 @@ def filtered(machines: list[Machine]) -> Iterator[None]:
             machine.sh("nft delete table inet filtered")
 
 
-def test_the_dead_leave_the_balancers_without_any_manager(web: Lab) -> None:
-    manager, worker, dying = web.manager, web.machines["worker1"], web.machines["worker2"]
+def after(began: float, condition: Callable[[], bool], limit: float, what: str) -> None:
+    """It holds at most `limit` seconds after `began`, by the clock at the start of the look that found it so."""
+
+    def looked() -> float:
+        at = time.monotonic()
+        return at - began if condition() else 0.0
+
+    seconds = until(looked, limit + 10, what)
+    assert seconds < limit, f"{what} after {seconds:.1f} s"
+
+
+def test_a_node_that_is_cut_off_leaves_the_balancers_without_any_manager(web: Lab) -> None:
+    manager, worker, lost = web.manager, web.machines["worker1"], web.machines["worker2"]
     tasks = web.wait_running("my-nginx", 5)
-    left = [task for task in tasks if web.node_of(task) is not dying]
+    left = [task for task in tasks if web.node_of(task) is not lost]
     (victim, *_) = [task for task in left if web.node_of(task) is worker]
+    everywhere, there = addresses(tasks), addresses([task for task in tasks if task not in left])
+    both = (manager, worker)
+    assert all(everywhere <= machine.backends() for machine in both)
     manager.run("systemctl", "stop", "shoal-manager.socket", "shoal-manager")
     try:
-        web.tool("power-off", dying.name)
-        until(
-            lambda: well(web, [manager, worker], len(left)), DETECTED, f"{dying.name}'s tasks are not offered"
-        )
+        began = time.monotonic()
+        web.tool("cut", lost.name)
+        after(began, lambda: not any(there & m.backends() for m in both), GONE, f"{lost.name} gets nothing")
+        assert well(web, [manager, worker], len(left))
+        until(lambda: lost.backends() & everywhere == there, DETECTED, f"{lost.name} sees nobody else")
         worker.run("kill", "-9", str(victim["Status"]["ContainerStatus"]["PID"]))
-        until(lambda: well(web, [manager, worker], len(left) - 1), 5, "the killed task is not offered")
+        dead = addresses([victim])
+        began = time.monotonic()
+        after(began, lambda: not any(dead & m.backends() for m in both), BACK, "the killed task gets nothing")
+        assert well(web, [manager, worker], len(left) - 1)
+        began = time.monotonic()
+        web.tool("heal", lost.name)
+        living = everywhere - dead
+        for machine in web.machines.values():
+            after(began, lambda m=machine: living <= m.backends(), BACK, f"{machine.name} sends to all again")
     finally:
+        web.tool("heal", lost.name)
         manager.run("systemctl", "start", "shoal-manager.socket", "shoal-manager")
-        web.tool("power-on", dying.name)
-    web.wait_node(dying.name, "ready")
+    web.wait_node(lost.name, "ready")
     web.wait_running("my-nginx", 5)
     until(lambda: well(web, list(web.machines.values()), 5), 30, "all three machines serve five tasks again")
+
+
+def test_a_node_that_is_cut_off_and_comes_back(web: Lab) -> None:
+    """With managers, who hold it Down meanwhile and have its tasks run elsewhere."""
+    lost = web.machines["worker2"]
+    tasks = web.wait_running("my-nginx", 5)
+    there = addresses([task for task in tasks if web.node_of(task) is lost])
+    others = [machine for machine in web.machines.values() if machine is not lost]
+    began = time.monotonic()
+    web.tool("cut", lost.name)
+    try:
+        after(began, lambda: not any(there & m.backends() for m in others), GONE, f"{lost.name} gets nothing")
+        web.wait_node(lost.name, "down", DETECTED)
+        replaced = web.wait_running("my-nginx", 5)
+        assert lost not in [web.node_of(task) for task in replaced]
+    finally:
+        began = time.monotonic()
+        web.tool("heal", lost.name)
+    wanted = addresses(replaced)
+    after(
+        began,
+        lambda: wanted <= lost.backends() and not there & lost.backends(),
+        BACK,
+        f"{lost.name} sends to all",
+    )
+    web.wait_node(lost.name, "ready")
+    assert well(web, list(web.machines.values()), 5)
 
 
 def test_filtered_gossip_empties_no_balancer_and_is_told(web: Lab) -> None:

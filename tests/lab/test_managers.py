@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab import damage
 from tests.lab.managers import (
+    DAEMON,
     LOSSES,
     MANAGERS,
     NO_LEADER,
@@ -25,7 +26,7 @@ from tests.lab.managers import (
     restart_daemons,
 )
 from tests.lab.recorder import Recorder
-from tests.lab.support import Machine, until
+from tests.lab.support import Machine, addresses, until
 
 pytestmark = pytest.mark.lab
 
@@ -33,6 +34,7 @@ Say = Callable[[str], None]
 
 FAILOVER_SECONDS = 3.0
 AWAY_SECONDS = 15.0
+TOLD_SECONDS = 5.0  # until all have heard, and their kernels stand that way
 KILLS = 10
 DAMAGES = (damage.BEGUN, damage.TORN, damage.FLIPPED_LAST, damage.BEGUN, damage.FLIPPED_MIDDLE)
 # What a manager may answer that has no leader to ask, in Docker's words, or its node when it dies just then.
@@ -127,6 +129,29 @@ def test_the_leader_is_lost(managers: Managers, loss: Loss, say: Say, tmp_path: 
         and not text.split(": ")[1].endswith(CONNECTION_ERRORS)
     ]
     assert not dishonest, dishonest
+
+
+def test_without_most_managers_a_killed_task_leaves_the_balancers(managers: Managers, say: Say) -> None:
+    """Nobody can decide anything: what the nodes tell one another is enough."""
+    lost = [machine for machine in managers.three if machine is not managers.wait_settled()]
+    victim, *_ = managers.wait_running(STEADY, STEADY_TASKS)
+    there, pid = managers.node_of(victim), str(victim["Status"]["ContainerStatus"]["PID"])
+    dead = addresses([victim])
+    assert all(dead & machine.backends() for machine in managers.machines.values())
+    try:
+        for machine in lost:
+            machine.run("systemctl", "stop", "shoal-manager.socket", DAEMON)
+        there.run("kill", "-9", pid)
+        until(
+            lambda: not any(dead & machine.backends() for machine in managers.machines.values()),
+            TOLD_SECONDS, "no node sends to the killed task",
+        )  # fmt: skip
+        assert NO_LEADER in managers.manager.docker("node", "ls", check=False).stderr
+    finally:
+        for machine in lost:
+            machine.run("systemctl", "start", "shoal-manager.socket", DAEMON)
+        managers.wait_settled()
+    managers.wait_running(STEADY, STEADY_TASKS)
 
 
 def test_all_five_reboot_at_once(managers: Managers, say: Say, tmp_path: Path) -> None:
