@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -45,6 +45,7 @@ MAX_STREAM: Final = (
 MAX_PACKET: Final = 1 << 16
 MAX_NODES: Final = 10_000
 MAX_WRAPS: Final = 3  # compound in compressed in compound: nobody sends more
+MAX_MESSAGES: Final = 1024  # of one packet: four full compounds
 
 
 def overhead(keyring: Keyring | None, crc: bool) -> int:
@@ -71,17 +72,34 @@ def messages_of(data: bytes, keyring: Keyring | None) -> list[bytes]:
         if len(data) < CRC_HEAD or struct.unpack_from(">I", data, 1)[0] != zlib.crc32(data[CRC_HEAD:]):
             raise Malformed("wrong CRC")
         data = data[CRC_HEAD:]
-    return list(_unwrapped(data, 0))
+    opening = _Opening()
+    opening.unwrap(data, 0)
+    return opening.messages
 
 
-def _unwrapped(data: bytes, depth: int) -> Iterable[bytes]:
-    kind = type_of(data)
-    if kind not in (Type.COMPOUND, Type.COMPRESS):
-        return [data]
-    if depth >= MAX_WRAPS:
-        raise Malformed("wrapped too deep")
-    inner = _parts(data) if kind is Type.COMPOUND else [_decompressed(data, MAX_PACKET)]
-    return [message for part in inner for message in _unwrapped(part, depth + 1)]
+class _Opening:
+    """Of one packet: what it may become is bounded as a whole, for its parts may all stand for much more than they are."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self._room = MAX_PACKET
+
+    def unwrap(self, data: bytes, depth: int) -> None:
+        kind = type_of(data)
+        if kind not in (Type.COMPOUND, Type.COMPRESS):
+            if len(self.messages) >= MAX_MESSAGES:
+                raise Malformed("too many messages")
+            self.messages.append(data)
+            return
+        if depth >= MAX_WRAPS:
+            raise Malformed("wrapped too deep")
+        if kind is Type.COMPOUND:
+            for part in _parts(data):
+                self.unwrap(part, depth + 1)
+        else:
+            inner = _decompressed(data, self._room)
+            self._room -= len(inner)
+            self.unwrap(inner, depth + 1)
 
 
 def _parts(data: bytes) -> list[bytes]:

@@ -100,6 +100,7 @@ class Membership:
         self.members: dict[str, Member] = {me.name: self.me}
         self.living = 1
         self.left = False
+        self.returned = False  # somebody that was gone is back, since this was last looked at
         self.former: int | None = None  # the incarnation of a former self of ours elsewhere, to be taken over
         self._config = config
         self._broadcasts = broadcasts
@@ -134,6 +135,7 @@ class Membership:
             self._alive_me(now, news, address)
             return
         member = self.members.get(news.node)
+        new = member is None
         if member is None:
             if len(self.members) >= MAX_MEMBERS:
                 return
@@ -153,6 +155,7 @@ class Membership:
         self._broadcasts.queue(member.name, encode(member.alive()))
         self._become(now, member, State.ALIVE)
         if before in GONE:
+            self.returned = self.returned or not new
             self._tell(Change.JOINED, member)
         else:
             if before is State.SUSPECT:

@@ -72,6 +72,12 @@ class Rounds:
     def sync_at(self, time: float) -> None:
         self._next_push_pull = time
 
+    def sync_soon(self, now: float) -> None:
+        """After a cut has healed: a few of the many refutations may have missed us. In a large cluster it would be too much."""
+        if self._next_push_pull is not None and self._membership.living <= PUSH_PULL_SCALE:
+            soon = now + self._config.first_push_pull * (0.5 + self._random.random())
+            self._next_push_pull = min(self._next_push_pull, soon)
+
     def knocked(self, seq: int) -> Address | None:
         """Whom an ack of this number comes from, if it answers a knock."""
         if self._knock is None or seq != self._knock[0]:

@@ -300,6 +300,9 @@ class Swim:
         ):
             self._take_over(now, self._membership.former)
         self._arm(now)
+        if self._membership.returned:
+            self._membership.returned = False
+            self._rounds.sync_soon(now)
 
     def _take_over(self, now: float, former: int) -> None:
         """Tells everybody directly that our former self left and that we are here; asks again soon whether it worked."""
