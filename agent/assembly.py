@@ -14,7 +14,7 @@ from typing import Final
 
 from agent import identity
 from agent.engine.app import Engine, serve
-from agent.engine.backend import Backend, Swarm
+from agent.engine.backend import Backend, Singles, Swarm
 from agent.engine.machine import Machine
 from agent.gossip.service import Gossip
 from agent.names import Names
@@ -24,6 +24,7 @@ from agent.runtime.api import Runtime
 from agent.runtime.registry import RegistrySettings
 from agent.runtime.service import ContainerdRuntime, RuntimeSettings
 from agent.settings import Settings
+from agent.single.execs import Execs
 from common.clock import Clock
 
 LISTENER: Final = "docker"  # the name of the socket in shoal-agent.socket
@@ -38,7 +39,7 @@ class Assembly:
     names: Names
     gossip: Gossip
     routes: Callable[[], Awaitable[tuple[str, ...]]]  # of this machine, without those of overlays
-    serve: Callable[[Swarm], AbstractAsyncContextManager[None]]  # the Engine API
+    serve: Callable[[Swarm, Singles, Execs], AbstractAsyncContextManager[None]]  # the Engine API
 
 
 def _machine(settings: Settings, clock: Clock) -> Machine:
@@ -68,10 +69,10 @@ def assemble(settings: Settings, clock: Clock, handed_over: Mapping[str, list[in
     network = KernelNetwork(Path(settings.network.folder), names.opened, names.closed, names.adopted)
     machine = _machine(settings, clock)
 
-    def engine(swarm: Swarm) -> AbstractAsyncContextManager[None]:
+    def engine(swarm: Swarm, singles: Singles, execs: Execs) -> AbstractAsyncContextManager[None]:
         fds = handed_over.get(LISTENER, [])
         listener = socket.socket(fileno=fds[0]) if fds else None
-        backend = Backend(swarm, runtime, machine, clock.now_ns, network.gateway_addresses)
+        backend = Backend(swarm, runtime, singles, execs, machine, clock.now_ns, network.gateway_addresses)
         return serve(Engine(backend), settings.engine.socket, group=settings.engine.group, listener=listener)
 
     return Assembly(runtime, network, names, Gossip(), network.routes, engine)

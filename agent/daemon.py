@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,9 @@ from agent.cancellation import still_wanted
 from agent.database import Database, Remembered, open_database
 from agent.liveness import Liveness
 from agent.membership import Membership, Parts
+from agent.single.attachments import Attachments
+from agent.single.containers import Singles
+from agent.single.execs import Execs
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.files import TaskFiles
@@ -69,6 +73,15 @@ def _alone(folder: Path) -> int:
     except BlockingIOError:
         sys.exit(f"shoal-agent: another agent runs on {folder}")
     return fd
+
+
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """Everything that runs containers here."""
+
+    worker: Worker
+    singles: Singles
+    execs: Execs
 
 
 class Agent:
@@ -112,11 +125,15 @@ class Agent:
             ),
             remembered.contact,
         )  # fmt: skip
+        singles = Singles(parts.runtime, parts.network, database, Attachments(), remembered.singles)
+        execs = Execs(parts.runtime)
         liveness = Liveness(parts.gossip, applier, membership)
         applier.narrow, statuses.noted = liveness.narrow, liveness.ended
         membership.on_contact, membership.on_leaving = liveness.look, liveness.leave
         try:
-            await self._serve(parts, worker, applier, membership, liveness, remembered)
+            await self._serve(
+                parts, Containers(worker, singles, execs), applier, membership, liveness, remembered
+            )
         finally:
             await membership.close()
             await parts.network.close()
@@ -130,13 +147,13 @@ class Agent:
         if mine is None and (remembered.state != NodeState() or remembered.tasks):
             log.warning("this node belongs to no swarm: what it remembers of one is dropped")
             await database.clear()
-            return Remembered(tasks=remembered.tasks)
+            return Remembered(tasks=remembered.tasks, singles=remembered.singles)
         return remembered
 
     async def _serve(
         self,
         parts: Assembly,
-        worker: Worker,
+        containers: Containers,
         applier: Applier,
         membership: Membership,
         liveness: Liveness,
@@ -149,11 +166,12 @@ class Agent:
         else:
             await parts.network.teardown()
         liveness.look()
-        async with parts.serve(membership), asyncio.TaskGroup() as group:
+        serving = parts.serve(membership, containers.singles, containers.execs)
+        async with serving, asyncio.TaskGroup() as group:
             jobs = [
                 group.create_task(self._watchdog(), name="watchdog"),
                 group.create_task(memory.keep_small(), name="memory"),
-                group.create_task(self._tasks(parts, worker, remembered, member), name="tasks"),
+                group.create_task(self._containers(parts, containers, remembered, member), name="containers"),
                 group.create_task(_again("applier", applier.run), name="applier"),
                 group.create_task(_again("membership", membership.run), name="membership"),
                 group.create_task(_again("gossip", parts.gossip.run), name="gossip"),
@@ -176,12 +194,18 @@ class Agent:
             log.warning("the kernel is not as it should be: %s", exc.message)
             applier.retry()
 
-    async def _tasks(self, parts: Assembly, worker: Worker, remembered: Remembered, member: bool) -> None:
+    async def _containers(
+        self, parts: Assembly, containers: Containers, remembered: Remembered, member: bool
+    ) -> None:
+        worker = containers.worker
         await parts.runtime.start()
         await worker.adopt(remembered.tasks)
         if not member:
             worker.update(NodeState(), complete=True)  # whatever is left of tasks here is nobody's
-        await worker.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run(), name="tasks")
+            group.create_task(_again("single containers", containers.singles.run), name="single containers")
+            group.create_task(containers.execs.run(), name="execs")
 
     async def _watchdog(self) -> None:
         """Keeps systemd satisfied for as long as this loop turns."""

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import DecodeError
 
 from agent.sealing import Damaged, Seal, node_key
+from agent.single.record import SingleRecord
 from agent.state import NodeState
 from common import model
 
@@ -35,6 +36,7 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS assignment (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS task (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS single (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 _BROKEN: Final = (sqlite3.DatabaseError, Damaged, DecodeError, ValueError)
 
@@ -93,6 +95,7 @@ class Remembered:
     state: NodeState = field(default_factory=NodeState)
     tasks: Mapping[str, TaskRecord] = field(default_factory=dict)
     contact: Contact = field(default_factory=Contact)
+    singles: Mapping[str, SingleRecord] = field(default_factory=dict)
 
 
 class TaskMemory(Protocol):
@@ -186,7 +189,11 @@ class Database:
             chain=self._get("chain").decode(),
             **tables,
         )
-        return Remembered(state, tasks, Contact.from_bytes(self._get("contact")))
+        singles = {
+            id: SingleRecord.from_bytes(self._seal.open(f"single/{id}", value))
+            for id, value in self._db.execute("SELECT id, value FROM single")
+        }
+        return Remembered(state, tasks, Contact.from_bytes(self._get("contact")), singles)
 
     async def _write(self, function: Callable[[], object]) -> bool:
         """One transaction; says whether it was kept."""
@@ -243,6 +250,16 @@ class Database:
     async def drop_task(self, task_id: str) -> None:
         """Forgets a task that is gone."""
         await self._write(lambda: self._db.execute("DELETE FROM task WHERE id = ?", (task_id,)))
+
+    async def put_single(self, record: SingleRecord) -> None:
+        """Keeps what this node knows of a single container."""
+        id = record.container_id
+        row = (id, self._seal.seal(f"single/{id}", record.to_bytes()))
+        await self._write(lambda: self._db.execute("REPLACE INTO single VALUES (?, ?)", row))
+
+    async def drop_single(self, container_id: str) -> None:
+        """Forgets a single container that is gone."""
+        await self._write(lambda: self._db.execute("DELETE FROM single WHERE id = ?", (container_id,)))
 
     async def put_contact(self, contact: Contact) -> None:
         await self._write(lambda: self._put("contact", contact.to_bytes()))

@@ -21,6 +21,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from agent.engine import (
+    attaching,
     backups,
     configs,
     containers,
@@ -30,6 +31,7 @@ from agent.engine import (
     networks,
     nodes,
     services,
+    singles,
     swarm,
     system,
     tasks,
@@ -44,7 +46,8 @@ from common import errors, version
 log = logging.getLogger("engine")
 
 _MODULES: Final = (
-    system, swarm, backups, nodes, services, tasks, networks, configs, images, distribution, containers, events, unbuilt,
+    system, swarm, backups, nodes, services, tasks, networks, configs, images, distribution, containers,
+    singles, attaching, events, unbuilt,
 )  # fmt: skip
 _BODY_LIMIT: Final = 16 << 20
 _HEADER_LIMIT: Final = 64 << 10  # credentials of registries are tokens of several kilobytes

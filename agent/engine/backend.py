@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from agent.runtime.api import Runtime
+from agent.runtime.api import ContainerConfig, Runtime
+from agent.single.execs import Execs
+from agent.single.record import SingleRecord
 from agent.state import NodeState
 from common import model
 from common.model.stubs import ControlStub
 
 __all__ = [
     "Backend", "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "RestoreOptions", "Runtime",
-    "Swarm",
+    "Singles", "Swarm",
 ]  # fmt: skip
 
 
@@ -165,12 +167,25 @@ class Host(Protocol):
         ...
 
 
+class Singles(Protocol):
+    """Single containers: agent/single/containers.py."""
+
+    def record(self, container_id: str) -> SingleRecord | None: ...
+    def sandboxes(self) -> Mapping[str, str]: ...
+    async def create(self, config: ContainerConfig, record: SingleRecord) -> None: ...
+    async def start(self, container_id: str) -> bool: ...
+    async def stop(self, container_id: str, signal: str = "", grace_s: float | None = None) -> bool: ...
+    async def remove(self, container_id: str, force: bool = False) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """All that the engine is given."""
 
     swarm: Swarm
     runtime: Runtime
+    singles: Singles
+    execs: Execs
     host: Host
     now_ns: Callable[[], int]
     gateway_addresses: Callable[[], Mapping[str, str]] = dict  # on docker_gwbridge, by task

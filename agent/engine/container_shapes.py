@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.engine.network_shapes import TASK_LABEL, stable_id
 from agent.network.names import mac
 from agent.runtime.api import ContainerConfig, ContainerState, ImageInfo, Mount, Status
+from agent.single.record import BRIDGE, HOST, NONE, SingleRecord
 from agent.state import NodeState
 from common import apijson, model
 
@@ -22,6 +24,16 @@ _UNITS: Final = (
     (int(1.5 * 3600), 3600, "hours"),
     (120, 60, "minutes"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What else there is to say of containers: the node's assignments, and of one container the record of a single one."""
+
+    state: NodeState = field(default_factory=NodeState)
+    single: SingleRecord | None = None
+    gateways: Mapping[str, str] = field(default_factory=dict)  # addresses on docker_gwbridge, by namespace
+    node: str = ""
 
 
 def human_duration(seconds: float) -> str:
@@ -62,11 +74,14 @@ def same_image(image: str, wanted: str) -> bool:
 
 
 def summary(
-    container: ContainerState, state: NodeState, images: Mapping[str, ImageInfo], now: int
+    container: ContainerState, around: Around, images: Mapping[str, ImageInfo], now: int
 ) -> dict[str, Any]:
     """One line of GET /containers/json."""
+    state = around.state
     name, _, digest = container.image.partition("@")
-    image = images.get(name) or images.get(f"{name.rpartition(':')[0]}@{digest}")
+    image = (
+        images.get(name) or images.get(f"{name.rpartition(':')[0]}@{digest}") or images.get(f"{name}:latest")
+    )
     return {
         "Id": container.id,
         "Names": ["/" + container.name.removeprefix("/")],
@@ -80,8 +95,8 @@ def summary(
         "Labels": dict(container.labels),
         "State": str(container.status),
         "Status": status_text(container, now),
-        "HostConfig": {"NetworkMode": "default"},
-        "NetworkSettings": {"Networks": networks(container, state)},
+        "HostConfig": {"NetworkMode": around.single.network_mode if around.single else "default"},
+        "NetworkSettings": {"Networks": networks(container, around)},
         "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ()) if m.listed],
     }
 
@@ -96,9 +111,10 @@ def _command(config: ContainerConfig | None, image: ImageInfo | None) -> list[st
     return [*(own.entrypoint if own else ()), *(config.args or (own.cmd if own else ()))]
 
 
-def networks(container: ContainerState, state: NodeState) -> dict[str, Any]:
-    """The overlays that a task's container is in, by name."""
-    task_id = container.labels.get(TASK_LABEL, "")
+def networks(container: ContainerState, around: Around) -> dict[str, Any]:
+    """The networks that a container is in, by name; a single one's also while it doesn't run, without addresses."""
+    state, single = around.state, around.single
+    task_id = single.sandbox if single else container.labels.get(TASK_LABEL, "")
     assignment = state.tasks.get(task_id)
     shown: dict[str, Any] = {}
     for attachment in assignment.task.networks if assignment else ():
@@ -106,27 +122,49 @@ def networks(container: ContainerState, state: NodeState) -> dict[str, Any]:
         if network is None or not attachment.addresses:
             continue
         address, _, length = attachment.addresses[0].partition("/")
-        shown[network.spec.name] = {
-            "IPAMConfig": {"IPv4Address": address},
-            "Links": None,
-            "Aliases": [*attachment.aliases, container.id[:12]],
-            "NetworkID": network.id,
-            "EndpointID": stable_id(network.id, task_id),
-            "Gateway": "",
-            "IPAddress": address,
-            "IPPrefixLen": int(length or 32),
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "MacAddress": mac(address) if ":" not in address else "",
-            "DriverOpts": None,
-        }
+        shown[network.spec.name] = _endpoint(
+            network.id, task_id, address, int(length or 32), (*attachment.aliases, container.id[:12])
+        )
+    if single is not None and not shown:
+        shown = _of_single(container, single, around)
     return shown
 
 
-def inspection(
-    container: ContainerState, image: ImageInfo | None, state: NodeState, folder: str
+def _of_single(container: ContainerState, single: SingleRecord, around: Around) -> dict[str, Any]:
+    """The node's own network that it is in, or overlays in which it has no address now."""
+    if single.legs:
+        return {leg.network: _endpoint("", "", "", 0, leg.aliases) for leg in single.legs}
+    network_id = stable_id(around.node, single.network_mode)
+    running = container.status in (Status.RUNNING, Status.PAUSED)
+    address = around.gateways.get(single.sandbox, "") if single.network_mode == BRIDGE else ""
+    endpoint = single.container_id if running and (address or single.network_mode in (HOST, NONE)) else ""
+    return {single.network_mode: _endpoint(network_id, endpoint, address, 16 if address else 0, ())}
+
+
+def _endpoint(
+    network_id: str, member: str, address: str, length: int, aliases: tuple[str, ...]
 ) -> dict[str, Any]:
+    return {
+        "IPAMConfig": {"IPv4Address": address} if aliases and address else None,
+        "Links": None,
+        "Aliases": list(aliases) or None,
+        "NetworkID": network_id,
+        "EndpointID": stable_id(network_id, member) if member else "",
+        "Gateway": "",
+        "IPAddress": address,
+        "IPPrefixLen": length,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "MacAddress": mac(address) if address and ":" not in address else "",
+        "DriverOpts": None,
+    }
+
+
+def inspection(
+    container: ContainerState, image: ImageInfo | None, around: Around, folder: str,
+    execs: list[str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """GET /containers/{id}/json."""
     config = container.config
     command = _command(config, image)
@@ -148,12 +186,14 @@ def inspection(
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": None,
-        "HostConfig": _host_config(config or ContainerConfig(container.id, container.name, container.image)),
+        "ExecIDs": execs or None,
+        "HostConfig": _host_config(
+            config or ContainerConfig(container.id, container.name, container.image), around.single
+        ),
         "GraphDriver": {"Data": None, "Name": "overlayfs"},
         "Mounts": [_mount(mount) for mount in (config.mounts if config else ()) if mount.listed],
-        "Config": _config(container, image),
-        "NetworkSettings": _network_settings(container, config, state, image),
+        "Config": _config(container, image, around.single),
+        "NetworkSettings": _network_settings(container, config, around, image),
     }
 
 
@@ -174,15 +214,16 @@ def _state(container: ContainerState) -> dict[str, Any]:
     }
 
 
-def _host_config(config: ContainerConfig) -> dict[str, Any]:
+def _host_config(config: ContainerConfig, single: SingleRecord | None) -> dict[str, Any]:
+    mode = "host" if config.host_network else "default"
     return {
         "Binds": None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": "json-file", "Config": {}},
-        "NetworkMode": "host" if config.host_network else "default",
+        "NetworkMode": single.network_mode if single else mode,
         "PortBindings": {},
         "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
-        "AutoRemove": False,
+        "AutoRemove": bool(single and single.auto_remove),
         "VolumeDriver": "",
         "VolumesFrom": None,
         "CapAdd": list(config.cap_add) or None,
@@ -231,20 +272,23 @@ def _mount(mount: Mount) -> dict[str, Any]:
     }
 
 
-def _config(container: ContainerState, image: ImageInfo | None) -> dict[str, Any]:
+def _config(
+    container: ContainerState, image: ImageInfo | None, single: SingleRecord | None
+) -> dict[str, Any]:
+    stdin, stdout, stderr = single.attach if single else (False, False, False)
     config, own = container.config, image.config if image else None
     exposed = own.exposed_ports if own else ()
     shown: dict[str, Any] = {
         "Hostname": config.hostname if config and config.hostname else container.id[:12],
         "Domainname": config.domainname if config else "",
         "User": (config.user if config else "") or (own.user if own else ""),
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
+        "AttachStdin": stdin,
+        "AttachStdout": stdout,
+        "AttachStderr": stderr,
         **({"ExposedPorts": {port: {} for port in exposed}} if exposed else {}),
         "Tty": bool(config and config.tty),
         "OpenStdin": bool(config and config.open_stdin),
-        "StdinOnce": False,
+        "StdinOnce": bool(single and single.stdin_once),
         "Env": _environment(config.env if config else (), own.env if own else ()),
         "Cmd": list((config.args if config else ()) or (own.cmd if own else ())) or None,
         "Image": container.image,
@@ -311,7 +355,7 @@ def _ports(container: ContainerState, state: NodeState, image: ImageInfo | None)
 
 
 def _network_settings(
-    container: ContainerState, config: ContainerConfig | None, state: NodeState, image: ImageInfo | None
+    container: ContainerState, config: ContainerConfig | None, around: Around, image: ImageInfo | None
 ) -> dict[str, Any]:
     return {
         "Bridge": "",
@@ -320,7 +364,7 @@ def _network_settings(
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "Ports": _ports_table(container, state, image),
+        "Ports": _ports_table(container, around.state, image),
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
         "EndpointID": "",
@@ -331,5 +375,5 @@ def _network_settings(
         "IPPrefixLen": 0,
         "IPv6Gateway": "",
         "MacAddress": "",
-        "Networks": networks(container, state),
+        "Networks": networks(container, around),
     }

@@ -1,4 +1,4 @@
-"""/containers: those of this node's tasks, to list, inspect and read. Routes for app.py; shapes in container_shapes.py."""
+"""/containers: those of this node, to list, inspect and read. Routes for app.py; shapes in container_shapes.py."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FILTERS: Final = (
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
     "publish", "since", "status", "volume",
 )  # fmt: skip
-_RAW: Final = "application/vnd.docker.raw-stream"
-_MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
-_MULTIPLEXED_SINCE: Final = (1, 42)
+RAW: Final = "application/vnd.docker.raw-stream"
+MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
+MULTIPLEXED_SINCE: Final = (1, 42)
 _STREAM_NUMBER: Final = {"stdout": 1, "stderr": 2}
 
 
@@ -51,8 +51,14 @@ async def list_containers(call: Call) -> web.StreamResponse:
         for image in await call.backend.runtime.images()
         for tag in (image.id, *image.tags, *image.digests)
     }
-    state, now = call.backend.swarm.state(), call.backend.now_ns()
-    return answer([shapes.summary(c, state, images, now) for c in chosen[: limit or None]])
+    now = call.backend.now_ns()
+    return answer([shapes.summary(c, _around(call, c), images, now) for c in chosen[: limit or None]])
+
+
+def _around(call: Call, container: ContainerState) -> shapes.Around:
+    backend = call.backend
+    single = backend.singles.record(container.id)
+    return shapes.Around(backend.swarm.state(), single, backend.gateway_addresses(), backend.host.info().id)
 
 
 def _meets(container: ContainerState, wanted: filters.Filters) -> bool:
@@ -76,7 +82,8 @@ async def inspect(call: Call) -> web.StreamResponse:
     container = await find(call, call.names["id"])
     image = await call.backend.runtime.image(container.image)
     folder = call.backend.runtime.folder(container.id)
-    return answer(shapes.inspection(container, image, call.backend.swarm.state(), folder))
+    execs = call.backend.execs.of(container.id)
+    return answer(shapes.inspection(container, image, _around(call, container), folder, execs))
 
 
 async def logs(call: Call) -> web.StreamResponse:
@@ -95,7 +102,7 @@ async def logs(call: Call) -> web.StreamResponse:
     )
     tty = container.config is not None and container.config.tty
     framed = not tty
-    kind = _MULTIPLEXED if framed and call.version >= _MULTIPLEXED_SINCE else _RAW
+    kind = MULTIPLEXED if framed and call.version >= MULTIPLEXED_SINCE else RAW
     response = await stream(call, kind)
     timestamps = call.flag("timestamps")
     async for entry in _chosen(entries, streams):

@@ -11,7 +11,6 @@ from aiohttp import web
 
 from agent.engine import containers, filters
 from agent.engine.http import Call, Handler, answer, routes
-from agent.runtime.api import Status
 from common import errors
 
 _STORE_FILTERS: Final = ("id", "label", "name", "names")
@@ -57,19 +56,6 @@ async def container_action(call: Call) -> web.StreamResponse:
     raise errors.Unimplemented("this action on containers is not supported yet")
 
 
-async def remove_container(call: Call) -> web.StreamResponse:
-    """DELETE /containers/{id}: the containers of tasks are the worker's."""
-    container = await containers.find(call, call.names["id"])
-    if container.status in (Status.RUNNING, Status.PAUSED) and not call.flag("force"):
-        raise errors.Conflict(
-            f"You cannot remove a running container {container.id}. "
-            "Stop the container before attempting removal or force remove"
-        )
-    raise errors.Unimplemented("removing containers of tasks is not supported: remove or scale their service")
-
-
-_SINGLE: Final = _refused("single containers beside those of services are")
-_ACTION: Final = _refused("this action on containers is")
 _SECRETS: Final = _refused("secrets are", manager=True)
 _VOLUMES: Final = _refused("named volumes are")
 _IMAGES: Final = _refused("this action on images is")
@@ -89,14 +75,9 @@ ROUTES: Final = routes({
     "POST /secrets/{id}/update": _SECRETS,
     "GET /services/{id}/logs": _LOGS,
     "GET /tasks/{id}/logs": _LOGS,
-    "POST /containers/create": _SINGLE,
-    "POST /containers/prune": _SINGLE,
     "POST /containers/{id}/{action}": container_action,
     "GET /containers/{id}/{action}": container_action,
     "PUT /containers/{id}/{action}": container_action,
-    "DELETE /containers/{id}": remove_container,
-    "GET /exec/{id}/json": _ACTION,
-    "POST /exec/{id}/{action}": _ACTION,
     "GET /images/search": _IMAGES,
     "GET /images/get": _IMAGES,
     "GET /images/{name:path}/get": _IMAGES,

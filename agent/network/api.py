@@ -35,14 +35,21 @@ class Network(Protocol):
     def attached(self) -> Collection[str]:
         """Tasks that have a namespace."""
 
+    @property
+    def local(self) -> Collection[str]:
+        """Single containers that have a namespace on this node's bridge, and nothing of the swarm."""
+
     async def apply(self, state: NodeState) -> None:
         """Returns when the kernel stands as `state` says (for the sandboxes that exist); then the agent acknowledges."""
 
     async def attach(self, task_id: str) -> Sandbox:
         """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError that names the cause."""
 
+    async def attach_local(self, container_id: str) -> Sandbox:
+        """Makes a namespace with a leg on docker_gwbridge alone, for a single container; works without a swarm."""
+
     async def detach(self, task_id: str) -> None:
-        """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
+        """Removes a task's or single container's namespace, after it is gone; also flushes what conntrack knows."""
 
     async def teardown(self) -> None:
-        """Removes everything of Shoal's from the kernel: the node has left its swarm."""
+        """Removes everything of the swarm's from the kernel: the node has left it."""

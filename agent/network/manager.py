@@ -36,6 +36,7 @@ _log: Final = logging.getLogger(__name__)
 COALESCE: Final = 0.05  # seconds that changes are collected for
 RECONCILE: Final = 60.0
 RETRY: Final = 2.0  # after a pass that failed somewhere
+_CONTAINER_ID: Final = 64  # digits; a task's id has fewer
 
 DnsOpened = Callable[[str, socket.socket, socket.socket], None]
 DnsClosed = Callable[[str], None]
@@ -60,6 +61,7 @@ class KernelNetwork:
         self._state = NodeState()
         self._remembered: dict[str, model.TaskAssignment] = {}  # of tasks that are attached
         self._attached: dict[str, str] = {}  # with the address on docker_gwbridge
+        self._local: dict[str, model.TaskAssignment] = {}  # single containers, as tasks without networks
         self._last_gateway = ""
         self._gateway_subnet = ""
         self._underlay: Underlay | None = None
@@ -94,6 +96,8 @@ class KernelNetwork:
         subnet = ipaddress.IPv4Network(chosen)
         for task, addresses in (await self._thread.run(self._kernel.tasks)).items():
             self._attached[task] = next((a for a in addresses if ipaddress.IPv4Address(a) in subnet), "")
+            if len(task) == _CONTAINER_ID:
+                self._local[task] = _without_networks(task)
         self._last_gateway = max(
             (a for a in self._attached.values() if a), key=ipaddress.IPv4Address, default=""
         )
@@ -133,7 +137,12 @@ class KernelNetwork:
     @property
     def attached(self) -> frozenset[str]:
         """Tasks that have a namespace; a worker compares them with its containers."""
-        return frozenset(self._attached)
+        return frozenset(self._attached.keys() - self._local.keys())
+
+    @property
+    def local(self) -> frozenset[str]:
+        """Single containers with a namespace on docker_gwbridge alone."""
+        return frozenset(self._local)
 
     def gateway_addresses(self) -> Mapping[str, str]:
         """The addresses on docker_gwbridge, by task; what is there for people to look at."""
@@ -176,7 +185,7 @@ class KernelNetwork:
     async def attach(self, task_id: str) -> Sandbox:
         """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError with the cause."""
         thread = self._running()
-        assignment = self._state.tasks.get(task_id)
+        assignment = self._state.tasks.get(task_id) or self._local.get(task_id)
         if assignment is None:
             raise errors.NotFound(f"task {task_id} not found")
         refuse_impossible(self._state, assignment.task)
@@ -204,9 +213,16 @@ class KernelNetwork:
             tuple(leg.address for leg in task_legs), self._attached[task_id],
         )  # fmt: skip
 
+    async def attach_local(self, container_id: str) -> Sandbox:
+        """A namespace with a leg on docker_gwbridge alone, for a single container; needs no swarm."""
+        self._running()
+        self._local.setdefault(container_id, _without_networks(container_id))
+        return await self.attach(container_id)
+
     async def detach(self, task_id: str) -> None:
         """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
         thread = self._running()
+        self._local.pop(task_id, None)
         address = self._attached.pop(task_id, "")
         self._remembered.pop(task_id, None)
         if task_id in self._dns:
@@ -223,32 +239,36 @@ class KernelNetwork:
             raise errors.Internal(f"could not remove the network of task {task_id}: {first_failure(failed)}")
 
     async def teardown(self) -> None:
-        """Removes everything of Shoal's from the kernel: the node has left its swarm."""
+        """Removes everything of the swarm's from the kernel: the node has left it. Single containers stay."""
         thread = self._running()
         self._state = NodeState()
-        for task in sorted(self._dns):
+        for task in sorted(self._dns - self._local.keys()):
             self._dns_closed(task)
-        self._dns.clear()
+        self._dns &= self._local.keys()
+        self._attached = {task: address for task, address in self._attached.items() if task in self._local}
+        self._remembered.clear()
+        self._underlay = None
         everything = [names.HOST, *await thread.run(thread.namespaces.existing)]
         await thread.run(self._kernel.forget, everything)
-        failed = await thread.run(self._kernel.move, {}, everything)
-        self._attached.clear()
-        self._remembered.clear()
+        failed = await thread.run(self._kernel.move, await self._plan(), everything)
         await self._forgetting.clear()
-        await thread.run(thread.namespaces.remove_folder)
+        if not self._attached:
+            await thread.run(thread.namespaces.remove_folder)
         if failed:
             raise errors.Internal(f"could not remove all networks: {first_failure(failed)}")
 
     # ---- the plan
 
     def _known(self) -> NodeState:
-        """The state, with tasks that the managers have dropped but whose containers are still here."""
+        """The state, with single containers, and tasks that the managers have dropped but whose containers are here."""
         gone = {task: a for task, a in self._remembered.items() if task not in self._state.tasks}
-        return replace(self._state, tasks={**self._state.tasks, **gone}) if gone else self._state
+        if not gone and not self._local:
+            return self._state
+        return replace(self._state, tasks={**self._local, **self._state.tasks, **gone})
 
     async def _plan(self) -> KernelView:
-        """What the kernel should be; nothing at all where the node isn't in a swarm."""
-        if not self._state.node_id:
+        """What the kernel should be; nothing at all where the node isn't in a swarm and has no single container."""
+        if not self._state.node_id and not self._local:
             return {}
         underlay = await self._find_underlay()
         return plan.desired(self._known(), dict(self._attached), underlay)
@@ -318,7 +338,7 @@ class KernelNetwork:
 
     async def _pass(self, afresh: bool) -> str:
         """One move of everything to the newest plan; returns what went wrong, in words."""
-        if not self._state.node_id:
+        if not self._state.node_id and not self._local:
             return ""
         thread = self._running()
         if afresh:
@@ -374,3 +394,8 @@ class KernelNetwork:
             ) from error
         self._dns.add(task_id)
         self._dns_opened(task_id, udp, tcp)
+
+
+def _without_networks(container_id: str) -> model.TaskAssignment:
+    """A single container as the plan sees it: a task with nothing but a way out."""
+    return model.TaskAssignment(model.Task(id=container_id))

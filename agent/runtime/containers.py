@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.runtime import client as c
-from agent.runtime import facts, signals, spec, users
+from agent.runtime import facts, fifo, signals, spec, users
 from agent.runtime.api import (
     ContainerConfig,
     ContainerEvent,
@@ -22,7 +22,9 @@ from agent.runtime.api import (
     EventKind,
     ExitStatus,
     Status,
+    WaitCondition,
 )
+from agent.runtime.attach import Attachment
 from agent.runtime.content import SNAPSHOTTER, Content
 from agent.runtime.events import Events
 from agent.runtime.folder import Folders, Record
@@ -31,6 +33,7 @@ from agent.runtime.logs import Logs
 from agent.runtime.manifest import chain_ids
 from agent.runtime.metrics import read_stats
 from agent.runtime.oci import OciRuntime
+from agent.runtime.tail import Tail
 from agent.runtime.tasks import Tasks
 from common import errors
 from common.clock import Clock
@@ -55,6 +58,9 @@ class _Live:
     record: Record
     pid: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    runs: asyncio.Event = field(default_factory=asyncio.Event)
+    next_end: asyncio.Event = field(default_factory=asyncio.Event)  # replaced at every end
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
     removed: bool = False
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one start or removal at a time
 
@@ -129,6 +135,7 @@ class Containers:
             else:
                 live.record = replace(live.record, exit=None)
                 live.pid = task.pid
+                live.runs.set()
                 self._spawn(self._supervise(live))
             return
         if live.record.started_at and live.record.exit is None:
@@ -232,6 +239,7 @@ class Containers:
                 return live.pid
             pid = await self._run(live)
             live.ended.clear()
+            live.runs.set()
             live.pid = pid
             live.record = replace(live.record, started_at=self._clock.now_ns(), exit=None)
             self._spawn(self._supervise(live))
@@ -244,14 +252,51 @@ class Containers:
         id = live.record.config.id
         try:
             stdout, stderr = await asyncio.to_thread(self._logs.prepare, self._folders.path(id))
+            stdin = await asyncio.to_thread(self._stdin, live.record.config)
         except OSError as error:
             raise _no_room(error) from error
         self._logs.collect(id, self._folders.path(id))
         try:
-            return await self._tasks.run(live.record.config, stdout, stderr)
+            return await self._tasks.run(live.record.config, stdin, stdout, stderr)
         except (errors.ShoalError, asyncio.CancelledError):
             await self._logs.finish(id)
             raise
+
+    def _stdin(self, config: ContainerConfig) -> str:
+        """Blocking: the pipe of a container that takes input."""
+        if not config.open_stdin:
+            return ""
+        path = str(self._folders.path(config.id) / "stdin")
+        fifo.make(path)
+        return path
+
+    async def attach(self, id: str, stdin: bool) -> Attachment:
+        """Its streams from now on, also before it starts."""
+        live = self._get(id)
+        tail = self._logs.tail(id, self._folders.path(id))
+        pipe = await asyncio.to_thread(self._stdin, live.record.config) if stdin else ""
+
+        async def end_input() -> None:
+            request = pb.TaskCloseIO(container_id=id, stdin=True)
+            await c.tolerate(
+                self._containerd.call(c.TASK_CLOSE_IO, request), errors.NotFound, errors.FailedPrecondition
+            )
+
+        def gone(tail: Tail) -> None:
+            self._logs.let_go(id, tail)
+
+        return Attachment(tail, fifo.Stdin(pipe) if pipe else None, live.runs, end_input, gone)
+
+    async def readdress(self, id: str, addresses: Sequence[str]) -> None:
+        """The addresses that a container which isn't running will have: they stand in its /etc/hosts."""
+        live = self._get(id)
+        async with live.changing:
+            config = replace(live.record.config, addresses=tuple(addresses))
+            live.record = replace(live.record, config=config)
+            try:
+                await asyncio.to_thread(self._folders.prepare, live.record)
+            except OSError as error:
+                raise _no_room(error) from error
 
     async def _supervise(self, live: _Live) -> None:
         """Wait for the end, however often containerd restarts meanwhile; note it, tell it, free the shim."""
@@ -261,7 +306,10 @@ class Containers:
             live.record = replace(live.record, exit=ended)
             await self._keep(live.record)
             live.pid = 0
+            live.runs.clear()
             live.ended.set()
+            ended_now, live.next_end = live.next_end, asyncio.Event()
+            ended_now.set()
             self._tell(EventKind.EXIT, live)
             try:
                 await self._tasks.delete(id)  # waits for its output to be written out
@@ -323,9 +371,12 @@ class Containers:
                     await self._signal(id, 9)
         return live.record.exit or ExitStatus(0)
 
-    async def wait(self, id: str) -> ExitStatus:
+    async def wait(self, id: str, condition: WaitCondition = "not-running") -> ExitStatus:
         live = self._get(id)
-        await live.ended.wait()
+        if condition == "removed":
+            await live.gone.wait()
+            return live.record.exit or ExitStatus(0)
+        await (live.next_end if condition == "next-exit" else live.ended).wait()
         if live.record.exit is None:
             raise _no_such(id)
         return live.record.exit
@@ -351,7 +402,8 @@ class Containers:
             await asyncio.to_thread(self._folders.remove, id)
             live.removed = True
             del self._live[id]
-        live.ended.set()
+        for event in (live.ended, live.next_end, live.gone):
+            event.set()
         self._tell(EventKind.REMOVE, live)
 
     # ---- looking into them

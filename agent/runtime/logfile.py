@@ -44,6 +44,7 @@ class _Spool:
     file: IO[bytes]
     taken: int = 0
     punched: int = 0
+    hold: int | None = None  # somebody has yet to read from here on
     ahead: bytes = b""  # read, but its line isn't complete
 
 
@@ -116,8 +117,9 @@ class LogWriter:
         if lines:
             self._store(lines)
             for spool in self.spools:
-                if spool.taken - spool.punched >= _PUNCH:
-                    spool.punched = _punch(spool.file, spool.punched, spool.taken)
+                end = _done_with(spool)
+                if end - spool.punched >= _PUNCH:
+                    spool.punched = _punch(spool.file, spool.punched, end)
         return more
 
     def _read(
@@ -252,6 +254,13 @@ def _recover(path: Path) -> tuple[list[int], int, int]:
         taken[stream & 1] = max(taken[stream & 1], after)
         last = last_at
     return taken, at, last
+
+
+def _done_with(spool: _Spool) -> int:
+    """Up to where a spool may be cut out: a slow reader keeps no more than the backlog."""
+    if spool.hold is None:
+        return spool.taken
+    return max(min(spool.taken, spool.hold), spool.taken - BACKLOG)
 
 
 def _punch(file: IO[bytes], start: int, end: int) -> int:

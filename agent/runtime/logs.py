@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.runtime import logfile
 from agent.runtime.api import LogEntry
 from agent.runtime.inotify import Inotify
+from agent.runtime.tail import Tail
 
 log = logging.getLogger("runtime")
 
@@ -36,6 +37,7 @@ class Logs:
         self._inotify = Inotify()
         self._sources: dict[str, _Source] = {}
         self._by_watch: dict[int, str] = {}
+        self._tails: dict[str, list[Tail]] = {}
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -89,12 +91,14 @@ class Logs:
         """The process has ended: take the rest, then stop."""
         source = self._sources.get(id)
         if source is None:
+            self._wake_tails(id, ended=True)
             return
         self._unwatch(source)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, _take_rest, source.writer)
         self._sources.pop(id, None)  # only now: whoever follows reads on until then
         source.grown.set()
+        self._wake_tails(id, ended=True)
 
     async def drop(self, id: str) -> None:
         """The container goes, with its output."""
@@ -103,6 +107,29 @@ class Logs:
             self._unwatch(source)
             await asyncio.get_running_loop().run_in_executor(self._thread, source.writer.close)
             source.grown.set()
+        self._wake_tails(id, ended=True)
+
+    def tail(self, id: str, folder: Path) -> Tail:
+        """What a container writes from now on, as it is; to be given back by `let_go`."""
+        tail = Tail(folder)
+        self._tails.setdefault(id, []).append(tail)
+        return tail
+
+    def let_go(self, id: str, tail: Tail) -> None:
+        """A reader has left."""
+        left = [other for other in self._tails.pop(id, ()) if other is not tail]
+        if left:
+            self._tails[id] = left
+
+    def _wake_tails(self, id: str, ended: bool = False) -> None:
+        for tail in self._tails.get(id, ()):
+            tail.wake(ended)
+
+    def _hold(self, id: str, writer: logfile.LogWriter) -> None:
+        """What readers have yet to see stays in the shim's files."""
+        tails = self._tails.get(id, ())
+        for number, spool in enumerate(writer.spools):
+            spool.hold = min((tail.offsets[number] for tail in tails), default=None)
 
     async def read(
         self, id: str, folder: Path, follow: bool, tail: int, since: int, until: int
@@ -141,11 +168,14 @@ class Logs:
         wanted = [(id, self._sources[id]) for id in ids if id in self._sources]
         if not wanted:
             return []
+        for id, source in wanted:
+            self._hold(id, source.writer)
         loop = asyncio.get_running_loop()
         more = await loop.run_in_executor(self._thread, _take_all, [s.writer for _, s in wanted])
-        for _, source in wanted:
+        for id, source in wanted:
             grown, source.grown = source.grown, asyncio.Event()
             grown.set()
+            self._wake_tails(id)
         return [id for (id, _), again in zip(wanted, more, strict=True) if again]
 
     def _note_changes(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from agent.runtime import client as c
 from agent.runtime import signals, spec, users
 from agent.runtime.api import ExecConfig, LogStream
+from agent.runtime.fifo import Stdin, make
 from common import errors
 from common.pb import containerd_pb2 as pb
 
@@ -30,7 +31,7 @@ class Exec:
         self._containerd = containerd
         self._key = pb.TaskKey(container_id=container, exec_id=id)
         self._folder = folder
-        self._stdin: int | None = None
+        self._stdin: Stdin | None = None
         self._chunks: asyncio.Queue[tuple[LogStream, bytes] | None] = asyncio.Queue(64)
         self._pumps: list[asyncio.Task[None]] = []
         self._transports: list[asyncio.ReadTransport] = []
@@ -43,9 +44,9 @@ class Exec:
         streams: tuple[LogStream, ...] = ("stdout",) if config.tty else ("stdout", "stderr")
         paths = {name: str(self._folder / name) for name in (*streams, *(("stdin",) if config.stdin else ()))}
         for path in paths.values():
-            os.mkfifo(path, 0o600)
+            make(path)
         if config.stdin:
-            self._stdin = os.open(paths["stdin"], os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._stdin = Stdin(paths["stdin"])
         try:
             for name in streams:
                 await self._open_output(name, paths[name])
@@ -109,23 +110,11 @@ class Exec:
     async def write(self, data: bytes) -> None:
         if self._stdin is None:
             raise errors.InvalidArgument("the process has no standard input")
-        loop = asyncio.get_running_loop()
-        view = memoryview(data)
-        while view and self._stdin is not None:
-            try:
-                view = view[os.write(self._stdin, view) :]
-            except BlockingIOError:
-                writable = asyncio.Event()
-                loop.add_writer(self._stdin, writable.set)
-                try:
-                    await writable.wait()
-                finally:
-                    loop.remove_writer(self._stdin)
+        await self._stdin.write(data)
 
     async def close_stdin(self) -> None:
-        if self._stdin is not None:
-            os.close(self._stdin)
-            self._stdin = None
+        if self._stdin is not None and self._stdin.open:
+            self._stdin.close()
             close = pb.TaskCloseIO(container_id=self._key.container_id, exec_id=self.id, stdin=True)
             await c.tolerate(
                 self._containerd.call(c.TASK_CLOSE_IO, close), errors.NotFound, errors.FailedPrecondition
@@ -159,8 +148,7 @@ class Exec:
         if self.pid and self._code is None:
             await self.kill("SIGKILL")
         if self._stdin is not None:
-            os.close(self._stdin)
-            self._stdin = None
+            self._stdin.close()
         for pump in self._pumps:
             pump.cancel()
         for transport in self._transports:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from agent.runtime import archive, facts, process
 from agent.runtime import client as c
 from agent.runtime.api import (
+    Attached,
     ContainerConfig,
     ContainerEvent,
     ContainerState,
@@ -28,6 +29,7 @@ from agent.runtime.api import (
     RegistryAuth,
     RemovedImage,
     Versions,
+    WaitCondition,
 )
 from agent.runtime.containers import Containers
 from agent.runtime.content import Content
@@ -197,8 +199,14 @@ class ContainerdRuntime:
     async def remove(self, id: str, force: bool = False) -> None:
         await self._containers.remove(id, force)
 
-    async def wait(self, id: str) -> ExitStatus:
-        return await self._containers.wait(id)
+    async def wait(self, id: str, condition: WaitCondition = "not-running") -> ExitStatus:
+        return await self._containers.wait(id, condition)
+
+    async def attach(self, id: str, stdin: bool = False) -> Attached:
+        return await self._containers.attach(id, stdin)
+
+    async def readdress(self, id: str, addresses: Sequence[str]) -> None:
+        await self._containers.readdress(id, addresses)
 
     async def containers(self) -> list[ContainerState]:
         return self._containers.all()

@@ -31,11 +31,12 @@ class Tasks:
         self._content = content
         self._oci = oci
 
-    async def run(self, config: ContainerConfig, stdout: str, stderr: str) -> int:
-        """Set the process up and let it go, with its output into these files; a failure leaves nothing behind."""
+    async def run(self, config: ContainerConfig, stdin: str, stdout: str, stderr: str) -> int:
+        """Set the process up and let it go, with its input from a pipe ("" for none) and its output into these files; a
+        failure leaves nothing behind."""
         key = pb.TaskKey(container_id=config.id)
         for last in (False, True):
-            pid = await self._create(config, stdout, stderr)
+            pid = await self._create(config, stdin, stdout, stderr)
             try:
                 await self._containerd.call(c.TASK_START, key)
             except (errors.ShoalError, asyncio.CancelledError) as error:
@@ -51,12 +52,12 @@ class Tasks:
             return pid
         raise AssertionError("the last attempt returns or raises")
 
-    async def _create(self, config: ContainerConfig, stdout: str, stderr: str) -> int:
+    async def _create(self, config: ContainerConfig, stdin: str, stdout: str, stderr: str) -> int:
         """Let the shim set the process up. What an interrupted attempt left is taken over or cleared away."""
         request = pb.TaskCreate(
             container_id=config.id,
             rootfs=await self._content.mounts(config.id),
-            stdin="",
+            stdin=stdin,
             stdout=stdout,
             stderr="" if config.tty else stderr,
             terminal=config.tty,

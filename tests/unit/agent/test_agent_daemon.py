@@ -52,7 +52,7 @@ class Recorder:
         self.swarm: Swarm
 
     @contextlib.asynccontextmanager
-    async def serve(self, swarm: Swarm) -> AsyncIterator[None]:
+    async def serve(self, swarm: Swarm, singles: object, execs: object) -> AsyncIterator[None]:
         self.swarm = swarm
         self.events.append("listening")
         yield

@@ -9,6 +9,7 @@ from aiohttp import test_utils
 
 from agent.engine.app import Engine, server
 from agent.engine.backend import Backend, InterfaceAddress, LocalState, Membership, NodeInfo
+from agent.network.api import Sandbox
 from agent.runtime import reference
 from agent.runtime.api import (
     Descriptor,
@@ -20,6 +21,9 @@ from agent.runtime.api import (
     RemovedImage,
     Versions,
 )
+from agent.single.attachments import Attachments
+from agent.single.containers import Singles
+from agent.single.execs import Execs
 from agent.state import NodeState
 from common import errors, ids, model, rpc
 
@@ -371,6 +375,38 @@ class FakeRuntime:
             yield entry
 
 
+class FakeMemory:
+    """The database's rows of single containers."""
+
+    def __init__(self):
+        self.rows = {}
+
+    async def put_single(self, record):
+        self.rows[record.container_id] = record
+
+    async def drop_single(self, container_id):
+        self.rows.pop(container_id, None)
+
+
+class FakeNetwork:
+    """Namespaces by name alone."""
+
+    def __init__(self):
+        self.local, self.attached = set(), set()
+
+    async def attach_local(self, container_id):
+        self.local.add(container_id)
+        return Sandbox(container_id, f"/run/netns/{container_id}", (), "172.18.0.2")
+
+    async def attach(self, task_id):
+        self.attached.add(task_id)
+        return Sandbox(task_id, f"/run/netns/{task_id}", ("10.0.1.5",))
+
+    async def detach(self, task_id):
+        self.local.discard(task_id)
+        self.attached.discard(task_id)
+
+
 class FakeHost:
     def __init__(self):
         self.found = [InterfaceAddress("lo", "127.0.0.1/8"), InterfaceAddress("eth0", "192.0.2.1/24")]
@@ -393,7 +429,15 @@ class World:
     def __init__(self):
         self.swarm, self.runtime, self.host = FakeSwarm(), FakeRuntime(), FakeHost()
         self.gateways = {}  # addresses on docker_gwbridge by task
-        self.engine = Engine(Backend(self.swarm, self.runtime, self.host, lambda: NOW, lambda: self.gateways))
+        memory, self.network = FakeMemory(), FakeNetwork()
+        self.singles = Singles(self.runtime, self.network, memory, Attachments(), {})
+        self.execs = Execs(self.runtime)
+        self.engine = Engine(
+            Backend(
+                self.swarm, self.runtime, self.singles, self.execs, self.host, lambda: NOW,
+                lambda: self.gateways,
+            )
+        )  # fmt: skip
         self.client = None
 
     @property

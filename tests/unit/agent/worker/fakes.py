@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from agent.database import TaskRecord
 from agent.network.api import Sandbox
-from agent.runtime.api import ContainerConfig, ContainerState, ExitStatus, Status
+from agent.runtime.api import (
+    ContainerConfig,
+    ContainerEvent,
+    ContainerState,
+    EventKind,
+    ExitStatus,
+    Status,
+)
 from agent.state import NodeState
 from common import errors
 
@@ -85,10 +92,15 @@ class FakeRuntime:
     async def containers(self) -> list[ContainerState]:
         return list(self.found.values())
 
+    async def watch(self) -> AsyncIterator[ContainerEvent]:
+        yield ContainerEvent(EventKind.RESYNC, "", 0)
+        await asyncio.Event().wait()
+
 
 class FakeNetwork:
     def __init__(self) -> None:
         self.attached: set[str] = set()
+        self.local: set[str] = set()
         self.applied: list[NodeState] = []
         self.torn_down = 0
         self.fail: errors.ShoalError | None = None

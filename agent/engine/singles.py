@@ -1,0 +1,219 @@
+"""/containers: what is done to one: create, start, stop, kill, restart, wait, resize, remove. Routes for app.py.
+
+Containers of tasks belong to the worker: they can be waited for and signalled, but not started, stopped or removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from agent.engine import container_requests, container_shapes, filters, moments
+from agent.engine.containers import find
+from agent.engine.http import Call, answer, empty, finish, routes, stream
+from agent.engine.nicknames import COUNT, nickname
+from agent.runtime.api import ContainerState, ExitStatus, Status, WaitCondition
+from common import apijson, errors, ids
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_CONDITIONS: Final[Mapping[str, WaitCondition]] = {
+    "": "not-running", "not-running": "not-running", "next-exit": "next-exit", "removed": "removed",
+}  # fmt: skip
+_RUNNING: Final = (Status.RUNNING, Status.PAUSED)
+_PRUNE_FILTERS: Final = ("label", "label!", "until")
+_EVER: Final = 1 << 63
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """POST /containers/create?name."""
+    name = call.text("name").removeprefix("/")
+    if name and not _NAME.fullmatch(name):
+        raise errors.InvalidArgument(
+            f"Invalid container name ({name}), only {_NAME.pattern.removesuffix('+')} are allowed"
+        )
+    taken = {c.name for c in await call.backend.runtime.containers()}
+    body = await call.fields()
+    container_id = ids.new_container_id()
+    hostname = call.backend.host.info().hostname
+    made = container_requests.request(body, name or _nickname(taken), container_id, hostname)
+    await asyncio.to_thread(_make_folders, made.folders)
+    await finish(call.backend.singles.create(made.config, made.record))
+    return answer({"Id": container_id, "Warnings": []}, 201)
+
+
+def _nickname(taken: Iterable[str]) -> str:
+    known = set(taken)
+    number = secrets.randbelow(COUNT)
+    return next(name for attempt in range(len(known) + 1) if (name := nickname(number, attempt)) not in known)
+
+
+def _make_folders(folders: Iterable[str]) -> None:
+    for folder in folders:
+        if not os.path.exists(folder):
+            os.makedirs(folder)
+
+
+def _single(container: ContainerState, what: str) -> None:
+    if container_shapes.TASK_LABEL in container.labels:
+        raise errors.Unimplemented(
+            f"{what} containers of tasks is not supported: remove, scale or update their service"
+        )
+
+
+async def start(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/start: 304 for one that runs."""
+    container = await find(call, call.names["id"])
+    _single(container, "starting")
+    try:
+        done = await finish(call.backend.singles.start(container.id))
+    except errors.NotFound as exc:
+        # The container is there: what is missing is something of its start, as Docker's status says too.
+        raise errors.ShoalError(exc.message) from exc
+    return empty(204 if done else 304)
+
+
+async def stop(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/stop?t&signal: 304 for one that doesn't run."""
+    container = await find(call, call.names["id"])
+    _single(container, "stopping")
+    grace, signal = _grace(call), call.text("signal")
+    return empty(204 if await finish(call.backend.singles.stop(container.id, signal, grace)) else 304)
+
+
+async def restart(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/restart?t&signal."""
+    container = await find(call, call.names["id"])
+    _single(container, "restarting")
+    grace, signal = _grace(call), call.text("signal")
+
+    async def again() -> None:
+        await call.backend.singles.stop(container.id, signal, grace)
+        await call.backend.singles.start(container.id)
+
+    await finish(again())
+    return empty(204)
+
+
+def _grace(call: Call) -> float | None:
+    """`t`: seconds until SIGKILL; negative means that there is no end to the patience."""
+    text = call.text("t")
+    if not text:
+        return None
+    try:
+        seconds = int(text)
+    except ValueError as exc:
+        raise errors.InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax') from exc
+    return float(seconds) if seconds >= 0 else float(1 << 30)
+
+
+async def kill(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/kill?signal."""
+    container = await find(call, call.names["id"])
+    if container.status not in _RUNNING:
+        raise errors.Conflict(
+            f"cannot kill container: {call.names['id']}: container {container.id} is not running"
+        )
+    await call.backend.runtime.kill(container.id, call.text("signal") or "SIGKILL")
+    return empty(204)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    """DELETE /containers/{id}?force&v."""
+    container = await find(call, call.names["id"])
+    force = call.flag("force")
+    if container.status in _RUNNING and not force:
+        raise errors.Conflict(
+            f"You cannot remove a running container {container.id}. "
+            "Stop the container before attempting removal or force remove"
+        )
+    if call.flag("link"):
+        raise errors.Unimplemented("links between containers are not supported")
+    _single(container, "removing")
+    await finish(call.backend.singles.remove(container.id, force))
+    return empty(204)
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    """POST /containers/prune: single containers that don't run."""
+    wanted = filters.parse(call.text("filters"), _PRUNE_FILTERS)
+    until = wanted.get("until", ())
+    before = moments.moment(until[0], call.backend.now_ns()) if until else _EVER
+    removed: list[str] = []
+    for container in await call.backend.runtime.containers():
+        if container.status in _RUNNING or container_shapes.TASK_LABEL in container.labels:
+            continue
+        labels = container.labels
+        if container.created_at > before or not filters.labels_match(labels, wanted.get("label", ())):
+            continue
+        if any(filters.labels_match(labels, (term,)) for term in wanted.get("label!", ())):
+            continue
+        await finish(call.backend.singles.remove(container.id))
+        removed.append(container.id)
+    return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
+
+
+async def wait(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/wait?condition: headers at once, so that a client may wait before it starts."""
+    condition = _CONDITIONS.get(call.text("condition"))
+    if condition is None:
+        raise errors.InvalidArgument(f'invalid condition: "{call.text("condition")}"')
+    container = await find(call, call.names["id"])
+    if condition == "not-running" and container.status not in _RUNNING:
+        return answer(_ended(container.exit or ExitStatus(0)))
+    waiting = asyncio.ensure_future(call.backend.runtime.wait(container.id, condition))
+    await asyncio.sleep(0)  # it stands in the line before the client hears of it
+    try:
+        response = await stream(call)
+        await response.write(b"")
+        shown = _ended(await waiting)
+    except errors.ShoalError as exc:
+        shown = {"Error": {"Message": exc.message}, "StatusCode": -1}
+    finally:
+        waiting.cancel()
+    await response.write(apijson.dump_json(shown) + b"\n")
+    await response.write_eof()
+    return response
+
+
+def _ended(exit: ExitStatus) -> dict[str, Any]:
+    return {"StatusCode": exit.code}
+
+
+async def resize(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/resize?h&w."""
+    container = await find(call, call.names["id"])
+    height, width = size(call)
+    if container.status not in _RUNNING:
+        raise errors.Conflict(f"Container {container.id} is not running")
+    await call.backend.runtime.resize(container.id, width, height)
+    return empty(200)
+
+
+def size(call: Call) -> tuple[int, int]:
+    """(lines, columns) of a client's terminal."""
+    found = []
+    for name in ("h", "w"):
+        text = call.text(name)
+        if not text.isascii() or not text.isdecimal() or len(text) > 5:
+            raise errors.InvalidArgument(f"invalid resize {'height' if name == 'h' else 'width'} {text!r}")
+        found.append(int(text))
+    return found[0], found[1]
+
+
+ROUTES: Final = routes({
+    "POST /containers/create": create,
+    "POST /containers/prune": prune,
+    "POST /containers/{id}/start": start,
+    "POST /containers/{id}/stop": stop,
+    "POST /containers/{id}/restart": restart,
+    "POST /containers/{id}/kill": kill,
+    "POST /containers/{id}/wait": wait,
+    "POST /containers/{id}/resize": resize,
+    "DELETE /containers/{id}": remove,
+})  # fmt: skip

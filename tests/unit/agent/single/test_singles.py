@@ -1,0 +1,241 @@
+"""Single containers over a runtime and a network that exist only in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.network.api import Sandbox
+from agent.runtime.api import ContainerConfig, ContainerEvent, ContainerState, EventKind, ExitStatus, Status
+from agent.single.containers import Singles
+from agent.single.record import Leg, SingleRecord
+from common import errors
+
+
+class Runtime:
+    def __init__(self, folder: Path) -> None:
+        self.folders = folder
+        self.found: dict[str, ContainerState] = {}
+        self.events: asyncio.Queue[ContainerEvent] = asyncio.Queue()
+        self.addresses: dict[str, tuple[str, ...]] = {}
+        self.fail: errors.ShoalError | None = None
+
+    def folder(self, id: str) -> str:
+        return str(self.folders / id)
+
+    async def containers(self) -> list[ContainerState]:
+        return list(self.found.values())
+
+    async def container(self, id: str) -> ContainerState | None:
+        return self.found.get(id)
+
+    async def create(self, config: ContainerConfig) -> None:
+        (self.folders / config.id).mkdir()
+        self.found[config.id] = ContainerState(
+            config.id, config.name, config.image, {}, Status.CREATED, config=config
+        )
+
+    async def readdress(self, id: str, addresses: Iterable[str]) -> None:
+        self.addresses[id] = tuple(addresses)
+
+    async def start_container(self, id: str) -> int:
+        if self.fail:
+            raise self.fail
+        self.found[id] = replace(self.found[id], status=Status.RUNNING, pid=7)
+        return 7
+
+    async def exit(self, id: str) -> None:
+        self.found[id] = replace(self.found[id], status=Status.STOPPED, pid=0, exit=ExitStatus(0))
+        await self.events.put(ContainerEvent(EventKind.EXIT, id, 0))
+
+    async def stop(self, id: str, signal: str, grace_s: float | None) -> None:
+        await self.exit(id)
+
+    async def kill(self, id: str, signal: str = "SIGKILL") -> None:
+        await self.exit(id)
+
+    async def wait(self, id: str) -> None:
+        assert self.found[id].status is Status.STOPPED
+
+    async def remove(self, id: str, force: bool = False) -> None:
+        self.found.pop(id, None)
+
+    async def watch(self) -> AsyncIterator[ContainerEvent]:
+        yield ContainerEvent(EventKind.RESYNC, "", 0)
+        while True:
+            yield await self.events.get()
+
+
+class Network:
+    def __init__(self) -> None:
+        self.local: set[str] = set()
+        self.attached: set[str] = set()
+
+    async def attach_local(self, id: str) -> Sandbox:
+        self.local.add(id)
+        return Sandbox(id, f"/netns/{id}", (), "172.18.0.2")
+
+    async def attach(self, id: str) -> Sandbox:
+        self.attached.add(id)
+        return Sandbox(id, f"/netns/{id}", ("10.0.1.5",), "172.18.0.3")
+
+    async def detach(self, id: str) -> None:
+        self.local.discard(id)
+        self.attached.discard(id)
+
+
+class Attachments:
+    def __init__(self) -> None:
+        self.number = 0
+        self.held: set[str] = set()
+        self.running: set[str] = set()
+        self.fail: errors.ShoalError | None = None
+
+    def keep(self, records: Iterable[SingleRecord]) -> None:
+        self.held = {record.sandbox for record in records if record.legs and record.sandbox}
+
+    async def acquire(self, record: SingleRecord, name: str) -> str:
+        if self.fail:
+            raise self.fail
+        self.number += 1
+        self.held.add(f"a{self.number}")
+        return f"a{self.number}"
+
+    async def started(self, id: str, pid: int) -> None:
+        self.running.add(id)
+
+    def release(self, id: str) -> None:
+        self.held.discard(id)
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.rows: dict[str, SingleRecord] = {}
+
+    async def put_single(self, record: SingleRecord) -> None:
+        self.rows[record.container_id] = SingleRecord.from_bytes(record.to_bytes())
+
+    async def drop_single(self, container_id: str) -> None:
+        self.rows.pop(container_id, None)
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.runtime, self.network = Runtime(folder), Network()
+        self.attachments, self.memory = Attachments(), Memory()
+        self.singles = self.again()
+
+    def again(self) -> Singles:
+        """As after a restart of the agent."""
+        self.singles = Singles(
+            self.runtime, self.network, self.memory, self.attachments, self.memory.rows,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return self.singles
+
+    async def create(self, id: str, **record: object) -> str:
+        await self.singles.create(ContainerConfig(id, f"name-{id}", "alpine"), SingleRecord(id, **record))  # type: ignore[arg-type]
+        return id
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.singles.run())
+        yield
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def until(self, condition: object) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # type: ignore[operator]  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_the_network_comes_with_the_start_and_goes_with_the_end(bench: Bench, tmp_path: Path) -> None:
+    one = await bench.create("one")
+    assert bench.network.local == set()
+    async with bench.running():
+        assert await bench.singles.start(one)
+        assert bench.network.local == {one}
+        assert bench.runtime.addresses[one] == ("172.18.0.2",)
+        assert (tmp_path / one / "netns").readlink() == Path("/netns/one")
+        config = bench.runtime.found[one].config
+        assert config is not None and config.network_namespace == str(tmp_path / one / "netns")
+        assert not await bench.singles.start(one)
+        assert await bench.singles.stop(one)
+        await bench.until(lambda: not bench.network.local)
+        assert not await bench.singles.stop(one)
+        assert await bench.singles.start(one)
+        with pytest.raises(errors.Conflict, match="You cannot remove a running container one"):
+            await bench.singles.remove(one)
+        await bench.singles.remove(one, force=True)
+    assert (bench.network.local, bench.memory.rows, bench.runtime.found) == (set(), {}, {})
+
+
+async def test_one_that_removes_itself(bench: Bench) -> None:
+    one = await bench.create("one", auto_remove=True)
+    async with bench.running():
+        await bench.singles.start(one)
+        await bench.runtime.exit(one)
+        await bench.until(lambda: not bench.memory.rows)
+    assert (bench.runtime.found, bench.network.local) == ({}, set())
+
+
+async def test_a_start_that_fails_leaves_no_network(bench: Bench) -> None:
+    one, two = await bench.create("one"), await bench.create("two", auto_remove=True)
+    bench.runtime.fail = errors.InvalidArgument("executable file not found in $PATH")
+    for id in (one, two):
+        with pytest.raises(errors.InvalidArgument):
+            await bench.singles.start(id)
+    assert bench.network.local == set()
+    assert set(bench.runtime.found) == {one}
+
+
+async def test_overlays_are_asked_for_at_every_start(bench: Bench) -> None:
+    one = await bench.create("one", network_mode="net", legs=(Leg("net", ("al",)),))
+    async with bench.running():
+        await bench.singles.start(one)
+        assert (bench.attachments.held, bench.attachments.running) == ({"a1"}, {"a1"})
+        assert bench.singles.sandboxes() == {"a1": one}
+        await bench.singles.stop(one)
+        await bench.singles.start(one)
+        assert bench.attachments.held == bench.network.attached == {"a2"}
+    bench.attachments.fail = errors.ShoalError("Could not attach to network net: …")
+    await bench.singles.remove(one, force=True)
+    two = await bench.create("two", network_mode="net", legs=(Leg("net"),))
+    with pytest.raises(errors.ShoalError, match="Could not attach"):
+        await bench.singles.start(two)
+    assert bench.runtime.found[two].status is Status.CREATED
+
+
+async def test_a_restart_of_the_agent_finds_them_again(bench: Bench) -> None:
+    one = await bench.create("one", network_mode="net", legs=(Leg("net"),))
+    two = await bench.create("two", auto_remove=True)
+    lost = await bench.create("lost")
+    await bench.singles.start(one)
+    await bench.singles.start(two)
+    await bench.runtime.exit(two)  # while no agent looked
+    del bench.runtime.found[lost]
+    bench.network.local.add("nobody")
+    bench.runtime.events = asyncio.Queue()
+    bench.again()
+    async with bench.running():
+        await bench.until(lambda: set(bench.memory.rows) == {one} and not bench.network.local)
+    assert bench.attachments.held == bench.network.attached == {"a1"}
+    assert bench.singles.record(one) == bench.memory.rows[one]
+
+
+async def test_a_name_is_given_once(bench: Bench) -> None:
+    await bench.create("one")
+    with pytest.raises(
+        errors.Conflict, match='The container name "/name-one" is already in use by container "one"'
+    ):
+        await bench.create("one")

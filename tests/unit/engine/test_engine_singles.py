@@ -1,0 +1,254 @@
+"""Single containers by the Engine API: recorded exchanges' statuses and texts, and connections that are taken over."""
+
+import asyncio
+import dataclasses
+import struct
+
+import pytest
+from engine_fakes import image
+
+from agent.runtime.api import ContainerState, ExitStatus, Status
+from common import errors
+
+BODY = {"Image": "nginx", "Cmd": ["sh"], "HostConfig": {"NetworkMode": "none"}}
+
+
+class Process:
+    """The streams of a process that says what it hears, until its input ends."""
+
+    def __init__(self):
+        self.id, self.pid, self.heard = "p", 77, b""
+        self.pieces, self.closed = asyncio.Queue(), False
+
+    async def output(self):
+        while (piece := await self.pieces.get()) is not None:
+            yield piece
+
+    async def write(self, data):
+        self.heard += data
+        await self.pieces.put(("stdout", data))
+
+    async def close_stdin(self):
+        await self.pieces.put(("stderr", b"end\n"))
+        await self.pieces.put(None)
+
+    async def wait(self):
+        return 3
+
+
+class Attached(Process):
+    def close(self):
+        self.closed = True
+
+
+class ExecSession(Process):
+    async def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+async def engine(world, tmp_path):
+    """An engine whose runtime keeps containers."""
+    runtime = world.runtime
+    runtime.held = [image()]
+    runtime.attached = Attached()
+
+    def change(id, **values):
+        runtime.running = [dataclasses.replace(c, **values) if c.id == id else c for c in runtime.running]
+
+    async def create(config):
+        if config.image != "nginx":
+            raise errors.NotFound(f"No such image: {config.image}:latest")
+        (tmp_path / config.id).mkdir()
+        runtime.running.append(
+            ContainerState(config.id, config.name, config.image, config.labels, Status.CREATED, config=config)
+        )
+
+    async def container(id):
+        return next((c for c in runtime.running if c.id == id), None)
+
+    async def start_container(id):
+        change(id, status=Status.RUNNING, pid=9)
+        return 9
+
+    async def stop(id, signal="", grace_s=None):
+        change(id, status=Status.STOPPED, pid=0, exit=ExitStatus(143))
+
+    async def remove(id, force=False):
+        runtime.running = [c for c in runtime.running if c.id != id]
+
+    async def wait(id, condition="not-running"):
+        return ExitStatus(5)
+
+    async def attach(id, stdin=False):
+        return runtime.attached
+
+    async def exec_(id, config):
+        if config.args == ("nosuch",):
+            raise errors.InvalidArgument('OCI runtime exec failed: exec: "nosuch": executable file not found')
+        runtime.session = ExecSession()
+        return runtime.session
+
+    for name, function in (
+        ("create", create), ("container", container), ("start_container", start_container), ("stop", stop),
+        ("remove", remove), ("wait", wait), ("attach", attach), ("exec", exec_),
+    ):  # fmt: skip
+        setattr(runtime, name, function)
+
+    async def readdress(id, addresses):
+        assert addresses == ("172.18.0.2",)
+
+    runtime.readdress, runtime.folder = readdress, lambda id: str(tmp_path / id)
+    task = asyncio.create_task(world.execs.run())
+    await asyncio.sleep(0)
+    yield world
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def made(engine, name="one", **more):
+    status, body = await engine.ask("POST", f"/containers/create?name={name}", {**BODY, **more})
+    assert status == 201, body
+    assert body["Warnings"] == []
+    return body["Id"]
+
+
+async def upgraded(engine, path, body=b""):
+    """The answer's head, and the connection after it."""
+    server = engine.client.server
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    kind = "application/json" if body else "text/plain"
+    writer.write(
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode()
+        + body
+    )
+    async with asyncio.timeout(10):
+        return (await reader.readuntil(b"\r\n\r\n")).decode(), reader, writer
+
+
+def framed(number, data):
+    return struct.pack(">BxxxI", number, len(data)) + data
+
+
+async def test_a_life(engine):
+    one = await made(engine)
+    status, body = await engine.ask("POST", "/containers/create?name=one", BODY)
+    assert (status, body["message"].partition(" by ")[0]) == (
+        409, 'Conflict. The container name "/one" is already in use',
+    )  # fmt: skip
+    assert await engine.ask("POST", "/containers/create", {**BODY, "Image": "alpine"}) == (
+        404, {"message": "No such image: alpine:latest"},
+    )  # fmt: skip
+    assert (await engine.ask("GET", "/containers/json"))[1] == []
+    assert (await engine.ask("POST", "/containers/one/start"))[0] == 204
+    assert (await engine.ask("POST", "/containers/one/start"))[0] == 304
+    (shown,) = (await engine.ask("GET", "/containers/json"))[1]
+    assert (shown["Names"], shown["HostConfig"], list(shown["NetworkSettings"]["Networks"])) == (
+        ["/one"], {"NetworkMode": "none"}, ["none"],
+    )  # fmt: skip
+    assert await engine.ask("DELETE", "/containers/one") == (
+        409,
+        {
+            "message": f"You cannot remove a running container {one}. "
+            "Stop the container before attempting removal or force remove"
+        },
+    )
+    assert await engine.ask("POST", "/containers/one/wait?condition=next-exit") == (200, {"StatusCode": 5})
+    assert (await engine.ask("POST", "/containers/one/stop?t=1"))[0] == 204
+    assert (await engine.ask("POST", "/containers/one/stop"))[0] == 304
+    assert await engine.ask("POST", "/containers/one/wait") == (200, {"StatusCode": 143})
+    status, body = await engine.ask("POST", "/containers/one/kill")
+    assert (status, body["message"]) == (409, f"cannot kill container: one: container {one} is not running")
+    assert (await engine.ask("DELETE", "/containers/one"))[0] == 204
+    assert await engine.ask("POST", "/containers/one/stop") == (404, {"message": "No such container: one"})
+
+
+async def test_bad_names_and_conditions(engine):
+    assert (await engine.ask("POST", "/containers/create?name=-x", BODY))[0] == 400
+    await made(engine)
+    assert (await engine.ask("POST", "/containers/one/wait?condition=never"))[0] == 400
+    assert (await engine.ask("POST", "/containers/one/stop?t=x"))[0] == 400
+
+
+async def test_inspection_of_a_single_container(engine):
+    one = await made(engine, Hostname="h", AttachStdout=True, HostConfig={"AutoRemove": True})
+    await engine.ask("POST", "/containers/one/start")
+    engine.gateways[one] = "172.18.0.2"
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    assert (shown["HostConfig"]["NetworkMode"], shown["HostConfig"]["AutoRemove"]) == ("bridge", True)
+    assert (shown["Config"]["AttachStdout"], shown["Config"]["Hostname"]) == (True, "h")
+    assert shown["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] == "172.18.0.2"
+
+
+async def test_attach_frames_output_and_ends_input_once(engine):
+    await made(engine, OpenStdin=True, StdinOnce=True)
+    head, reader, writer = await upgraded(
+        engine, "/v1.42/containers/one/attach?stdin=1&stdout=1&stderr=1&stream=1"
+    )
+    assert head.startswith("HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream")
+    writer.write(b"hello\n")
+    assert await reader.readexactly(14) == framed(1, b"hello\n")
+    writer.write_eof()
+    assert await reader.read() == framed(2, b"end\n")
+    writer.close()
+    assert engine.runtime.attached.closed
+
+
+async def test_a_terminal_is_left_by_its_keys(engine):
+    await made(engine, OpenStdin=True, Tty=True)
+    head, reader, writer = await upgraded(engine, "/containers/one/attach?stdin=1&stdout=1&stream=1")
+    assert "application/vnd.docker.raw-stream" in head
+    writer.write(b"ls\r\x10\x11never")
+    assert await reader.read() == b"ls\r"
+    writer.close()
+    assert engine.runtime.attached.heard == b"ls\r"
+
+
+async def test_exec(engine):
+    one = await made(engine)
+    asked = {"Cmd": ["cat", "-"], "AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+    assert (await engine.ask("POST", "/containers/one/exec", asked))[0] == 409
+    await engine.ask("POST", "/containers/one/start")
+    status, body = await engine.ask("POST", "/containers/one/exec", asked)
+    assert status == 201
+    path = f"/exec/{body['Id']}"
+    _, reader, writer = await upgraded(engine, f"/v1.41{path}/start", b'{"Detach":false}')
+    writer.write(b"in")
+    assert await reader.readexactly(10) == framed(1, b"in")
+    assert (await engine.ask("GET", f"{path}/json"))[1]["Running"] is True
+    assert (await engine.ask("GET", "/containers/one/json"))[1]["ExecIDs"] == [body["Id"]]
+    writer.write_eof()
+    assert await reader.read() == framed(2, b"end\n")
+    writer.close()
+    _, shown = await engine.ask("GET", f"{path}/json")
+    assert (shown["Running"], shown["ExitCode"], shown["Pid"], shown["ContainerID"]) == (False, 3, 77, one)
+    assert shown["ProcessConfig"]["arguments"] == ["-"]
+    assert (await engine.ask("POST", f"{path}/start", {}))[0] == 409
+    assert await engine.ask("GET", "/exec/nosuch/json") == (404, {"message": "No such exec instance: nosuch"})
+
+
+async def test_exec_of_what_is_not_there_is_said_in_the_stream(engine):
+    await made(engine)
+    await engine.ask("POST", "/containers/one/start")
+    _, body = await engine.ask("POST", "/containers/one/exec", {"Cmd": ["nosuch"], "AttachStdout": True})
+    _, reader, writer = await upgraded(engine, f"/exec/{body['Id']}/start", b"{}")
+    assert b"executable file not found\r\n" in await reader.read()
+    writer.close()
+    assert (await engine.ask("GET", f"/exec/{body['Id']}/json"))[1]["ExitCode"] == 126
+
+
+async def test_containers_of_tasks_are_left_to_their_service(engine):
+    await made(engine, Labels={"com.docker.swarm.task.id": "t1"})
+    for verb, path in (("POST", "/containers/one/start"), ("DELETE", "/containers/one")):
+        status, body = await engine.ask(verb, path)
+        assert (status, "containers of tasks is not supported" in body["message"]) == (501, True)
+
+
+async def test_prune_takes_what_does_not_run(engine):
+    one = await made(engine)
+    await made(engine, "two")
+    await engine.ask("POST", "/containers/two/start")
+    assert (await engine.ask("POST", "/containers/prune"))[1] == {
+        "ContainersDeleted": [one], "SpaceReclaimed": 0,
+    }  # fmt: skip
