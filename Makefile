@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill ci clean
+.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -74,6 +74,10 @@ soak-failover: $(VENV)/.ready ## How long a write waits when the leader is lost,
 soak-kill: N = 200
 soak-kill: $(VENV)/.ready ## N kills of managers, N/4 damaged logs, N/20 rolling restarts, N/8 rounds of changes: histories judged (by hand, root)
 	@$(PY) -m tests.soak.kill --kills $(N) --damages $$(($(N) / 4)) --rolls $$(($(N) / 20)) --losses $$(($(N) / 25)) --changes $$(($(N) / 8))
+
+soak-network: N = 1000
+soak-network: $(VENV)/.ready ## N cycles of services, kills, cuts and restarts, each machine's network compared with the store, from seed FIRST on; goes on where it was stopped (by hand, root)
+	@$(PY) -m tests.soak.network --runs $(N) --first $(FIRST)
 
 ci:
 	@.ci/run

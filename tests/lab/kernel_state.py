@@ -1,0 +1,149 @@
+"""What stands in one machine's kernel of Shoal's network, as JSON; piped into a machine's python3 (standard library only).
+
+kernel_state.py read NAME…      namespaces, links, addresses, tunnels' entries, balancers, conntrack; what DNS answers to the names
+kernel_state.py use ADDRESS…    from each task's namespace: a connection and a datagram to each address that it can reach
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path("/run/shoal/netns")
+NEWNET = 0x40000000
+ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
+CHAIN = re.compile(r"chain (\w+) \{\n(.*?)\t\}", re.S)
+TARGET = re.compile(r"([\d.]+) : goto (\w+)")
+BACKEND = 0x8000_0000
+
+
+def enter(path: Path) -> None:
+    """This process, and those it starts, live in that namespace from here on."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(fd, NEWNET):
+            raise OSError(ctypes.get_errno(), f"setns {path}")
+    finally:
+        os.close(fd)
+
+
+def shown(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+def links() -> dict[str, list[str]]:
+    """Addresses with prefix length, by interface."""
+    found = json.loads(shown("ip", "-j", "-4", "addr", "show") or "[]")
+    names = {link["ifname"]: [] for link in json.loads(shown("ip", "-j", "link", "show")) if link}
+    addresses = {
+        link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]]
+        for link in found
+        if link
+    }
+    return {name: addresses.get(name, []) for name in names}
+
+
+def balancers() -> dict[str, list[str]]:
+    """Who is behind each virtual address, and each published port ("tcp/80")."""
+    text = shown("nft", "list", "ruleset")
+    chains = dict(CHAIN.findall(text))
+    found = {}
+    for key, chain in TARGET.findall(text):
+        label = key if "." in key else f"{chain.partition('_')[0]}/{key}"
+        found[label] = sorted(set(ADDRESS.findall(chains.get(chain, ""))))
+    return found
+
+
+def connections() -> list[str]:
+    """Addresses that conntrack still holds connections of a balancer to."""
+    found = set()
+    for line in Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines():
+        mark = re.search(r"\bmark=(\d+)", line)
+        sources = re.findall(r"\bsrc=([\d.]+)", line)
+        if mark and int(mark[1]) & BACKEND and len(sources) == 2:
+            found.add(sources[1])
+    return sorted(found)
+
+
+def entries() -> dict[str, Any]:
+    """A tunnel's."""
+    forwards = json.loads(shown("bridge", "-j", "fdb", "show", "dev", "vxlan0") or "[]")
+    neighbours = json.loads(shown("ip", "-j", "neigh", "show", "dev", "vxlan0", "nud", "permanent") or "[]")
+    return {
+        "fdb": sorted(f"{e['mac']} {e['dst']}" for e in forwards if "dst" in e),
+        "neighbours": sorted(f"{e['dst']} {e['lladdr']}" for e in neighbours),
+    }
+
+
+def asked(name: str) -> list[str]:
+    """The resolver's A records for a name; ["NXDOMAIN"], or what went wrong."""
+    query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0)
+    query += (
+        b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0" + struct.pack("!2H", 1, 1)
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.settimeout(3)
+        try:
+            made.sendto(query, ("127.0.0.11", 53))
+            answer = made.recv(4096)
+        except OSError as error:
+            return [f"{type(error).__name__}"]
+    code, count = answer[3] & 15, struct.unpack_from("!H", answer, 6)[0]
+    if code:
+        return ["NXDOMAIN" if code == 3 else f"code {code}"]
+    offset, found = len(query), []
+    for _ in range(count):
+        kind, _, _, length = struct.unpack_from("!HHIH", answer, offset + 2)
+        if kind == 1:
+            found.append(socket.inet_ntoa(answer[offset + 12 : offset + 12 + length]))
+        offset += 12 + length
+    return sorted(found)
+
+
+def read(names: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"": {"links": links(), "balancers": balancers(), "connections": connections()}}
+    for path in sorted(FOLDER.iterdir()) if FOLDER.exists() else ():
+        try:
+            enter(path)
+        except FileNotFoundError:
+            continue  # it went just now
+        here: dict[str, Any] = {"links": links()}
+        if path.name.startswith("n-"):
+            here |= entries()
+        else:
+            here |= {"balancers": balancers(), "connections": connections()}
+            here["names"] = {name: asked(name) for name in names}
+        found[path.name] = here
+    return found
+
+
+def use(addresses: list[str]) -> dict[str, Any]:
+    """Leaves connections behind for conntrack to hold; whether they are answered is no matter here."""
+    for path in sorted(FOLDER.glob("t-*")):
+        try:
+            enter(path)
+        except FileNotFoundError:
+            continue
+        for address in addresses:
+            with socket.socket() as made:
+                made.setblocking(False)
+                made.connect_ex((address, 80))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+                try:
+                    datagrams.bind(("", 5353))
+                    datagrams.sendto(b"hello", (address, 80))
+                except OSError:
+                    continue  # no way there, or somebody refuses at once
+    return {}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"read": read, "use": use}[sys.argv[1]](sys.argv[2:])))

@@ -1,0 +1,31 @@
+"""Random cycles: whatever happened, every machine's names, balancers, entries and conntrack come to say what the store says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab.cycles import Cycles
+from tests.lab.support import Lab
+
+pytestmark = pytest.mark.lab
+MOST, SECONDS = 20, 25.0  # `make soak-network` has more
+
+
+@pytest.fixture
+def cycles(swarm: Lab) -> Iterator[Cycles]:
+    made = Cycles(swarm, long_cuts=False)
+    made.begin()
+    yield made
+    made.end()
+
+
+def test_every_machine_agrees_with_the_store(cycles: Cycles, say: Callable[[str], None]) -> None:
+    began, done = time.monotonic(), 0
+    while done < MOST and time.monotonic() < began + SECONDS:
+        wrong = cycles.once(done)
+        assert not wrong, f"seed {done}: {', '.join(cycles.told)}: {wrong}"
+        done += 1
+    say(f"{done} cycles in {time.monotonic() - began:.0f} s")
