@@ -118,7 +118,8 @@ class Daemon:
         going = [task for task in (self._running, self._retrying) if task is not None]
         self._unlock_key = self.unlock_key
         self._member = self._running = self._retrying = None
-        self.failure, self.locked = "", False
+        # A daemon that stops has lost nothing: whoever asks now must not begin anew in place of what is on the disk.
+        self.failure, self.locked = STOPPING if self._stopping else "", False
         # A task that was made in this turn has begun after it: `_live` then closes its member.
         await asyncio.sleep(0)
         for task in going:

@@ -14,7 +14,7 @@ from manager_swarm import ask, client, free_port, manager
 from common import errors, model, pki
 from common.clock import SystemClock
 from manager import identity
-from manager.daemon import Daemon
+from manager.daemon import STOPPING, Daemon
 from manager.member import Member
 from manager.raft.core.messages import Message, MessageType
 from manager.settings import Settings
@@ -249,6 +249,40 @@ async def test_a_call_under_way_starts_nothing_that_outlives_the_daemon(
     assert folder is not None
     with pytest.raises(errors.Unavailable, match="this manager is stopping"):
         await daemon.begin(folder)
+
+
+async def test_a_manager_that_stops_begins_nothing_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent may ask while it ends: a manager is not gone because it does not run any more."""
+    closing, go = asyncio.Event(), asyncio.Event()
+    real = Member._close
+
+    async def late(member: Member) -> None:
+        closing.set()
+        await go.wait()
+        await real(member)
+
+    monkeypatch.setattr(Member, "_close", late)
+    daemon = Daemon(Settings(state=str(tmp_path / "state"), socket=str(tmp_path / "m.sock")), SystemClock())
+    stop = asyncio.Event()
+    running = asyncio.create_task(daemon.run(stop))
+    addr = f"127.0.0.1:{free_port()}"
+    async with client(tmp_path / "m.sock") as (local, _):
+        made = await ask(
+            local.Init,
+            model.InitRequest(listen_addr=addr, advertise_addr=addr, csr=pki.create_csr(pki.new_key())),
+        )
+        stop.set()
+        await closing.wait()
+        status = await ask(local.Status, model.StatusRequest())
+        assert (status.state, status.error) == (State.ERROR, STOPPING)
+        request = model.JoinRequest(made.node_id, made.cluster_id, addr, addr, (addr,))
+        with pytest.raises(errors.Unavailable, match=STOPPING):
+            await ask(local.Join, request)
+        go.set()
+        await running
+    assert names(tmp_path / "state") == {"state"}
 
 
 async def test_the_socket_is_roots_alone(tmp_path: Path) -> None:
