@@ -35,6 +35,7 @@ class Identity:
     remote_addr: str = ""  # the node's address as the manager saw it when it joined
     managers: tuple[str, ...] = ()  # host:port of those known when it was issued
     manager: bool = False  # a manager runs on this node too
+    joining: bool = False  # one was to be made and is not known to stand: there may be a part of it
     listen_addr: str = ""  # host:port where it listens, or would
     manager_addr: str = ""  # host:port that it advertises, if somebody has said so
     renewal: str = ""  # for `key` too; good for a new certificate alone, and for longer than `certificate`

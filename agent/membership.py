@@ -103,6 +103,11 @@ class Membership:
         """What the managers want this node to be; None while they have not said so."""
         return self._contact.role if self._contact.fence.cluster_id else None
 
+    @property
+    def role_fence(self) -> model.Fence:
+        """How new that is."""
+        return self._contact.fence
+
     def keep(self, papers: Identity) -> None:
         """These are the node's papers now."""
         identity.save(self._parts.folder, papers)
@@ -216,6 +221,7 @@ class Membership:
             log.warning("this node does not become a manager: %s", exc)
             await self._forget()
             if isinstance(exc, errors.ShoalError):
+                await self._promotion.undo(papers.node_id)
                 raise type(exc)(exc.described()) from exc
             raise
 
@@ -305,6 +311,8 @@ class Membership:
                     if not force:
                         raise
                     log.warning("leaving though this node's manager says: %s", exc.message)
+            elif self._identity.joining:
+                await self._promotion.undo(self._identity.node_id)
             await self.on_leaving()
             await self._forget()
             await self._parts.worker.stop_all()

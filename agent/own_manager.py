@@ -11,7 +11,7 @@ import stat
 import grpc.aio
 
 from common import errors, model, rpc
-from common.model.stubs import LocalStub
+from common.model.stubs import ControlStub, LocalStub
 
 
 class OwnManager:
@@ -50,6 +50,15 @@ class OwnManager:
         if not isinstance(reply, model.StatusReply):
             raise errors.Internal("the manager's answer is of another kind")
         return reply
+
+    async def epoch(self, timeout: float) -> int:
+        """The epoch of the agreement that the manager takes part in: a read, which one that was removed cannot answer,
+        whether or not it has heard of that. Raises errors of common/errors.py."""
+        try:
+            reply = await ControlStub(self.channel()).GetCluster(model.Nothing(), timeout=timeout)
+        except grpc.aio.AioRpcError as exc:
+            raise rpc.error_from(exc) from exc
+        return reply.cluster.epoch
 
     async def close(self) -> None:
         """Lets go of the socket."""

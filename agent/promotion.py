@@ -1,8 +1,10 @@
 """A manager beside this agent for as long as the node's role is MANAGER; the agent's own work goes on all the time.
 
 The role comes from the managers with every welcome. What fails is tried again for as long as the role stays. A manager
-that has lost its state, or was taken out of the agreement while its machine was off, begins anew. agent/membership.py
-makes one `Promotion`, runs it beside the session, and calls `now` itself for `swarm join` with a manager's token.
+that has lost its state, or was taken out of the agreement while its machine was off, begins anew. A node may be demoted and
+promoted while its agent hears nothing, and hear of the second before its manager hears of the first: so a manager
+counts only once it has read in the agreement after each word that it is to be one. agent/membership.py makes one
+`Promotion`, runs it beside the session, and calls `now` itself for `swarm join` with a manager's token.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ DEFAULT_LISTEN: Final = "0.0.0.0:2377"
 JOIN_TIMEOUT: Final = 120.0
 _TIMEOUT: Final = 20.0
 _BACK_OFF: Final = (0.5, 30.0)
+_LEFT_BEHIND: Final = "this node's manager takes part in an agreement that is over"
 _STATES: Final = model.StatusReplyState
 
 
@@ -35,6 +38,10 @@ class Node(Protocol):
     @property
     def role(self) -> model.NodeRole | None:
         """What the managers want this node to be; None while they have not said so."""
+
+    @property
+    def role_fence(self) -> model.Fence:
+        """How new that is."""
 
     def addresses(self) -> list[str]:
         """host:port of the managers."""
@@ -62,6 +69,7 @@ class Promotion:
         self._heard = asyncio.Event()
         self._attempt: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()  # one attempt at a time, whoever makes it
+        self._past: model.Fence | None = None  # what was heard up to here is older than the manager
 
     def heard(self) -> None:
         """The managers have said something of the role."""
@@ -99,14 +107,26 @@ class Promotion:
 
     async def _agree(self) -> None:
         mine, role = self._node.identity, self._node.role
-        if mine is None or role is None or (role is model.NodeRole.WORKER and not mine.manager):
+        if mine is None or role is None:
             return
-        status = await self._manager.status(_TIMEOUT)
         if role is model.NodeRole.MANAGER:
-            if not mine.manager or status.state in (_STATES.INACTIVE, _STATES.REMOVED):
-                await self._join(mine)
-            return
-        if status.state is not _STATES.INACTIVE:
+            await self._manage(mine)
+        elif (mine.manager or mine.joining) and self._node.role_fence != self._past:
+            await self._work_only()
+
+    async def _manage(self, mine: Identity) -> None:
+        status = await self._manager.status(_TIMEOUT)
+        if not mine.manager or status.state in (_STATES.INACTIVE, _STATES.REMOVED):
+            await self._join(mine)
+        elif status.state is _STATES.ACTIVE:
+            await self._takes_part()
+
+    async def _takes_part(self) -> None:
+        if await self._manager.epoch(_TIMEOUT) < self._node.role_fence.epoch:
+            raise errors.Unavailable(_LEFT_BEHIND)
+
+    async def _work_only(self) -> None:
+        if (await self._manager.status(_TIMEOUT)).state is not _STATES.INACTIVE:
             await self._manager.ask("Leave", model.LeaveRequest(force=True, demoted=True), _TIMEOUT)
         self._keep(manager=False)
         log.info("this node is a worker now")
@@ -121,12 +141,21 @@ class Promotion:
             mine.node_id, mine.cluster_id, mine.listen_addr or DEFAULT_LISTEN, manager_address(mine),
             tuple(self._node.addresses()), mine.certificate.encode(), mine.key.encode(),
         )  # fmt: skip
+        past = self._node.role_fence
+        self._keep(mine.manager, joining=True)
         await self._manager.ask("Join", request, JOIN_TIMEOUT)
         self._keep(manager=True)
+        self._past = past
         log.info("this node is a manager now")
 
-    def _keep(self, manager: bool) -> None:
+    async def undo(self, node_id: str) -> None:
+        """Erases what is left of a manager that was to be made for this node, where that ended on the way."""
+        with suppress(errors.ShoalError):
+            if (await self._manager.status(_TIMEOUT)).node_id == node_id:
+                await self._manager.ask("Leave", model.LeaveRequest(force=True), _TIMEOUT)
+
+    def _keep(self, manager: bool, joining: bool = False) -> None:
         """The papers may have been renewed meanwhile: only this changes."""
         mine = self._node.identity
-        if mine is not None:
-            self._node.keep(replace(mine, manager=manager))
+        if mine is not None and (mine.manager, mine.joining) != (manager, joining):
+            self._node.keep(replace(mine, manager=manager, joining=joining))

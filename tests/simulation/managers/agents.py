@@ -161,7 +161,7 @@ class PretendAgent(Agent):
 
 
 class _BesideIt:
-    """agent/own_manager.py's way to the manager on the same machine."""
+    """agent/own_manager.py, to the manager on the same machine."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -180,3 +180,10 @@ class _BesideIt:
             return await self._machine.ask_local("status", model.StatusRequest(), timeout)
         except Unanswered as exc:
             raise errors.DeadlineExceeded("Deadline Exceeded") from exc
+
+    async def epoch(self, timeout: float) -> int:
+        try:
+            reply = await self._machine.control("get_cluster", model.Nothing(), timeout)
+        except Unanswered as exc:
+            raise errors.DeadlineExceeded("Deadline Exceeded") from exc
+        return int(reply.cluster.epoch)

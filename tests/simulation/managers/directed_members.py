@@ -67,6 +67,52 @@ async def a_manager_leaves_by_force_and_comes_back(room: Room) -> None:
 
 
 @scenario()
+async def a_manager_is_demoted_and_promoted_and_its_agent_hears_only_of_the_second(room: Room) -> None:
+    await ready(room)
+    leader = room.leader()
+    target, other = (m for m in room.machines if m is not leader)
+    agent, former = room.agents[target.node_id], target.member
+    await agent.stop()
+    agent.stay_with = other.addr
+    room.network.cut(leader.ip, target.ip)
+    room.network.cut(target.ip, leader.ip)
+    await update_role(room, leader, target, WORKER)
+    await room.until(lambda: _node(leader, target).role is WORKER, 10, "it is demoted")
+    await update_role(room, leader, target, MANAGER)
+    await room.until(lambda: _node(leader, target).role is MANAGER, 10, "it may become one")
+    must(target.found is former, "its manager has not heard that it was taken out")
+    agent.start()
+    await room.until(lambda: agent.connected_to == other.addr, 5, "its agent hears that it is to be one")
+    must(not former.consensus.removed, "its manager still has not heard")
+    room.network.heal()
+    await end(room)
+    must(room.votes(target) and target.found is not former, "it is another member now")
+
+
+@scenario()
+async def a_join_is_cut_off_and_nobody_wants_it_any_more(room: Room) -> None:
+    await ready(room, workers=1)
+    leader, target = room.leader(), next(m for m in room.machines if m.found is None)
+    target.disk.sync = 0.5
+    await update_role(room, leader, target, MANAGER)
+    await room.until(lambda: target.found is not None, 10, "it joins")
+    must(not room.votes(target), "it is not through")
+    target.power_cut()
+    await update_role(room, leader, target, WORKER)
+    await room.until(lambda: _node(leader, target).role is WORKER, 10, "it is demoted")
+    target.start()
+    await room.until(lambda: target.found is not None, 10, "what was left of it starts")
+    await end(room)
+    must(not list(target.root.iterdir()), "nothing is left")
+
+
+def _node(leader: Machine, machine: Machine) -> model.Node:
+    found = leader.member.store.view().nodes.get(machine.node_id)
+    assert found is not None
+    return found
+
+
+@scenario()
 async def a_leader_finds_a_manager_that_has_never_heard_of_it(room: Room) -> None:
     await ready(room)
     leader = room.leader()

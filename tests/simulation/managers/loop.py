@@ -30,6 +30,7 @@ class Process:
         self.halted = False
         self.killed = False
         self.disks: list[FileDisk] = []
+        self.gone = asyncio.Event()  # what waits for its answer hears that it is killed
         self.held: list[asyncio.Handle] = []
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
@@ -40,6 +41,7 @@ class Process:
     def kill(self) -> None:
         """It does nothing any more; what it had open is closed, as the kernel does it."""
         self.killed = True
+        self.gone.set()
         for disk in self.disks:
             disk.close()
         self.disks.clear()

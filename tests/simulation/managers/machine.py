@@ -186,7 +186,9 @@ class Machine:
 
         task = self.room.loop.create_task(working(), context=process.context)
         task.add_done_callback(lambda t: t.cancelled() or t.exception())
-        await asyncio.wait({task}, timeout=patience)
+        gone = self.room.loop.create_task(process.gone.wait())
+        await asyncio.wait({task, gone}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
         if not task.done():
             if not process.killed:
                 task.cancel()

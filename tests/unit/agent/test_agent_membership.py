@@ -30,7 +30,7 @@ from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import errors, joining, model, pki, rpc
 from common.clock import SystemClock
-from common.pb import backup_pb2, dispatcher_pb2, local_pb2
+from common.pb import backup_pb2, control_pb2, dispatcher_pb2, local_pb2
 from common.rpc import Caller
 
 CLUSTER, NODE = "cluster1", "node1"
@@ -55,6 +55,9 @@ class ManagerDouble:
         self.restores: list[list[model.RestoreRequest]] = []
         self.restore_error: errors.ShoalError | None = None
         self.restored_as = NODE
+        self.epoch = 1
+        self.read_error: errors.ShoalError | None = None
+        self.reads = 0
 
     def welcome(self) -> model.Welcome:
         managers = (model.ManagerAddress("m1", self.addr),)
@@ -87,7 +90,21 @@ class ManagerDouble:
         return model.JoinReply()
 
     async def status(self, request: model.StatusRequest, caller: Caller) -> model.StatusReply:
-        return model.StatusReply(self.state)
+        return model.StatusReply(self.state, NODE if self.state is model.StatusReplyState.ACTIVE else "")
+
+    def __getattr__(self, name: str) -> Any:
+        """The methods of Control that nobody here asks for."""
+
+        async def unasked(request: object, caller: Caller) -> object:
+            raise errors.Unimplemented(name)
+
+        return unasked
+
+    async def get_cluster(self, request: model.Nothing, caller: Caller) -> model.ClusterReply:
+        self.reads += 1
+        if self.read_error:
+            raise self.read_error
+        return model.ClusterReply(model.Cluster(CLUSTER, epoch=self.epoch))
 
     async def unlock(self, request: model.UnlockRequest, caller: Caller) -> model.UnlockReply:
         if request.key != "right":
@@ -150,6 +167,7 @@ async def manager(folder: Path) -> AsyncIterator[ManagerDouble]:
     for service in (
         dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"],
         local_pb2.DESCRIPTOR.services_by_name["Local"],
+        control_pb2.DESCRIPTOR.services_by_name["Control"],
         backup_pb2.DESCRIPTOR.services_by_name["Backup"],
     ):
         server.add_generic_rpc_handlers((rpc.handler(service, double, _worker),))

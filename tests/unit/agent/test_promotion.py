@@ -120,6 +120,109 @@ async def test_a_manager_that_lost_its_state_begins_anew(
         assert n.membership.membership().manager
 
 
+async def test_a_manager_that_was_taken_out_and_has_not_heard_of_it_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Demoted and promoted while the agent heard nothing: its manager seems to be one, but can't read any more."""
+    async with joined(tmp_path, monkeypatch, MANAGER) as (double, n):
+        double.role = MANAGER
+        await n.membership.join(JoinOptions((double.addr,), "token"))
+        known = len(double.joins)
+        double.read_error = errors.ShoalError("The swarm does not have a leader.")
+        before = double.reads
+        double.say(MANAGER, 3, 21)
+        await until(lambda: double.reads >= before + 2)
+        assert len(double.joins) == known
+        double.state = States.REMOVED
+        await until(lambda: len(double.joins) == known + 1)
+        assert n.membership.membership().manager
+
+
+async def test_a_manager_in_an_agreement_that_is_over_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with joined(tmp_path, monkeypatch, MANAGER) as (double, n):
+        double.role = MANAGER
+        await n.membership.join(JoinOptions((double.addr,), "token"))
+        known, before = len(double.joins), double.reads
+        double.fence = model.Fence(CLUSTER, 2, 1, 1)
+        for session in double.sessions:
+            session.put_nowait(model.ManagerMessage(update=double.welcome()))
+        await until(lambda: double.reads >= before + 2)
+        assert len(double.joins) == known
+        double.state = States.REMOVED
+        double.epoch = 2
+        await until(lambda: len(double.joins) == known + 1)
+
+
+async def test_a_word_from_before_the_join_takes_no_manager_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first welcome of a node that joins by a manager's token still says WORKER."""
+    async with joined(tmp_path, monkeypatch, MANAGER) as (double, n):
+        await n.membership.join(JoinOptions((double.addr,), "token"))
+        looked = asyncio.Event()
+        agree = n.membership._promotion._agree
+
+        async def looking() -> None:
+            await agree()
+            looked.set()
+
+        monkeypatch.setattr(n.membership._promotion, "_agree", looking)
+        n.membership._promotion.heard()
+        async with asyncio.timeout(5):
+            await looked.wait()
+        assert n.membership.membership().manager
+        assert double.leaves == []
+        double.say(WORKER, 3, 11)
+        await until(lambda: double.leaves == [True])
+
+
+async def test_what_is_left_of_a_manager_that_is_not_wanted_any_more_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine lost power in the middle of it: there is a manager that never got through, and nobody knows it."""
+    async with joined(tmp_path, monkeypatch) as (double, n):
+        await n.membership.join(JoinOptions((double.addr,), "token"))
+        double.join_error = errors.Unavailable("Socket closed")
+        double.say(MANAGER, 3, 11)
+        await until(lambda: len(double.joins) >= 1)
+        kept = identity.load(n.folder)
+        assert kept is not None
+        assert (kept.manager, kept.joining) == (False, True)
+        double.state = States.ACTIVE
+        double.say(WORKER, 3, 12)
+        await until(lambda: n.membership.identity is not None and not n.membership.identity.joining)
+        assert double.leaves == [True]
+        assert not n.membership.membership().manager
+
+
+@pytest.mark.parametrize("state", [States.ACTIVE, States.INACTIVE])
+async def test_leaving_erases_what_is_left_of_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: States
+) -> None:
+    async with joined(tmp_path, monkeypatch) as (double, n):
+        await n.membership.join(JoinOptions((double.addr,), "token"))
+        double.join_error = errors.Unavailable("Socket closed")
+        double.say(MANAGER, 3, 11)
+        await until(lambda: len(double.joins) >= 1)
+        double.state = state
+        await n.membership.leave()
+        assert double.leaves == ([True] if state is States.ACTIVE else [])
+        assert n.membership.membership().state == LocalState.INACTIVE
+
+
+async def test_a_join_that_fails_halfway_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with joined(tmp_path, monkeypatch, MANAGER) as (double, n):
+        double.join_error, double.state = errors.Unavailable("Socket closed"), States.ACTIVE
+        with pytest.raises(errors.Unavailable, match="Socket closed"):
+            await n.membership.join(JoinOptions((double.addr,), "token"))
+        assert double.leaves == [True]
+        assert identity.load(n.folder) is None
+
+
 async def test_leaving_ends_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with joined(tmp_path, monkeypatch) as (double, n):
         await n.membership.join(JoinOptions((double.addr,), "token"))
