@@ -127,7 +127,7 @@ async def talk(renewal: Renewal, node: Node) -> None:
     """What a session does: a channel, and a call on it."""
     async with renewal.dial(node.addr) as channel:
         try:
-            await CAStub(channel).Issue(model.IssueRequest(), timeout=5)
+            await CAStub(channel).Issue(model.IssueRequest(), timeout=30)
         except grpc.aio.AioRpcError as exc:
             if exc.code() is not grpc.StatusCode.PERMISSION_DENIED:
                 raise rpc.error_from(exc) from exc
@@ -170,11 +170,11 @@ async def test_the_loop_renews_when_the_moment_has_come(monkeypatch: pytest.Monk
         before = node.papers
         task = asyncio.create_task(Renewal(node, now).run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await looked.wait()
             assert not ca.asked
             ca.clock = clock[0] = NOW + LIFE * 0.81
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not node.papers.renewal or node.papers.certificate == before.certificate:
                     node.changed.clear()
                     await node.changed.wait()
@@ -192,7 +192,7 @@ async def test_papers_without_a_renewal_certificate_get_one_at_once() -> None:
     async with listening(ca) as addr:
         node = Node(ca.papers(renewal=False), addr)
         task = asyncio.create_task(Renewal(node).run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not node.papers.renewal:
                 node.changed.clear()
                 await node.changed.wait()

@@ -198,7 +198,7 @@ async def bench(start: NodeState | None = None, stranger: bool = False) -> Async
         await server.stop(None)
 
 
-async def until(condition: Any, seconds: float = 20.0) -> None:
+async def until(condition: Any, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)

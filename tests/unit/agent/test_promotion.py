@@ -237,7 +237,7 @@ async def test_leaving_ends_an_attempt(tmp_path: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(promotion.Promotion, "_join", forever)
         double.say(MANAGER, 3, 11)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await begun.wait()
             await n.membership.leave()
             await ended.wait()

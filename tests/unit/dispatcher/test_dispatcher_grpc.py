@@ -20,7 +20,18 @@ from manager.dispatcher.acks import Acks
 from manager.dispatcher.service import Dispatcher
 from manager.store.store import Store
 
-PERIOD = 200_000_000  # ns between heartbeats
+PERIOD = 20_000_000_000  # ns between heartbeats: more than any test takes
+SECONDS = PERIOD / 1e9
+
+
+class Clock(SystemClock):
+    """The real one, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
 
 
 @dataclass
@@ -28,6 +39,8 @@ class Bench:
     store: Store
     acks: Acks
     channel: grpc.aio.Channel
+    clock: Clock
+    dispatcher: Dispatcher
     entries: int = 0
     agreed: asyncio.Event = field(default_factory=asyncio.Event)
     """While it is not set, no write is agreed on."""
@@ -37,6 +50,18 @@ class Bench:
         assert found is not None
         return found
 
+    async def silence(self, condition: Callable[[], bool]) -> None:
+        """Time goes on to where somebody is silent for too long, until `condition` is true."""
+
+        def passes() -> bool:
+            planned = self.dispatcher._liveness.next()
+            if planned is not None:
+                self.clock.ahead += max(0.0, planned - self.clock.monotonic())
+                self.dispatcher._deadlines.set()
+            return condition()
+
+        await until(passes)
+
 
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> rpc.Caller:
     told = dict(context.invocation_metadata() or ())
@@ -45,9 +70,10 @@ def caller(context: grpc.aio.ServicerContext[Any, Any]) -> rpc.Caller:
 
 @asynccontextmanager
 async def bench(period: int = PERIOD) -> AsyncIterator[Bench]:
-    store, acks = Store(SystemClock()), Acks()
-    made = Bench(store, acks, grpc.aio.insecure_channel("127.0.0.1:1"))
-
+    clock = Clock()
+    store, acks = Store(clock), Acks()
+    dispatcher = Dispatcher(store, acks, clock, lambda: 3)
+    made = Bench(store, acks, grpc.aio.insecure_channel("127.0.0.1:1"), clock, dispatcher)
     made.agreed.set()
 
     async def propose(data: bytes) -> int:
@@ -61,7 +87,6 @@ async def bench(period: int = PERIOD) -> AsyncIterator[Bench]:
     await store.update(lambda tx: tx.put(model.Cluster(id="c", spec=spec, epoch=2)))
     described = model.NodeDescription(hostname="worker1", machine="aaaa")
     await store.update(lambda tx: tx.put(model.Node(id="n1", description=described)))
-    dispatcher = Dispatcher(store, acks, SystemClock(), lambda: 3)
     server = grpc.aio.server()
     service = dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"]
     server.add_generic_rpc_handlers([rpc.handler(service, dispatcher, caller)])
@@ -99,7 +124,7 @@ class Client:
 
     async def read(self) -> model.ManagerMessage:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 message = await self.call.read()
         except grpc.aio.AioRpcError as exc:
             raise rpc.error_from(exc) from exc
@@ -115,7 +140,7 @@ class Client:
         return found
 
 
-async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], within: float = 30.0) -> None:
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - a condition with a deadline
             await asyncio.sleep(0.005)
@@ -157,11 +182,14 @@ async def test_heartbeats_write_nothing_and_silence_is_down() -> None:
         await agent.hello()
         await agent.assignments()
         entries = made.entries
+        liveness = made.dispatcher._liveness
         for _ in range(10):
+            before = liveness.next()
+            made.clock.ahead += SECONDS
             await agent.say(heartbeat=model.Heartbeat())
-            await asyncio.sleep(0.1)
+            await until(lambda before=before: liveness.next() != before)  # type: ignore[misc]
         assert made.entries == entries
-        await until(lambda: made.node().status.state == NodeState.NODE_DOWN, 2)
+        await made.silence(lambda: made.node().status.state == NodeState.NODE_DOWN)
         with pytest.raises(errors.Unavailable, match="no heartbeat"):
             await agent.read()
         agent = Client(made)
@@ -181,7 +209,8 @@ async def test_whoever_comes_back_while_it_is_written_down_is_ready() -> None:
         agent = Client(made)
         greeting = asyncio.create_task(agent.hello())
         # The greeting, and behind it that nothing was heard for too long.
-        await until(lambda: len(made.store._queue) == 2)
+        await until(lambda: len(made.store._queue) == 1)
+        await made.silence(lambda: len(made.store._queue) == 2)
         made.agreed.set()
         await greeting
         assert made.node().status.state == NodeState.NODE_READY

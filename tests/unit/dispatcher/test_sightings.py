@@ -74,7 +74,8 @@ async def test_one_that_is_not_seen_says_so_while_it_has_a_session() -> None:
         await until(lambda: made.node().description.hostname == "renamed")
         assert made.node().status.message == UNSEEN
         first.call.cancel()
-        await until(lambda: made.node().status.state == NodeState.NODE_DOWN)
+        await until(lambda: not made.acks.live("n1"))
+        await made.silence(lambda: made.node().status.state == NodeState.NODE_DOWN)
         assert (
             made.node().status.message == "heartbeat failure"
         )  # not by gossip, which did not see it before either

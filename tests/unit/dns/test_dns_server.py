@@ -70,7 +70,7 @@ async def ask(address: tuple[str, int], name: str, kind: str = "A") -> DNSRecord
         client.connect(address)
         query = DNSRecord.question(name, kind)
         await loop.sock_sendall(client, query.pack())
-        reply = DNSRecord.parse(await asyncio.wait_for(loop.sock_recv(client, 4096), 5))
+        reply = DNSRecord.parse(await asyncio.wait_for(loop.sock_recv(client, 4096), 30))
     assert reply.header.id == query.header.id
     return reply
 
@@ -81,7 +81,7 @@ async def ask_tcp(address: tuple[str, int], *names: str) -> list[DNSRecord]:
     for name in names:
         data = bytes(DNSRecord.question(name).pack())
         writer.write(struct.pack("!H", len(data)) + data)
-        (length,) = struct.unpack("!H", await asyncio.wait_for(reader.readexactly(2), 5))
+        (length,) = struct.unpack("!H", await asyncio.wait_for(reader.readexactly(2), 30))
         replies.append(DNSRecord.parse(await reader.readexactly(length)))
     writer.close()
     await writer.wait_closed()
@@ -216,7 +216,7 @@ async def test_forged_answers_are_ignored(server: DnsServer, upstream: Upstream)
 async def collect(forwarder: Forwarder, name: str) -> DNSRecord:
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     forwarder.ask(bytes(DNSRecord.question(name).pack()), answered.set_result)
-    return DNSRecord.parse(await asyncio.wait_for(answered, 5))
+    return DNSRecord.parse(await asyncio.wait_for(answered, 30))
 
 
 async def test_silence_ends_in_servfail(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:

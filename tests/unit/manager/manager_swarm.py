@@ -27,12 +27,12 @@ def free_port() -> int:
 async def ask(method: Any, request: Any) -> Any:
     """Calls a stub's method; errors come as those of common/errors.py."""
     try:
-        return await method(request, timeout=10)
+        return await method(request, timeout=30)
     except grpc.aio.AioRpcError as exc:
         raise rpc.error_from(exc) from exc
 
 
-STOPPING = 30
+STOPPING = 60
 """Seconds in which a daemon ends."""
 
 
@@ -69,7 +69,7 @@ class Running:
         """Waits until the leader has given the ingress network and the first node what they need."""
         assert self.daemon.member is not None
         with self.daemon.member.store.watch() as watch:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not all(n.vni for n in watch.view.networks.all()) or not all(
                     n.attachments for n in watch.view.nodes.all()
                 ):
@@ -88,7 +88,7 @@ async def manager(path: Path, port: int = 0, listener: socket.socket | None = No
     task = asyncio.create_task(daemon.run(stop, listener))
     channel = rpc.client(f"unix:{path}/m.sock")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             ready = asyncio.create_task(channel.channel_ready())
             await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -115,6 +115,6 @@ async def ended(task: asyncio.Task[None]) -> None:
 async def client(path: Path) -> AsyncIterator[tuple[LocalStub, ControlStub]]:
     """Clients of a manager's unix socket, once it is there."""
     async with rpc.client(f"unix:{path}") as channel:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await channel.channel_ready()
         yield LocalStub(channel), ControlStub(channel)

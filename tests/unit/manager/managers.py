@@ -15,7 +15,7 @@ from manager_swarm import Running, ask, manager
 from common import errors, joining, model, pki, rpc
 from manager.member import Member
 
-DEADLINE = 30
+DEADLINE = 60
 
 
 @dataclass

@@ -42,7 +42,7 @@ async def update(m: Running, locked: bool, rotate: bool = False) -> str:
 
 async def kept(m: Running, generation: int) -> None:
     """Waits until the files are as the swarm wants them."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = read_keys(m.path / "state/state/seal.key")
             sealed = not (m.path / "state/state/manager.key").read_bytes().startswith(b"-----BEGIN")
@@ -160,7 +160,7 @@ async def test_a_rescue_after_the_member_has_ended(tmp_path: Path) -> None:
         group = m.daemon.member.consensus
         beyond = Message(MessageType.HEARTBEAT, group.raft_id, 99, group.term + 1, commit=1_000_000)
         group.loop.call(group.runner.step, beyond)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while m.daemon.member is not None:  # noqa: ASYNC110 - a condition with a deadline
                 await asyncio.sleep(0.01)
         await ask(m.local.Init, m.request(force_new_cluster=True))
@@ -220,7 +220,7 @@ async def test_the_key_is_kept_when_the_manager_cannot_start_yet(tmp_path: Path)
                 await ask(m.local.Unlock, model.UnlockRequest(key))
             status = await ask(m.local.Status, model.StatusRequest())
             assert (status.state, "could not listen" in status.error) == (State.ERROR, True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await ask(m.local.Status, model.StatusRequest())).state is not State.ACTIVE:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert await unlock_key(m) == key

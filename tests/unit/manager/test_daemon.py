@@ -189,7 +189,7 @@ async def test_a_port_that_is_taken_at_start_is_tried_again(
             assert "could not listen" in status.error
             taken.close()
             assert m.daemon._retrying is not None
-            await asyncio.wait([m.daemon._retrying], timeout=10)
+            await asyncio.wait([m.daemon._retrying], timeout=30)
             assert (await ask(m.local.Status, model.StatusRequest())).state is State.ACTIVE
 
 
@@ -237,11 +237,11 @@ async def test_a_call_under_way_starts_nothing_that_outlives_the_daemon(
             for _ in range(20):  # turns in which it hears of that
                 await asyncio.sleep(0)
             go.set()
-            await asyncio.wait([running, call], timeout=8)
+            await asyncio.wait([running, call], timeout=30)
     assert running.done(), "the daemon does not end"
     await running
     assert daemon.member is None
-    await asyncio.wait([call], timeout=8)
+    await asyncio.wait([call], timeout=30)
     assert fails or call.exception() is None or isinstance(call.exception(), errors.ShoalError)
     with socket.socket() as sock:
         assert sock.connect_ex(("127.0.0.1", port)) != 0
@@ -354,7 +354,7 @@ async def test_a_log_that_contradicts_the_others_is_told_like_any_damage(tmp_pat
         group = member.consensus
         beyond = Message(MessageType.HEARTBEAT, group.raft_id, 99, group.term + 1, commit=1_000_000)
         group.loop.call(group.runner.step, beyond)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while m.daemon.member is not None:  # noqa: ASYNC110 - a condition with a deadline
                 await asyncio.sleep(0.01)
         with pytest.raises(errors.Unavailable, match="contradicts what the managers agreed on"):

@@ -1,7 +1,6 @@
 """Any manager answers: writes reach the leader, once, as whoever called, also while leadership moves."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,7 +20,8 @@ LOCAL = rpc.Caller(frozenset({model.Role.ROLE_LOCAL, model.Role.ROLE_MANAGER}))
 
 
 @pytest.fixture
-async def managers() -> AsyncIterator[Swarm]:
+async def managers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Swarm]:
+    monkeypatch.setattr(forward, "PATIENCE", 30.0)  # so that only what a test does decides how it ends
     async with swarm() as made:
         yield made
 
@@ -77,13 +77,11 @@ async def test_a_follower_that_stays_behind_answers_all_the_same(
 
 async def test_a_burst_goes_in_batches(managers: Swarm) -> None:
     await managers["m2"].control.create_service(service("first"), LOCAL)
-    began = time.perf_counter()
     await asyncio.gather(
         *(managers["m2"].control.create_service(service(f"s{n}"), LOCAL) for n in range(256))
     )
     assert len(names(managers, "m2")) == 257
     assert managers["m1"].batches == [1, 256]
-    assert time.perf_counter() - began < 10
 
 
 async def test_joining_and_renewing_at_a_follower(managers: Swarm) -> None:
@@ -119,7 +117,7 @@ async def outcomes(channel: grpc.aio.Channel, **metadata: bytes) -> dict[str, st
                 continue
             try:
                 await channel.unary_unary(f"/{described.full_name}/{method.name}")(
-                    b"", timeout=5, metadata=told
+                    b"", timeout=30, metadata=told
                 )
                 found[method.name] = "OK"
             except grpc.aio.AioRpcError as exc:

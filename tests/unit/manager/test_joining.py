@@ -85,7 +85,7 @@ async def test_wrong_tokens(swarm: Running) -> None:
     started = time.monotonic()
     with pytest.raises(errors.InvalidArgument, match="A valid join token is necessary to join this cluster"):
         await join(swarm, str(replace(right, secret=bytes(16))))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 12  # the answer, not the end of somebody's patience
     with pytest.raises(errors.ShoalError) as raised:
         await join(swarm, str(replace(right, digest="ab" * 32)))
     assert raised.value.message == f"remote CA does not match fingerprint. Expected: {'ab' * 32}"
@@ -233,10 +233,10 @@ async def outcomes(channel: grpc.aio.Channel) -> dict[str, str]:
             path = f"/{service.full_name}/{method.name}"
             try:
                 if method.client_streaming:
-                    stream: Any = channel.stream_stream(path)(iter([b""]), timeout=10)
+                    stream: Any = channel.stream_stream(path)(iter([b""]), timeout=30)
                     await stream.read()
                 else:
-                    await channel.unary_unary(path)(b"", timeout=10)
+                    await channel.unary_unary(path)(b"", timeout=30)
                 found[path] = "OK"
             except grpc.aio.AioRpcError as exc:
                 found[path] = exc.code().name
@@ -373,7 +373,7 @@ async def test_plain_text_gets_nothing(swarm: Running) -> None:
     for greeting in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", bytes(3000)):
         reader, writer = await asyncio.open_connection("127.0.0.1", swarm.port)
         writer.write(greeting)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             got = await reader.read()
         assert len(got) <= 7  # a TLS alert at most
         writer.close()

@@ -75,7 +75,7 @@ async def kept(folder: Folder, keys: Keys, store: Store):
 
 
 async def settled(folder: Folder, generation: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = read_keys(folder.seal)
             sealed = not folder.key.read_bytes().startswith(b"-----BEGIN")
@@ -158,13 +158,13 @@ async def test_the_key_is_known_also_when_it_was_changed_while_everything_ended(
 
     def slow(changed: Keys, path: Path) -> None:
         loop.call_soon_threadsafe(writing.set)
-        assert going_on.wait(10)
+        assert going_on.wait(30)
         save(changed, path)
 
     monkeypatch.setattr(Keys, "save", slow)
     made = Keeper(folder, keys, store_with(NEW, 1), lambda sealer: None)
     working = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await writing.wait()
     working.cancel()
     await asyncio.sleep(0)

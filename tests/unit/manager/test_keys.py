@@ -96,7 +96,7 @@ async def test_the_leader_turns_them_and_writes_down_when() -> None:
     turned_once = asyncio.Event()
     store.subscribe(lambda changes: turned_once.set())
     loop = asyncio.create_task(keys_loop.run(store, Clock()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await turned_once.wait()
     loop.cancel()
     await asyncio.wait([loop])

@@ -73,7 +73,7 @@ async def test_a_failing_loop_ends_the_term_and_the_next_begins_at_once(
     monkeypatch.setattr(leader.asyncio, "sleep", sleep)
     made = Leader(Store(Clock()), Clock(), Alone(), "n1")  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await paused.wait()
     assert begun == ["orchestrator", "scheduler", "orchestrator ended"] * 2
     assert pauses == [leader.RESTART_INTERVAL]
@@ -111,7 +111,7 @@ async def test_writes_that_are_not_agreed_on_are_no_failure_of_a_loop(
     monkeypatch.setattr(leader.scheduler, "run", lost)
     made = Leader(Store(Clock()), Clock(), Going(), "n1")  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await often.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -131,7 +131,7 @@ async def test_a_disk_that_fails_ends_the_process(tmp_path: Path, monkeypatch: p
             monkeypatch.setattr(os, "fdatasync", fail)
             with pytest.raises(errors.ShoalError):
                 await ask(m.control.CreateNetwork, model.CreateNetworkRequest(model.NetworkSpec(name="x")))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.wait([m.task])
             monkeypatch.undo()
 

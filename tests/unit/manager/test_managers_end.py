@@ -22,7 +22,7 @@ def under_way(swarm: Machines, rng: random.Random) -> list[Coroutine[Any, Any, A
     if rng.random() < 0.3:
         work.append(a.leave(force=True))
     if rng.random() < 0.3:
-        work.append(a.running.local.Init(model.InitRequest(force_new_cluster=True), timeout=20))
+        work.append(a.running.local.Init(model.InitRequest(force_new_cluster=True), timeout=60))
     return work
 
 

@@ -69,7 +69,7 @@ def shown_by(machine: Machine, key: Path, chain: Path) -> bytes:
     context.verify_mode = ssl.CERT_NONE
     context.load_cert_chain(chain, key)
     with (
-        socket.create_connection(("127.0.0.1", machine.running.port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", machine.running.port), timeout=30) as raw,
         context.wrap_socket(raw) as made,
     ):
         found = made.getpeercert(binary_form=True)

@@ -34,7 +34,7 @@ DISPATCHER = dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"]
 NOW = dt.datetime.now(dt.UTC)
 
 
-async def until(true: Callable[[], bool], within: float = 5.0) -> None:
+async def until(true: Callable[[], bool], within: float = 30.0) -> None:
     async with asyncio.timeout(within):
         while not true():  # noqa: ASYNC110 - a condition with a deadline
             await asyncio.sleep(0.002)

@@ -22,7 +22,7 @@ from tests.unit.raft.disk_model import Call, Model, Rotate, Save, entry, make, n
 
 SEGMENT = 16 << 10
 _LENGTH = struct.Struct("<I")
-_START = 20.0
+_START = 60.0
 
 
 class Lost(Exception):

@@ -19,7 +19,7 @@ from tests.unit.raft.group_net import Net
 @asynccontextmanager
 async def net(count: int, limits: Limits | None = None) -> AsyncIterator[Net]:
     made = Net(limits or Limits())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await made.grow(count)
         yield made
         await made.close()

@@ -85,7 +85,7 @@ async def swarm() -> AsyncIterator[list[Agent]]:
     try:
         for agent in agents:
             agent.start()
-        await until(lambda: all(agent.sees() == 3 for agent in agents), 20)
+        await until(lambda: all(agent.sees() == 3 for agent in agents), 60)
         yield agents
     finally:
         for agent in agents:
@@ -95,25 +95,25 @@ async def swarm() -> AsyncIterator[list[Agent]]:
 async def test_an_end_reaches_all() -> None:
     async with swarm() as agents:
         agents[1].liveness.ended("t2", model.TaskStatus(state=TaskState.TASK_FAILED))
-        await until(lambda: all(agent.offered() == {"t1", "t3"} for agent in agents), 20)
+        await until(lambda: all(agent.offered() == {"t1", "t3"} for agent in agents), 60)
         agents[2].liveness.ended("t3", model.TaskStatus(state=TaskState.TASK_FAILED))
-        await until(lambda: all(agent.offered() == {"t1"} for agent in agents), 20)
+        await until(lambda: all(agent.offered() == {"t1"} for agent in agents), 60)
 
 
 async def test_one_that_dies_and_comes_back() -> None:
     async with swarm() as agents:
         await agents[2].stop()
-        await until(lambda: all(agent.offered() == {"t1", "t2"} for agent in agents[:2]), 20)
-        await until(lambda: all(agent.reported.node_ids == ("n3",) for agent in agents[:2]), 20)
+        await until(lambda: all(agent.offered() == {"t1", "t2"} for agent in agents[:2]), 60)
+        await until(lambda: all(agent.reported.node_ids == ("n3",) for agent in agents[:2]), 60)
         agents[2].start()
-        await until(lambda: all(agent.offered() == {"t1", "t2", "t3"} for agent in agents), 20)
+        await until(lambda: all(agent.offered() == {"t1", "t2", "t3"} for agent in agents), 60)
 
 
 async def test_one_that_leaves_is_gone_for_all() -> None:
     async with swarm() as agents:
         await agents[2].liveness.leave()
-        await until(lambda: all(agent.offered() == {"t1", "t2"} for agent in agents[:2]), 20)
-        await until(lambda: all(agent.reported.left == ("n3",) for agent in agents[:2]), 20)
+        await until(lambda: all(agent.offered() == {"t1", "t2"} for agent in agents[:2]), 60)
+        await until(lambda: all(agent.reported.left == ("n3",) for agent in agents[:2]), 60)
 
 
 async def test_keys_turn_without_anybody_being_lost() -> None:
@@ -126,4 +126,4 @@ async def test_keys_turn_without_anybody_being_lost() -> None:
                 agent.liveness.look()
                 await asyncio.sleep(0)
         agents[0].liveness.ended("t1", model.TaskStatus(state=TaskState.TASK_FAILED))
-        await until(lambda: all(agent.offered() == {"t2", "t3"} for agent in agents), 20)
+        await until(lambda: all(agent.offered() == {"t2", "t3"} for agent in agents), 60)

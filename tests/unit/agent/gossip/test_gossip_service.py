@@ -19,7 +19,7 @@ OLD, NOW, NEXT = b"o" * 16, b"n" * 16, b"x" * 16
 FIRST = Wanted("node1", "10.0.0.1", b"about", (NOW, NEXT, OLD), (("10.0.0.2", PORT),))
 
 
-async def until(condition: Callable[[], bool], deadline: float = 10) -> None:
+async def until(condition: Callable[[], bool], deadline: float = 60) -> None:
     async with asyncio.timeout(deadline):
         while not condition():  # noqa: ASYNC110 - a deadline around it, and nothing to watch
             await asyncio.sleep(0.005)

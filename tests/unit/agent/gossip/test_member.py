@@ -142,7 +142,7 @@ async def test_closed_among_callers() -> None:
 
     with contextlib.ExitStack() as stack:
         for _ in range(MAX_INBOUND // 2):
-            stack.enter_context(socket.create_connection(address, 5)).sendall(b"\x06")
+            stack.enter_context(socket.create_connection(address, 30)).sendall(b"\x06")
         callers = [asyncio.create_task(asyncio.to_thread(call)) for _ in range(2)]
         for _ in range(20):
             await node.set_meta(b"a")  # turns of its loop
@@ -157,10 +157,10 @@ async def test_more_callers_than_it_serves_are_turned_away_and_the_others_cut_of
     await start(node, address[1])
     with contextlib.ExitStack() as stack:
         for _ in range(MAX_INBOUND):
-            stack.enter_context(socket.create_connection(address, 5))
-        late = stack.enter_context(socket.create_connection(address, 5))
+            stack.enter_context(socket.create_connection(address, 30))
+        late = stack.enter_context(socket.create_connection(address, 30))
         assert await asyncio.to_thread(late.recv, 1) == b""
-    with socket.create_connection(address, 5) as again:
+    with socket.create_connection(address, 30) as again:
         assert await asyncio.to_thread(again.recv, 1) == b""
     await node.close()
 

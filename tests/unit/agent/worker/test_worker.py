@@ -337,7 +337,7 @@ async def test_leaving_stops_all(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         b.assign(task())
         await b.reaches(S.TASK_RUNNING)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await b.worker.stop_all()
         assert not b.runtime.found
         assert not b.memory.tasks
