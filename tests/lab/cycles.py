@@ -44,7 +44,7 @@ class Cycles:
 
     lab: Lab
     chance: random.Random = field(default_factory=random.Random)
-    long_cuts: bool = True  # also such as have a node declared dead
+    long: bool = True  # also what takes its time: cuts that have a node declared dead, plugs that are pulled
     told: list[str] = field(default_factory=list)
     cut: dict[str, float] = field(default_factory=dict)  # until when
 
@@ -54,6 +54,8 @@ class Cycles:
         """What can be done now."""
         have, absent = self.present(), [s for s in SERVICES if s not in self.present()]
         always = [self.kill_task, self.cut_off, self.agent_anew, self.manager_anew, self.sabotage]
+        if self.long:
+            always.append(self.unplug)
         some = [self.scale, self.update, self.move, self.scale, self.remove] if have else []
         return [*always, *some, *([self.create] * 2 if absent else [])]
 
@@ -114,10 +116,18 @@ class Cycles:
 
     def cut_off(self) -> str:
         machine = self.worker()
-        seconds = self.chance.choice((0.5, 2.0, 15.0) if self.long_cuts else (0.3, 1.0, 2.0))
+        seconds = self.chance.choice((0.5, 2.0, 15.0) if self.long else (0.3, 1.0, 2.0))
         self.lab.tool("cut", machine.name)
         self.cut[machine.name] = time.monotonic() + seconds
         return f"cut {machine.name} for {seconds:g} s"
+
+    def unplug(self) -> str:
+        """Without power for a moment: everything in its kernel is gone."""
+        machine = self.worker()
+        self.lab.tool("power-off", machine.name)
+        self.lab.tool("power-on", machine.name)
+        machine.wait_unit("shoal-agent", 0, 60)
+        return f"power cut of {machine.name}"
 
     def agent_anew(self) -> str:
         machine = self.chance.choice(list(self.lab.machines.values()))

@@ -16,7 +16,7 @@ MOST, SECONDS = 20, 25.0  # `make soak-network` has more
 
 @pytest.fixture
 def cycles(swarm: Lab) -> Iterator[Cycles]:
-    made = Cycles(swarm, long_cuts=False)
+    made = Cycles(swarm, long=False)
     made.begin()
     yield made
     made.end()

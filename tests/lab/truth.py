@@ -87,10 +87,8 @@ def restless(truth: Truth, tasks: list[dict[str, Any]]) -> str:
         running = sum(t["ServiceID"] == service["ID"] for t in truth.tasks)
         if wanted is not None and running != wanted:
             return f"service {service['Spec']['Name']} has {running} of {wanted} tasks"
-        if service.get("UpdateStatus", {}).get("State", "completed") not in (
-            "completed",
-            "rollback_completed",
-        ):
+        # A task that fails because its agent is killed while it starts has its update paused, as Docker's default is.
+        if service.get("UpdateStatus", {}).get("State") in ("updating", "rollback_started"):
             return f"service {service['Spec']['Name']} is being updated"
     return ""
 
