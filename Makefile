@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network ci clean
+.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -78,6 +78,10 @@ soak-kill: $(VENV)/.ready ## N kills of managers, N/4 damaged logs, N/20 rolling
 soak-network: N = 1000
 soak-network: $(VENV)/.ready ## N cycles of services, kills, cuts and restarts, each machine's network compared with the store, from seed FIRST on; goes on where it was stopped (by hand, root)
 	@$(PY) -m tests.soak.network --runs $(N) --first $(FIRST)
+
+soak-fuzz: N = 1000000
+soak-fuzz: $(VENV)/.ready ## N bad inputs each at gossip, DNS and HTTP, from seed FIRST on; goes on where it was stopped (by hand)
+	@$(PY) -m tests.soak.fuzz --runs $$(($(N) / 1000)) --first $(FIRST)
 
 ci:
 	@.ci/run

@@ -10,6 +10,9 @@ import faulthandler
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
 
@@ -22,6 +25,57 @@ _PRIORITY: Final = {
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
+
+
+class Sparing(logging.Filter):
+    """For a logger that somebody else's doing writes to: so many lines in so many seconds, and how many were left out."""
+
+    def __init__(
+        self, lines: int = 10, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._lines = lines
+        self._seconds = seconds
+        self._clock = clock
+        self._since = float("-inf")
+        self._passed = self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno <= logging.DEBUG:
+            return True
+        now = self._clock()
+        if now - self._since >= self._seconds:
+            self._since, self._passed = now, 0
+        if self._passed >= self._lines:
+            self._left_out += 1
+            return False
+        self._passed += 1
+        if self._left_out:
+            record.msg, record.args = (
+                f"{record.getMessage()} ({self._left_out} more lines were left out)",
+                None,
+            )
+            self._left_out = 0
+        return True
+
+
+@contextmanager
+def spared(*loggers: logging.Logger) -> Iterator[None]:
+    """Each of them writes sparingly inside the block."""
+    sparing = [(logger, Sparing()) for logger in loggers]
+    for logger, each in sparing:
+        logger.addFilter(each)
+    try:
+        yield
+    finally:
+        for logger, each in sparing:
+            logger.removeFilter(each)
+
+
+def shown(text: str, most: int = 200) -> str:
+    """What a stranger sent, fit for one line of the journal."""
+    cut = text if len(text) <= most else f"{text[:most]}…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
 
 
 class JournalFormatter(logging.Formatter):

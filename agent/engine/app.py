@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from agent.engine import (
@@ -41,7 +41,7 @@ from agent.engine.backend import Backend
 from agent.engine.cache import EncodedObjects
 from agent.engine.http import Call, Handler, answer, failure
 from agent.engine.router import Router, split_version
-from common import errors, version
+from common import errors, logs, version
 
 log = logging.getLogger("engine")
 
@@ -102,16 +102,26 @@ class Engine:
             return await self._answer(call)
         except errors.ShoalError as exc:
             level = logging.INFO if exc.status in _SERIOUS else logging.DEBUG
-            log.log(level, "%s %s: %s", request.method, request.path, exc.message)
+            log.log(
+                level, "%s %s: %s", request.method, logs.shown(request.path), logs.shown(exc.message, 1000)
+            )
             if call.started:
                 raise
             return failure(exc)
-        except ConnectionResetError:
+        except ConnectionError:
             raise
+        except web.RequestPayloadError as exc:  # the body breaks off, or is not what its headers say
+            if call.started:
+                raise
+            return failure(errors.InvalidArgument(f"error reading the request's body: {exc}"))
+        except UnicodeEncodeError as exc:  # half a character, in a header or escaped in JSON
+            if call.started:
+                raise
+            return failure(errors.InvalidArgument(f"what is asked for is not UTF-8: {exc.reason}"))
         except web.HTTPException as exc:
             return answer({"message": exc.reason}, exc.status)
         except Exception as exc:  # a handler's mistake must reach the client and the log
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception("%s %s failed", request.method, logs.shown(request.path))
             if call.started:
                 raise
             return failure(errors.Internal(f"{type(exc).__name__}: {exc}"))
@@ -138,6 +148,27 @@ def _request(
     )
 
 
+# Not our faults: what is no HTTP, and clients that go away. aiohttp logs each with a traceback, and the bytes.
+CLIENTS_OWN: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+
+
+class _ClientsOwn(logging.Filter):
+    """One line for what was no HTTP, none for who went away."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, ConnectionError):
+            return False
+        if isinstance(error, CLIENTS_OWN):
+            record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+            record.msg, record.args = "a request that is no HTTP: %s", (logs.shown(str(error), 100),)
+        return True
+
+
+strangers = logging.getLogger("engine.strangers")
+strangers.addFilter(_ClientsOwn())
+
+
 def server(engine: Engine) -> web.Server:
     """The engine as an aiohttp server."""
     return web.Server(
@@ -145,6 +176,7 @@ def server(engine: Engine) -> web.Server:
         request_factory=_request,
         handler_cancellation=True,
         access_log=None,
+        logger=strangers,
         max_line_size=_HEADER_LIMIT,
         max_field_size=_HEADER_LIMIT,
     )
@@ -159,8 +191,9 @@ async def serve(
     await runner.setup()
     sock = listener if listener is not None else bind(path, group)
     try:
-        await web.SockSite(runner, sock, backlog=1024).start()
-        yield
+        with logs.spared(log, strangers):
+            await web.SockSite(runner, sock, backlog=1024).start()
+            yield
     finally:
         await runner.cleanup()
 

@@ -75,7 +75,7 @@ async def restore(call: Call) -> web.StreamResponse:
 
 async def _body(call: Call) -> bytes:
     data = bytearray()
-    async for piece in call.request.content.iter_any():
+    async for piece in call.pieces():
         data += piece
         if len(data) > _LARGEST:
             raise errors.InvalidArgument(f"a backup of more than {_LARGEST} bytes cannot be restored")

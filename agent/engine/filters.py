@@ -16,7 +16,7 @@ def parse(text: str, known: Collection[str]) -> Filters:
         return {}
     try:
         data = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise errors.InvalidArgument(f"invalid filter: {exc}") from exc
     if not isinstance(data, dict):
         raise errors.InvalidArgument("invalid filter: it must be a JSON object")

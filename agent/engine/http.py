@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from agent.engine.backend import Backend
 from agent.engine.cache import EncodedObjects
@@ -82,6 +82,14 @@ class Call:
             return json.loads(raw)
         except (ValueError, RecursionError) as exc:
             raise errors.InvalidArgument(f"invalid JSON: {exc}") from exc
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """A long body as it comes; raises errors.InvalidArgument where it breaks off."""
+        try:
+            async for piece in self.request.content.iter_any():
+                yield piece
+        except (ConnectionError, web.RequestPayloadError) as exc:
+            raise errors.InvalidArgument(f"the request's body breaks off: {exc}") from exc
 
     async def fields(self) -> Fields:
         """The request's JSON object, for bodies that are no store object."""
@@ -203,7 +211,8 @@ async def finish(work: Coroutine[Any, Any, V]) -> V:
 async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
     """An answer that goes on; its headers are sent at once."""
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": content_type})
-    response.enable_chunked_encoding()
+    if call.request.version >= HttpVersion11:  # older ones are ended by the connection's end
+        response.enable_chunked_encoding()
     call.started = True
     await response.prepare(call.request)
     return response
@@ -230,14 +239,17 @@ class Lines:
             if isinstance(line, errors.ShoalError):
                 await job
                 return failure(line)
-            response = await stream(self._call)
+            gone = False
             try:
+                response = await stream(self._call)
                 while line is not None:
                     await response.write(_line(line))
                     line = await self._queue.get()
-            except ConnectionResetError:
-                job.cancel()  # the client is gone
-                return response
+            except ConnectionError:
+                job.cancel()
+                gone = True
+        if gone:
+            raise ConnectionResetError("the client is gone")
         await response.write_eof()
         return response
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -193,16 +193,12 @@ async def load(call: Call) -> web.StreamResponse:
     quiet = call.flag("quiet")
     lines = Lines(call)
 
-    async def chunks() -> AsyncIterator[bytes]:
-        async for chunk in call.request.content.iter_any():
-            yield chunk
-
     async def work() -> None:
         def report(event: PullEvent) -> None:
             if not quiet:
                 lines.put(_progress(event))
 
-        for name in await call.backend.runtime.load(chunks(), report):
+        for name in await call.backend.runtime.load(call.pieces(), report):
             what = "Loaded image ID" if name.startswith("sha256:") else "Loaded image"
             lines.put({"stream": f"{what}: {name}\n"})
 

@@ -1,10 +1,13 @@
 """Whatever ends a daemon says so in the journal, as something that matters."""
 
+import logging
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from common import logs
 
 FAILS = "import asyncio\nasync def run():\n raise {0}\nasyncio.run(run())"
 
@@ -51,3 +54,34 @@ def test_a_crash_in_native_code(number: signal.Signals) -> None:
     assert code == -number
     assert any("Fatal Python error" in line for line in lines)
     assert any("in here" in line for line in lines)
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_a_logger_that_is_spared_says_what_it_left_out() -> None:
+    now = [100.0]
+    logger, kept = logging.Logger("spared", logging.DEBUG), Kept()
+    logger.addHandler(kept)
+    logger.addFilter(logs.Sparing(lines=2, seconds=10, clock=lambda: now[0]))
+    for number in range(5):
+        logger.info("line %d", number)
+    logger.debug("whoever asks for these wants them all")
+    now[0] += 10
+    logger.warning("100 % more")
+    logger.info("and more")
+    assert kept.lines == [
+        "line 0", "line 1", "whoever asks for these wants them all", "100 % more (3 more lines were left out)", "and more",
+    ]  # fmt: skip
+
+
+def test_what_strangers_send_fits_into_one_line() -> None:
+    assert logs.shown("/nodes/ä?x=1") == "/nodes/ä?x=1"
+    assert logs.shown("a\nb\x1b[1m\udcff") == r"a\nb\x1b[1m\udcff"
+    assert logs.shown("x" * 500) == "x" * 200 + "…"

@@ -1,6 +1,7 @@
 """The engine's manner: versions, headers, errors, unknown paths, filters and parameters."""
 
 import asyncio
+import contextlib
 import io
 import json
 import socket
@@ -206,3 +207,62 @@ def test_filters_by_label_and_truth():
     assert filters.truth(("0",)) is False
     with pytest.raises(errors.InvalidArgument):
         filters.truth(("maybe",))
+
+
+async def raw(world, request: bytes) -> bytes:
+    """What comes back to these bytes, until the connection's end or a second of silence."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.client.port)
+    found = b""
+    try:
+        writer.write(request)
+        with contextlib.suppress(TimeoutError):
+            while data := await asyncio.wait_for(reader.read(65536), 1):
+                found += data
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return found
+
+
+async def test_a_body_that_is_not_what_its_headers_say(world):
+    world.swarm.become()
+    head = b"POST /services/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+    found = await raw(world, head + b"Content-Length: 4\r\n\r\nnope")
+    assert found.startswith(b"HTTP/1.1 400 ") and b"error reading the request's body" in found
+
+
+async def test_half_a_character(world):
+    world.swarm.become()
+    status, answer = await world.ask("POST", "/networks/create", {"Name": "\udcff", "Driver": "overlay"})
+    assert (status, answer["message"]) == (
+        400,
+        "what is asked for is not UTF-8: surrogates not allowed",
+    )
+
+
+async def test_filters_nested_without_end(world):
+    world.swarm.become()
+    status, answer = await world.ask("GET", "/nodes?filters=" + "[" * 20_000)
+    assert status == 400 and answer["message"].startswith("invalid filter: ")
+
+
+async def test_a_stream_for_an_old_client_has_no_chunks(world):
+    world.swarm.become()
+    found = await raw(world, b"GET /events HTTP/1.0\r\n\r\n")
+    assert found.startswith(b"HTTP/1.0 200 OK") and b"chunked" not in found
+    assert b"Transfer-Encoding: chunked" in await raw(world, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+async def test_what_is_no_http_is_one_line_of_the_journal(tmp_path, caplog):
+    path = str(tmp_path / "docker.sock")
+    with caplog.at_level("INFO"):
+        async with app.serve(World().engine, path):
+            for _ in range(50):
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write(b"GET /_ping HTTP/1.1\r\nno header\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+                writer.close()
+                await writer.wait_closed()
+    assert len(caplog.records) == 10
+    assert not any(record.exc_info or record.levelname != "INFO" for record in caplog.records)
+    assert caplog.records[0].getMessage().startswith("a request that is no HTTP: 400, message:")
