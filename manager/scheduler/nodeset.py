@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from common import model
@@ -14,6 +14,7 @@ from manager.store.view import ReadView
 
 FAILURE_MEMORY: Final = 300 * lifecycle.SECOND
 HostPort = tuple[model.PortProtocol, int]
+DYNAMIC: Final = range(49153, 65536)  # where Docker looks for a host-mode port that has no number
 
 
 @dataclass(slots=True)
@@ -82,6 +83,22 @@ def host_ports(task: model.Task) -> set[HostPort]:
         for p in lifecycle.host_ports(task.ports)
         if p.published_port
     }
+
+
+def with_numbers(task: model.Task, info: NodeInfo, meshed: Collection[HostPort]) -> model.Task:
+    """The task as it is placed here: its host-mode ports without a number get one that neither the node nor the mesh uses."""
+    if all(port.published_port for port in lifecycle.host_ports(task.ports)):
+        return task
+    used = {*info.ports, *meshed, *host_ports(task)}
+    given = []
+    for port in task.ports:
+        if port.publish_mode == model.PublishMode.HOST and not port.published_port:
+            protocol = port.protocol or model.PortProtocol.TCP
+            number = next(n for n in DYNAMIC if (protocol, n) not in used)
+            used.add((protocol, number))
+            port = replace(port, published_port=number)
+        given.append(port)
+    return replace(task, ports=tuple(given))
 
 
 def load(view: ReadView, now: int) -> dict[str, NodeInfo]:

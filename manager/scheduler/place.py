@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
 from common import model
 from manager.scheduler import constraints, filters
 from manager.scheduler.filters import Wish
-from manager.scheduler.nodeset import NodeInfo
+from manager.scheduler.nodeset import HostPort, NodeInfo, with_numbers
 
 FAULTY: Final = 5
 _Rank = tuple[int, int, int, str]
 
 
 def place(
-    tasks: Sequence[model.Task], nodes: dict[str, NodeInfo], most: int
+    tasks: Sequence[model.Task], nodes: dict[str, NodeInfo], most: int, meshed: Collection[HostPort] = ()
 ) -> tuple[list[tuple[model.Task, str]], list[model.Task], str]:
     """Places up to `most` tasks of one service and spec: those placed with their node's id, those left, and why.
 
-    The explanation is empty when tasks are left only because of `most`. `nodes` counts what is placed.
+    The explanation is empty when tasks are left only because of `most`. `nodes` counts what is placed; `meshed` are the
+    ports of the routing mesh, which no task may be given on its node.
     Raises ConstraintError.
     """
     wish = filters.wish_of(tasks[0])
@@ -38,6 +39,7 @@ def place(
         info = choose()
         if info is None:
             return placed, list(tasks[len(placed) :]), filters.explain(wish, nodes.values())
+        task = with_numbers(task, info, meshed)
         info.add(task)
         placed.append((task, info.node.id))
     return placed, list(tasks[most:]), ""

@@ -6,13 +6,15 @@ again when a node or what runs on one has changed. Used by loop.py.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from common import model
 from common.model import TaskState
 from manager import lifecycle
+from manager.allocator import ports
 from manager.plan import Change, Plan
-from manager.scheduler.nodeset import NodeInfo, load
+from manager.scheduler.nodeset import HostPort, NodeInfo, load
 from manager.scheduler.place import assigned, place
 from manager.store.view import THIS_INDEX, ReadView
 
@@ -58,19 +60,20 @@ class Scheduler:
             task = view.tasks.get(task_id)
             if task is not None and waits(task):
                 groups.setdefault((task.service_id, task.spec_version), []).append(task)
-        nodes = load(view, now)
+        nodes, meshed = load(view, now), ports.in_use(view)
         for tasks in groups.values():
             if plan.full:
                 self._dirty = True
                 break
-            self._group(view, plan, tasks, nodes, now)
+            self._group(view, plan, tasks, nodes, meshed, now)
         return plan
 
     def _group(
-        self, view: ReadView, plan: Plan, tasks: list[model.Task], nodes: dict[str, NodeInfo], now: int
-    ) -> None:
+        self, view: ReadView, plan: Plan, tasks: list[model.Task], nodes: dict[str, NodeInfo],
+        meshed: Collection[HostPort], now: int,
+    ) -> None:  # fmt: skip
         def work() -> None:
-            placed, left, why = place(tasks, nodes, plan.limit - len(plan.changes))
+            placed, left, why = place(tasks, nodes, plan.limit - len(plan.changes), meshed)
             for task, node_id in placed:
                 plan.put(assigned(task, node_id, now, THIS_INDEX))
             if placed:

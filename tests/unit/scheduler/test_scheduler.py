@@ -72,6 +72,24 @@ def test_assigned() -> None:
     )
 
 
+def test_a_host_mode_port_without_a_number() -> None:
+    """Each task gets one on its node, apart from the mesh's and from what is there; a number asked for stays."""
+    asked = tuple(
+        model.PortConfig(target_port=80, published_port=n, publish_mode=PublishMode.HOST)
+        for n in (0, 0, 49154)
+    )
+    taken = task("old", "a", S.TASK_RUNNING, ports=(replace(asked[0], published_port=49153),))
+    mesh = model.Service(
+        id="m", endpoint=model.Endpoint(ports=(model.PortConfig(target_port=80, published_port=49155),))
+    )
+    view = view_of((node("a"), mesh, taken, task("t", ports=asked)))
+    scheduler = Scheduler()
+    scheduler.reset(view)
+    found = scheduler.reconcile(view, NOW).changes["Task", "t"]
+    assert isinstance(found, model.Task)
+    assert [port.published_port for port in found.ports] == [49156, 49157, 49154]
+
+
 THREE = (node("a"), node("b"), node("c"))
 
 
