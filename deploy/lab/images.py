@@ -170,6 +170,7 @@ RECIPES = (
         files={"usr/local/bin/docker-entrypoint.sh": REDIS_ENTRYPOINT},
         folders=("data",),
     ),
+    Recipe("socat", ("socat",), ("latest",), {"Env": [SYSTEM_PATH], "Entrypoint": ["socat"]}),
 )
 BASE_PACKAGES = ("libc6", "libcrypt1")
 
@@ -288,7 +289,8 @@ def _application_tree(recipe: Recipe, work: Path, known: set[str]) -> Path:
     packages = _closure(recipe.packages, known)
     _unpack(_download(packages, work / f"debs-{recipe.name}"), tree)
     _write(tree, recipe.files)
-    _write(tree, {"etc/passwd": OWN_PASSWD[recipe.name], "etc/group": OWN_GROUP[recipe.name]})
+    passwd, group = OWN_PASSWD.get(recipe.name, PASSWD), OWN_GROUP.get(recipe.name, GROUP)
+    _write(tree, {"etc/passwd": passwd, "etc/group": group})
     for name in recipe.folders:
         (tree / name).mkdir(parents=True, exist_ok=True)
     for name, target in recipe.links.items():

@@ -60,6 +60,16 @@ def test_who_stays_on_offer(nodes: set[str], tasks: set[str], left: list[str]) -
     assert {e.state for e in after.endpoints.values()} <= {SERVING, WITHDRAWN}
 
 
+def test_who_is_lost() -> None:
+    """Those that are left out, and those of the same nodes that managers offer no more; never one that stays on offer."""
+    state = state_of(*THREE.endpoints.values(), endpoint("4", "a", state=EndpointState.ENDPOINT_DRAINED))
+    assert set(narrowed(state, {"a"}, {"2"}).lost) == {"1", "2", "4"}
+    assert set(narrowed(state, {"a", "b", "c"}, ()).lost) == {"4"}
+    assert set(
+        narrowed(state_of(endpoint("5", "a", state=EndpointState.ENDPOINT_DRAINED)), {"a"}, ()).lost
+    ) == {"5"}
+
+
 def test_each_service_and_network_by_itself() -> None:
     both = (endpoint("1", "a"), endpoint("1", "a", network="other"))
     state = state_of(*both, endpoint("2", "b"), endpoint("4", "a", service="db"))
