@@ -116,6 +116,10 @@ class Machine:
             if n.manager_status is not None
         }
 
+    async def shows(self, *hostnames: str) -> None:
+        """Waits until these are the managers, and all of them answer."""
+        await self.until(lambda _: self.shown() == dict.fromkeys(hostnames, "REACHABLE"))
+
     def node(self, node_id: str) -> model.Node:
         """A node as this manager's store has it."""
         found = self.member.store.view().nodes.get(node_id)

@@ -115,7 +115,7 @@ async def test_everything_comes_back_on_an_empty_machine(tmp_path: Path) -> None
         assert reply.advertise_addr == m.addr
         assert pki.leaf_identity(reply.certificate) == (made.node_id, made.cluster_id, WORKER)
         after = await m.cluster()
-        assert after.epoch >= int(time.time() - 60) * 1000 > cluster.epoch
+        assert after.epoch >= int(time.time() - 600) * 1000 > cluster.epoch
         assert after.version > cluster.version + (1 << 40)
         assert after.root_ca == cluster.root_ca
         found = objects_in(m)
