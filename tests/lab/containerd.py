@@ -126,7 +126,7 @@ def _remove_group(group: Path) -> None:
                 group.rmdir()
         return not group.exists()
 
-    until(removed, 5, f"{group} can be removed", every=0.01)
+    until(removed, 30, f"{group} can be removed", every=0.01)
 
 
 def busybox_layout(name: str = "busybox:test", **config: object) -> bytes:

@@ -76,7 +76,7 @@ def test_a_manager_that_lost_everything(backup: Lab) -> None:
     lab.wait_running("my-nginx", 7)
     manager.docker("service", "scale", "-d", "my-nginx=5")
     lab.wait_running("my-nginx", 5)
-    until(lambda: not refusals(lab), 10, "no agent refuses what the manager says")
+    until(lambda: not refusals(lab), 30, "no agent refuses what the manager says")
 
 
 def refusals(lab: Lab) -> str:

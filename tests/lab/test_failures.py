@@ -153,7 +153,7 @@ def test_power_cut_of_a_worker(web: Lab) -> None:
             web.tasks("my-nginx")
         ) == 5
 
-    until(moved, 10, "five tasks on the two that are left")
+    until(moved, 30, "five tasks on the two that are left")
     targets = [f"{web.machines[name].addr}:80" for name in sorted(alive)]
     for answers_ in web.connections(targets, 50).values():
         assert len(answers_) == 5 and not any(k.startswith("FAILED") for k in answers_), answers_

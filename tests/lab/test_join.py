@@ -99,7 +99,7 @@ def test_refused_joins_leave_the_node_inactive(lone: Machine, swarm: Lab) -> Non
     began = time.monotonic()
     wrong_secret = refused(lone, "swarm", "join", "--token", f"{head}-{'0' * len(secret)}", where)
     assert "A valid join token is necessary to join this cluster" in wrong_secret
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 12  # an answer, not the end of the patience with one
     wrong_root = refused(lone, "swarm", "join", "--token", f"SWMTKN-1-{'1' * len(digest)}-{secret}", where)
     assert "remote CA does not match fingerprint. Expected:" in wrong_root
     assert "invalid join token" in refused(lone, "swarm", "join", "--token", "nonsense", where)
@@ -107,10 +107,10 @@ def test_refused_joins_leave_the_node_inactive(lone: Machine, swarm: Lab) -> Non
     assert "connection refused" in refused(
         lone, "swarm", "join", "--token", good, f"{swarm.manager.addr}:2399"
     )
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 12
     began = time.monotonic()
     assert refused(lone, "swarm", "join", "--token", good, "10.99.0.77:2377")
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert lone.api("/info")["Swarm"]["LocalNodeState"] == "inactive"
     assert "This node is not a swarm manager. Use" in refused(lone, "node", "ls")
     assert "This node is not part of a swarm" in refused(lone, "swarm", "leave")

@@ -65,7 +65,7 @@ def check_nothing_left(snapshot: ModuleType, before: object, during: object) -> 
         return not left
 
     with contextlib.suppress(AssertionError):  # the list says more
-        until(clean, 10, "nothing is left behind")
+        until(clean, 30, "nothing is left behind")
     assert not left, "left behind:\n" + "\n".join(left)
     assert not STATE.exists()
 

@@ -136,7 +136,7 @@ def test_a_paused_machine_stands_still_and_goes_on() -> None:
     beat = (
         Path(next(word for word in shown("worker1").split() if word.endswith("docker.sock"))).parent / "beat"
     )
-    until(beat.exists, 10, "the machine writes")
+    until(beat.exists, 30, "the machine writes")
     output("pause", "worker1")
     output("pause", "worker1")
     last = beat.read_text()
@@ -146,7 +146,7 @@ def test_a_paused_machine_stands_still_and_goes_on() -> None:
     assert reaches("manager", "10.99.0.2")  # the kernel answers: it isn't cut off
     assert beat.read_text() == last
     output("resume", "worker1")
-    until(lambda: beat.read_text() not in ("", last), 10, "it goes on writing")
+    until(lambda: beat.read_text() not in ("", last), 30, "it goes on writing")
     assert shown("worker1").split()[2] == "ready"
 
 

@@ -164,7 +164,7 @@ def test_all_five_reboot_at_once(managers: Managers, say: Say, tmp_path: Path) -
     judged(recorder, tmp_path, say, "all rebooted at once")
     managers.wait_running(STEADY, STEADY_TASKS, 60)
     with managers.undisturbed(list(managers.machines.values())):
-        until(lambda: managers.write(managers.manager, "after the reboot"), 10, "a write")
+        until(lambda: managers.write(managers.manager, "after the reboot"), 30, "a write")
 
 
 def test_rolling_restart_under_writes(managers: Managers, say: Say, tmp_path: Path) -> None:

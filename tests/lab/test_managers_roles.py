@@ -251,7 +251,7 @@ def test_a_locked_manager_waits_for_its_key(managers: Managers, tmp_path: Path) 
     key = next(word for word in out.split() if word.startswith("SWMKEY-1-"))
     try:
         assert leader.docker("swarm", "unlock-key", "-q").stdout.strip() == key
-        until(lambda: managers.roles(subject), 10, "the others know it as well")
+        until(lambda: managers.roles(subject), 30, "the others know it as well")
         with managers.undisturbed(everybody):
             for machine in (subject, leader):
                 old = machine.main_pid(DAEMON)
@@ -265,7 +265,7 @@ def test_a_locked_manager_waits_for_its_key(managers: Managers, tmp_path: Path) 
                 assert "Please unlock it first or use `--force`" in refused(machine, "swarm", "leave")
                 wrong = machine.run("shoal", "swarm", "unlock", input=f"SWMKEY-1-{'A' * 43}\n", check=False)
                 assert "swarm could not be unlocked: invalid key provided" in wrong.stderr
-                until(lambda: managers.write(managers.manager, "while one is locked"), 5, "the others write")
+                until(lambda: managers.write(managers.manager, "while one is locked"), 30, "the others write")
                 machine.run("shoal", "swarm", "unlock", input=f"{key}\n")
                 managers.wait_settled(30)
     finally:

@@ -102,7 +102,7 @@ def test_datagrams(clean: Lab, say: Callable[[str], None]) -> None:
             clean.wait_running("echo", 2)
         new = {clean.task_exec(t, "hostname").strip() for t in clean.tasks("echo")} - set(tasks)
         assert len(new) == 2
-        until(lambda: datagram(None, clean, manager.addr, 5353)[0] in new, 10, "new tasks answer")
+        until(lambda: datagram(None, clean, manager.addr, 5353)[0] in new, 30, "new tasks answer")
     answers = talk.account["answers"]
     heard = Counter(name for _, name in answers)
     assert set(heard) & set(tasks), heard

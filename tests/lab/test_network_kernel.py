@@ -177,7 +177,9 @@ async def test_nobody_serves(world: World) -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(ConnectionRefusedError):
             await ask(path, target)
-        assert asyncio.get_running_loop().time() - started < 0.5
+        assert (
+            asyncio.get_running_loop().time() - started < 0.9
+        )  # a dropped SYN would be sent again after 1 s
     with pytest.raises(ConnectionRefusedError):
         await ask(world.machines[0].path, ("127.0.0.1", PUBLISHED))
     await swarm.set_state(swarm.name(1), SERVING)

@@ -296,7 +296,7 @@ def test_from_a_vip_to_names_of_tasks_and_back(clean: Lab) -> None:
     before = clean.vip("modal", "mode-net")
     assert answers() == {before}
     manager.docker("service", "update", "-d", "--endpoint-mode", "dnsrr", "modal")
-    until(lambda: answers() == addresses, 10, "the tasks' addresses and nothing else")
+    until(lambda: answers() == addresses, 30, "the tasks' addresses and nothing else")
     assert "VirtualIPs" not in manager.api("/services/modal")["Endpoint"]
     manager.docker("service", "update", "-d", "--endpoint-mode", "vip", "modal")
     until(

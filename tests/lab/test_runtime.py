@@ -156,12 +156,12 @@ async def test_stop_waits_the_grace_then_kills(runtime: ContainerdRuntime) -> No
     await wait_for(lambda: trapped(runtime, polite.id, 10))
     started = time.monotonic()
     assert (await runtime.stop(polite.id)).code == 3
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 9  # not after the usual grace
     assert "bye" in await output(runtime, polite.id)
     await wait_for(lambda: trapped(runtime, stubborn.id, 15))
     started = time.monotonic()
     assert (await runtime.stop(stubborn.id, grace_s=0.5)).code == 137
-    assert 0.5 <= time.monotonic() - started < 3
+    assert 0.5 <= time.monotonic() - started < 9
 
 
 async def trapped(runtime: ContainerdRuntime, id: str, number: int) -> bool:
@@ -172,7 +172,7 @@ async def trapped(runtime: ContainerdRuntime, id: str, number: int) -> bool:
     return bool((int(masks["SigCgt"], 16) | int(masks["SigIgn"], 16)) >> (number - 1) & 1)
 
 
-async def wait_for(condition: object, seconds: float = 10) -> None:
+async def wait_for(condition: object, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -453,7 +453,7 @@ def registry() -> Iterator[str]:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    until(answers, 10, "the registry answers", every=0.02)
+    until(answers, 30, "the registry answers", every=0.02)
     yield f"127.0.0.1:{port}"
     server.terminate()
     server.wait()

@@ -149,7 +149,7 @@ def test_a_killed_process_is_replaced(web: Lab) -> None:
     """The dead task stays in `service ps` as history, in Docker's words."""
     victim = next(t for t in web.wait_running("my-nginx", 5) if t["Slot"] == 1)
     web.node_of(victim).run("kill", "-9", str(victim["Status"]["ContainerStatus"]["PID"]))
-    until(lambda: victim["ID"] not in [t["ID"] for t in web.tasks("my-nginx")], 10, "the dead task is seen")
+    until(lambda: victim["ID"] not in [t["ID"] for t in web.tasks("my-nginx")], 30, "the dead task is seen")
     web.wait_running("my-nginx", 5)
     shown = web.manager.docker("service", "ps", "--no-trunc", "my-nginx").stdout
     assert re.search(r'\\_ my-nginx\.1\s.*Shutdown\s+Failed.*"task: non-zero exit \(137\)"', shown), shown
