@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz ci clean
+.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz soak-serf ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -82,6 +82,10 @@ soak-network: $(VENV)/.ready ## N cycles of services, kills, cuts and restarts, 
 soak-fuzz: N = 1000000
 soak-fuzz: $(VENV)/.ready ## N bad inputs each at gossip, DNS and HTTP, from seed FIRST on; goes on where it was stopped (by hand)
 	@$(PY) -m tests.soak.fuzz --runs $$(($(N) / 1000)) --first $(FIRST)
+
+soak-serf: N = 5
+soak-serf: $(VENV)/.ready ## Ten members of ours among ten of serf's, N kills of each, plain and sealed (by hand, root)
+	@$(PY) -m tests.soak.serf --kills $(N)
 
 ci:
 	@.ci/run

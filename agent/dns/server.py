@@ -23,6 +23,7 @@ log = logging.getLogger("dns")
 
 BATCH = 32  # datagrams read before others have their turn
 CACHE = 2048  # packed answers of one container
+CACHED = 512  # bytes of a query; who asks at greater length would only fill the memory
 ROTATIONS = 8  # packed orders of an answer with several addresses
 CONNECTIONS = 64  # over TCP, of one container
 IDLE_S = 10.0
@@ -145,9 +146,10 @@ class DnsServer:
         found = client.view.find(question.name, question.kind)
         if found is not None:
             packed = _pack(data, question, found, packet.udp_limit(question))
-            if len(client.cache) >= CACHE:
-                client.cache.clear()
-            client.cache[data[2:]] = packed
+            if len(data) <= CACHED:
+                if len(client.cache) >= CACHE:
+                    client.cache.clear()
+                client.cache[data[2:]] = packed
             return data[:2] + packed.next()
         if not client.view.forward:
             return packet.failure(data, packet.NXDOMAIN)

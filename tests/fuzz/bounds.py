@@ -7,13 +7,14 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
 from agent.engine.app import CLIENTS_OWN, strangers
+from common import errors
 from common.memory import give_back
 
 LINES = 40  # of the journal, from a thousand inputs
@@ -83,6 +84,14 @@ def memory() -> int:
     gc.collect()
     give_back()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def survived(work: Awaitable[None], account: Account) -> None:
+    """A target that doesn't answer any more is a fault as well."""
+    try:
+        await work
+    except (TimeoutError, errors.ShoalError) as error:
+        account.faults.append(f"it lives no more: {error!r}")
 
 
 @contextmanager

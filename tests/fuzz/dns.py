@@ -12,7 +12,7 @@ from typing import cast
 from agent.dns import packet
 from agent.dns.server import DnsServer
 from agent.dns.zone import Endpoint, Service, ZoneView, build_network
-from tests.fuzz.bounds import Account, watched
+from tests.fuzz.bounds import Account, survived, watched
 from tests.fuzz.mutations import mutated
 
 VIEW = ZoneView((
@@ -210,5 +210,5 @@ def sockets() -> tuple[socket.socket, socket.socket]:
 async def batch(seed: int) -> Account:
     """A thousand of them."""
     with watched() as account:
-        await Room(random.Random(seed), account).run()
+        await survived(Room(random.Random(seed), account).run(), account)
     return account

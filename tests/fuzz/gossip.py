@@ -17,7 +17,7 @@ from agent.gossip.keyring import NONCE, Keyring
 from agent.gossip.messages import Type, encode
 from agent.gossip.node import GossipNode
 from agent.gossip.packing import pack
-from tests.fuzz.bounds import Account, watched
+from tests.fuzz.bounds import Account, survived, watched
 from tests.fuzz.mutations import mutated
 from tests.unit.agent.gossip.compressing import lzw
 
@@ -246,5 +246,5 @@ async def batch(seed: int) -> Account:
     """A thousand of them."""
     rng = random.Random(seed)
     with watched() as account:
-        await Room(rng, (KEY,) if seed % 2 else (), account).run()
+        await survived(Room(rng, (KEY,) if seed % 2 else (), account).run(), account)
     return account

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.engine import app
 from common import model
-from tests.fuzz.bounds import Account, watched
+from tests.fuzz.bounds import Account, survived, watched
 from tests.fuzz.mutations import mutated
 from tests.unit.engine.engine_fakes import World
 
@@ -185,5 +185,5 @@ class Room:
 async def batch(seed: int) -> Account:
     """A thousand of them."""
     with tempfile.TemporaryDirectory() as folder, watched() as account:
-        await Room(random.Random(seed), str(Path(folder) / "docker.sock"), account).run()
+        await survived(Room(random.Random(seed), str(Path(folder) / "docker.sock"), account).run(), account)
     return account

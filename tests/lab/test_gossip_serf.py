@@ -111,7 +111,7 @@ async def room(namespace: str, folder: Path, key: bytes | None) -> AsyncIterator
 
 
 @contextlib.asynccontextmanager
-async def ours(made: Room) -> AsyncIterator[GossipNode]:
+async def ours(made: Room, name: str = "ours", host: str = "127.0.7.9") -> AsyncIterator[GossipNode]:
     """A member in the namespace: its thread is started while this one is inside, and stays there."""
     node = GossipNode(made.events.append, SERF)
     meta = TAGS + pack({"role": "shoal"})
@@ -120,14 +120,14 @@ async def ours(made: Room) -> AsyncIterator[GossipNode]:
     try:
         _enter(inside)
         starting = asyncio.ensure_future(
-            node.start("127.0.7.9", "127.0.7.9", 7946, "ours", meta, (made.key,) if made.key else ())
+            node.start(host, host, 7946, name, meta, (made.key,) if made.key else ())
         )
         await asyncio.sleep(0)  # its first step starts the thread
         _enter(outside)
         await starting
         times = {
             "LTime": 1,
-            "StatusLTimes": {"ours": 1},
+            "StatusLTimes": {name: 1},
             "LeftMembers": [],
             "EventLTime": 1,
             "Events": [],
