@@ -47,6 +47,7 @@ KernelError = (OSError, NetlinkError, NftError)
 _PERMANENT: Final = 0x80
 _SELF: Final = 2  # "replace" of an FDB entry doesn't set it by itself, and the entry would land on the bridge
 _LOOPBACK_INDEX: Final = 1
+_SOCKETS: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _LINK: Final = 253  # scope of a destination on the link itself
 
 
@@ -123,6 +124,22 @@ class Kernel:
                 with self._namespaces.conntrack(name) as conntrack:
                     for mark in marks:
                         conntrack.flush(mark, mask)
+
+    def busy_port(self, ports: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+        """The first of these host-mode ports that a process of the machine listens on: rules would go before it."""
+        for protocol, port in ports:
+            kind = _SOCKETS.get(protocol)
+            if kind is None:
+                continue
+            with socket.socket(socket.AF_INET, kind) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind is socket.SOCK_STREAM))
+                try:
+                    tried.bind(("0.0.0.0", port))
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+                    return protocol, port
+        return None
 
     def forget_datagrams(self, flows: Iterable[tuple[int, int]]) -> int:
         """Lets conntrack forget what comes to a UDP port of the host and has this mark, of each (port, mark); how many."""

@@ -25,7 +25,7 @@ from agent.network.facts import KernelView
 from agent.network.forgetting import Forgetting
 from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.plan import Underlay
-from agent.network.refusals import first_failure, refuse_failed, refuse_impossible
+from agent.network.refusals import first_failure, refuse_busy, refuse_failed, refuse_impossible
 from agent.network.thread import NetThread
 from agent.network.watcher import SLICE, next_turn, watch
 from agent.state import NodeState
@@ -189,6 +189,9 @@ class KernelNetwork:
         if assignment is None:
             raise errors.NotFound(f"task {task_id} not found")
         refuse_impossible(self._state, assignment.task)
+        ports = [(protocol, port.published_port) for protocol, port in plan.host_ports(assignment.task)]
+        if task_id not in self._attached:
+            refuse_busy(assignment.task, await thread.run(self._kernel.busy_port, ports))
         task_legs = plan.legs(self._state, assignment.task)
         if plan.needs_gateway(task_legs) and not self._attached.get(task_id):
             self._attached[task_id] = self._gateway_address()

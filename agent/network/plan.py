@@ -374,6 +374,14 @@ def _meshed(
                 )  # fmt: skip
 
 
+def host_ports(task: model.Task) -> Iterator[tuple[str, model.PortConfig]]:
+    """A task's host-mode ports, and their protocols."""
+    for port in task.ports:
+        protocol = _PROTOCOLS.get(port.protocol)
+        if port.published_port and protocol and port.publish_mode is model.PublishMode.HOST:
+            yield protocol, port
+
+
 def _host_mode(tasks: Mapping[str, model.Task], gateways: Mapping[str, str]) -> Iterator[Published]:
     """Oldest first, and those before that are to stop."""
 
@@ -382,7 +390,5 @@ def _host_mode(tasks: Mapping[str, model.Task], gateways: Mapping[str, str]) -> 
 
     for tid in sorted(gateways, key=age):
         addresses = publishing.addresses(tasks[tid].service_labels)
-        for port in tasks[tid].ports:
-            protocol = _PROTOCOLS.get(port.protocol)
-            if port.published_port and protocol and port.publish_mode is model.PublishMode.HOST:
-                yield Published(protocol, port.published_port, port.target_port, (gateways[tid],), addresses)
+        for protocol, port in host_ports(tasks[tid]):
+            yield Published(protocol, port.published_port, port.target_port, (gateways[tid],), addresses)

@@ -33,6 +33,15 @@ def refuse_impossible(state: NodeState, task: model.Task) -> None:
             )
 
 
+def refuse_busy(task: model.Task, busy: tuple[str, int] | None) -> None:
+    """Raises when a process of the node has a host-mode port of the task."""
+    if busy is not None:
+        raise errors.Internal(
+            f"driver failed programming external connectivity on endpoint {task.name}: "
+            f"failed to bind host port for 0.0.0.0:{busy[1]}/{busy[0]}: address already in use"
+        )
+
+
 def refuse_failed(failed: Mapping[str, Exception], own: str, legs: Sequence[plan.Leg]) -> None:
     """Raises the failure that keeps the task in the namespace `own` from its networks, if one does."""
     for leg in legs:

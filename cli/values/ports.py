@@ -74,6 +74,7 @@ def _short(text: str) -> list[dict[str, Any]]:
             ipaddress.ip_address(address)
         except ValueError:
             raise ValueError(f"invalid IP address: {address}") from None
+        raise ValueError("hostip is not supported")
     if not container:
         raise ValueError(f"no port specified: {text}<empty>")
     targets = _range(container, "containerPort")
@@ -83,7 +84,7 @@ def _short(text: str) -> list[dict[str, Any]]:
     if publisheds is not None and len(publisheds) != len(targets):
         if len(targets) != 1:
             raise ValueError(f"invalid ranges specified for container and host Ports: {container} and {host}")
-        publisheds = publisheds[:1]
+        return [port(protocol.lower(), targets[0], published) for published in publisheds]
     return [
         port(protocol.lower(), target, publisheds[index] if publisheds is not None else 0)
         for index, target in enumerate(targets)

@@ -260,6 +260,20 @@ async def test_masquerade(swarm: Swarm) -> None:
         assert {(await ask(swarm.outside, (machine.address, PUBLISHED)))[1] for _ in range(5)} == {CLIENT}
 
 
+async def test_a_host_mode_port_that_a_process_has(swarm: Swarm) -> None:
+    """The task is refused instead of taking what comes to the process; and runs there once that is gone."""
+    machine = swarm.machines[1]
+    swarm.host_port = port(TCP, 8081, model.PublishMode.HOST)
+    listening = in_namespace(machine.path, lambda: socket.create_server(("0.0.0.0", 8081)))
+    with pytest.raises(
+        RuntimeError, match=r"failed to bind host port for 0\.0\.0\.0:8081/tcp: address already in use"
+    ):
+        await swarm.run(machine, 1, 1)
+    listening.close()
+    await swarm.run(machine, 1, 1)
+    assert (await ask(swarm.outside, (machine.address, 8081)))[0] == swarm.name(1)
+
+
 async def test_host_mode_by_datagrams(swarm: Swarm) -> None:
     """A client of a task that has gone reaches the next one on the same machine."""
     machine = swarm.machines[1]

@@ -103,10 +103,16 @@ def test_ports_short_and_long() -> None:
     assert publish("target=53,published=5353,protocol=udp,mode=host") == [
         {"Protocol": "udp", "TargetPort": 53, "PublishedPort": 5353, "PublishMode": "host"}
     ]
-    assert [(port["PublishedPort"], port["TargetPort"]) for port in publish("127.0.0.1:9000-9001:90-91")] == [
+    assert [(port["PublishedPort"], port["TargetPort"]) for port in publish("9000-9001:90-91")] == [
         (9000, 90),
         (9001, 91),
     ]
+    assert [(port["PublishedPort"], port["TargetPort"]) for port in publish("9000-9001:90/udp")] == [
+        (9000, 90),
+        (9001, 90),
+    ]
+    with pytest.raises(ValueError, match=r"^hostip is not supported$"):
+        publish("127.0.0.1:9000:90")
 
 
 def test_mounts() -> None:
