@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agent.state import NodeState
 from common import model
 from common.model import EndpointState, TaskState
-from manager.dispatcher.assignments import Interned, desired, diff
+from manager.dispatcher.assignments import Interned, desired, diff, node_record, service_record
 from manager.dispatcher.feed import CHUNK, Feed
 from manager.dispatcher.interest import Interest
 from manager.membership import Membership
@@ -335,6 +335,22 @@ def test_a_task_that_ends_by_itself_concerns_its_node() -> None:
     change = Change(ChangeKind.UPDATE, task, replace(task, status=complete))
     interest.add(change, Membership(), View(memory()))
     assert interest.nodes == {"a"}
+
+
+def test_a_node_that_goes_down_and_labels_of_a_service_concern_everybody() -> None:
+    ready = model.NodeStatus(state=model.NodeState.NODE_READY)
+    node = model.Node(id="a", status=ready)
+    down = replace(node, status=replace(ready, state=model.NodeState.NODE_DOWN))
+    service = model.Service(id="s", spec=model.ServiceSpec(name="web"))
+    labels = {"shoal.publish.address": "127.0.0.1, 10.0.0.0/8", "shoal.publish.masquerade": "true"}
+    labelled = replace(service, spec=replace(service.spec, labels=labels))
+    for change in (Change(ChangeKind.UPDATE, node, down), Change(ChangeKind.UPDATE, service, labelled)):
+        interest = Interest()
+        interest.add(change, Membership(), View(memory()))
+        assert interest.everyone
+    assert [node_record(View(memory()), n).down for n in (node, down)] == [False, True]
+    record = service_record(labelled)
+    assert (record.publish_addresses, record.masquerade) == (("10.0.0.0/8", "127.0.0.1"), True)
 
 
 def test_bulky_changes_come_in_parts_of_which_only_the_last_has_the_new_index() -> None:
