@@ -10,7 +10,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from manager_swarm import Running, ask, free_port, manager
-from managers import machines
+from managers import machines, quiet_port
 
 from common import errors, ids, model, pki, rpc
 from common.model.stubs import BackupStub
@@ -298,22 +298,27 @@ async def test_a_follower_gives_everything_that_was_acknowledged(tmp_path: Path)
         await b.join(a)
         await c.join(a)
         for i in range(20):
-            await a.member.store.update(lambda tx, i=i: tx.put(model.Config(id=f"c{i}")))
+            leader = await swarm.led()
+            await leader.member.store.update(lambda tx, i=i: tx.put(model.Config(id=f"c{i}")))
             found = objects_of(await save(b.running.path / "m.sock"))
             assert ("Config", f"c{i}") in found
         data = await save(b.running.path / "m.sock")
         assert backup.about(data).node == b.node_id
         snapshot = model.RaftSnapshot.from_bytes(backup.read(data)[1])
         assert {x.node_id for x in snapshot.members} == {a.node_id, b.node_id, c.node_id}
-        # The others never hear of it, and go on; the restored swarm hears nothing of them.
-        reply = await restore(c.running, data, force=True, machine="c")
-        assert c.member.consensus.leader
-        assert [x.member.addr for x in c.member.consensus.members()] == [c.addr]
+        # At another address: the others never hear of it, and go on; the restored swarm hears nothing of them.
+        addr = f"127.0.0.1:{quiet_port()}"
+        reply = await restore(c.running, data, force=True, machine="c", listen_addr=addr, advertise_addr=addr)
+        await c.until(lambda m: m.consensus.leader)
+        assert [x.member.addr for x in c.member.consensus.members()] == [addr]
         assert (reply.known_node, reply.managers) == (True, ("a", "b"))
-        await a.member.store.update(lambda tx: tx.put(model.Config(id="after")))
-        await c.member.store.update(lambda tx: tx.put(model.Config(id="restored")))
-        assert c.member.store.view().configs.get("after") is None
-        assert a.member.store.view().configs.get("restored") is None
+        await a.until(lambda m: m.consensus.leader_id in (a.node_id, b.node_id))
+        for machine, name in ((a, "after"), (c, "restored")):
+            request = model.CreateNetworkRequest(model.NetworkSpec(name=name))
+            await ask(machine.running.control.CreateNetwork, request)
+        for machine, name in ((a, "restored"), (c, "after")):
+            networks = (await ask(machine.running.control.ListNetworks, model.ListRequest())).networks
+            assert name not in {n.spec.name for n in networks}
 
 
 class Stop(BaseException):
