@@ -18,8 +18,8 @@ def spin() -> None:
 
 def test_what_spins_is_ended_and_named() -> None:
     with (
-        pytest.raises(Overlong, match=r"not over within 0\.05 s; it was in spin \(test_soak_limit\.py:\d+\)"),
-        limited(0.05),
+        pytest.raises(Overlong, match=r"not over within 0\.3 s; it was in spin \(test_soak_limit\.py:\d+\)"),
+        limited(0.3),
     ):
         spin()
 
@@ -32,7 +32,7 @@ def test_a_task_that_spins_is_ended() -> None:
     async def endless() -> None:
         spin()
 
-    with pytest.raises(Overlong), limited(0.05):
+    with pytest.raises(Overlong), limited(0.3):
         asyncio.run(work())
 
 
@@ -45,7 +45,7 @@ def test_what_hangs_while_it_is_ended_is_ended_too(monkeypatch: pytest.MonkeyPat
         finally:
             spin()
 
-    with pytest.raises(Overlong), limited(0.05):
+    with pytest.raises(Overlong), limited(0.3):
         work()
 
 
