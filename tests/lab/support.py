@@ -127,7 +127,7 @@ class Machine:
         rules = self.sh(
             "nft list ruleset; for n in /run/shoal/netns/*; do nsenter --net=$n nft list ruleset || true; done"
         )
-        maps = re.findall(r"dnat (?:ip6? )?to ct mark map \{([^}]*)\}", rules)
+        maps = re.findall(r"dnat (?:ip6? )?to ct mark[^{}\n]* map \{([^}]*)\}", rules)
         return {pair.split(" : ")[1].strip() for found in maps for pair in found.split(",")}
 
     def main_pid(self, unit: str) -> int:
