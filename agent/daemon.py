@@ -116,17 +116,25 @@ class Agent:
         worker = Worker(tools)
         applier = Applier(remembered.state, database, parts.network, worker)
         tools.network_stands = applier.stands
-        applier.changed = parts.names.update
-        parts.names.short_ids = worker.short_ids
+        attachments = Attachments(statuses, clock, applier.stands)
+        singles = Singles(parts.runtime, parts.network, database, attachments, remembered.singles)
+        execs = Execs(parts.runtime)
+        tools.others = singles.sandboxes
+        parts.names.short_ids = lambda: {**worker.short_ids(), **singles.short_ids()}
+
+        def changed(state: NodeState) -> None:
+            parts.names.update(state)
+            attachments.update(state)
+
+        applier.changed = changed
         membership = Membership(
             Parts(
                 self.folder, database, applier, statuses, worker, parts.network, parts.routes,
-                self.settings.manager.socket,
+                self.settings.manager.socket, attachments,
             ),
             remembered.contact,
         )  # fmt: skip
-        singles = Singles(parts.runtime, parts.network, database, Attachments(), remembered.singles)
-        execs = Execs(parts.runtime)
+        attachments.declare = membership.declare
         liveness = Liveness(parts.gossip, applier, membership)
         applier.narrow, statuses.noted = liveness.narrow, liveness.ended
         membership.on_contact, membership.on_leaving = liveness.look, liveness.leave

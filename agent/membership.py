@@ -26,7 +26,7 @@ from agent.network.api import Network
 from agent.own_manager import OwnManager
 from agent.promotion import Promotion
 from agent.renewal import Renewal
-from agent.session import Link, Session
+from agent.session import Link, Places, Session
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.worker import Worker
@@ -64,6 +64,7 @@ class Parts:
     network: Network
     routes: Callable[[], Awaitable[tuple[str, ...]]]
     manager_socket: str
+    places: Places | None = None
 
 
 async def _nothing() -> None:
@@ -117,6 +118,11 @@ class Membership:
     def contact(self) -> Contact:
         """What the managers said last."""
         return self._contact
+
+    def declare(self) -> None:
+        """Single containers have other places in the swarm's networks."""
+        if self._session is not None:
+            self._session.declare()
 
     @property
     def link(self) -> Link:
@@ -334,7 +340,7 @@ class Membership:
 
     def _begin_session(self) -> Session:
         parts = self._parts
-        self._session = Session(self, parts.applier, parts.statuses, self._renewal.dial)
+        self._session = Session(self, parts.applier, parts.statuses, self._renewal.dial, places=parts.places)
         self._changed.set()
         return self._session
 

@@ -57,6 +57,14 @@ class Member(Protocol):
         """The managers have these statuses for good."""
 
 
+class Places(Protocol):
+    """What single containers have in the swarm's networks (agent/single/attachments.py)."""
+
+    @property
+    def held(self) -> model.ContainerAttachments: ...
+    def refused(self, refusal: model.AttachmentRefused) -> None: ...
+
+
 @dataclass(slots=True)
 class Link:
     """How the session stands, for `info`."""
@@ -73,6 +81,7 @@ class Session:
     def __init__(
         self, member: Member, applier: Applier, statuses: StatusQueue, dial: Dial,
         back_off: tuple[float, float] = BACK_OFF, rng: random.Random | None = None,
+        places: Places | None = None,
     ) -> None:  # fmt: skip
         self.link = Link()
         self.welcome = asyncio.Event()
@@ -81,6 +90,7 @@ class Session:
         self._applier = applier
         self._statuses = statuses
         self._dial = dial
+        self._places = places
         self._back_off = back_off
         self._rng = rng or random.Random()
         # A new process asks for everything: what is not kept on disk (credentials) is sent again.
@@ -186,6 +196,8 @@ class Session:
                 await self._member.committed(self._statuses.taken(message.taken.sequence))
             elif message.update is not None:
                 await self._member.welcomed(message.update)
+            elif message.refused is not None and self._places is not None:
+                self._places.refused(message.refused)
         raise errors.Unavailable(f"{addr} closed the session")
 
     async def _take_welcome(self, welcome: model.Welcome, addr: str) -> None:
@@ -196,6 +208,7 @@ class Session:
         self._statuses.restart()
         self.welcome.set()
         self._member.connected()
+        self.declare()
         self.settled.set()
         if index := self._applier.applied_index:
             self._acknowledge(index)
@@ -227,6 +240,11 @@ class Session:
         if self.link.connected and self.welcome.is_set() and unseen != self._unseen:
             self._unseen = unseen
             self._outgoing.put_nowait(model.AgentMessage(unseen=unseen))
+
+    def declare(self) -> None:
+        """Which places single containers have in the swarm's networks: told on every connection, and when it changes."""
+        if self._places is not None and self.link.connected and self.welcome.is_set():
+            self._outgoing.put_nowait(model.AgentMessage(attachments=self._places.held))
 
     def _acknowledge(self, index: int) -> None:
         """The kernel stands as store index `index` says; told only to a manager that has welcomed the node."""

@@ -67,7 +67,7 @@ def request(body: Fields, name: str, container_id: str, node_hostname: str) -> R
     """Raises errors.InvalidArgument for what makes no sense, errors.Unimplemented for what isn't built."""
     host = Fields(body.get("HostConfig") or {})
     _refuse(body, host)
-    record = _record(body, host, container_id)
+    record = _record(body, host, container_id, name)
     mounts, folders = _mounts(host)
     command, args = _command(body)
     on_host = record.network_mode == HOST
@@ -145,20 +145,20 @@ def _refuse(body: Fields, host: Fields) -> None:
 # ---- networks
 
 
-def _record(body: Fields, host: Fields, container_id: str) -> SingleRecord:
+def _record(body: Fields, host: Fields, container_id: str, name: str) -> SingleRecord:
     mode = NONE if body.flag("NetworkDisabled") else host.text("NetworkMode")
     mode = BRIDGE if mode in _DEFAULT_MODES else mode
     if mode.startswith("container:"):
         raise _unbuilt("--network container:NAME")
     asked = Fields(body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
     endpoints = {
-        BRIDGE if name in _DEFAULT_MODES else name: Fields(given or {}) for name, given in asked.items()
+        BRIDGE if key in _DEFAULT_MODES else key: Fields(given or {}) for key, given in asked.items()
     }
     for given in endpoints.values():
         _refuse_endpoint(given)
     legs: list[Leg] = []
     if mode in OWN:
-        if any(endpoint.texts("Aliases") for name, endpoint in endpoints.items() if name in OWN):
+        if any(endpoint.texts("Aliases") for key, endpoint in endpoints.items() if key in OWN):
             raise errors.InvalidArgument(_NO_ALIASES)
         if endpoints.keys() - {mode}:
             raise _unbuilt(f"network {mode} together with another one")
@@ -167,9 +167,10 @@ def _record(body: Fields, host: Fields, container_id: str) -> SingleRecord:
             raise _unbuilt(f"network {mode} together with one of this node's own")
         first = endpoints.pop(mode, Fields({}))
         legs = [Leg(mode, first.texts("Aliases"))]
-        legs += [Leg(name, given.texts("Aliases")) for name, given in endpoints.items()]
+        legs += [Leg(key, given.texts("Aliases")) for key, given in endpoints.items()]
     return SingleRecord(
         container_id,
+        name,
         mode,
         tuple(legs),
         auto_remove=host.flag("AutoRemove"),

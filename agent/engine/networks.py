@@ -34,9 +34,11 @@ _EVER: Final = 1 << 63
 
 
 async def _containers(call: Call) -> Mapping[str, ContainerState]:
-    """This node's containers by task."""
+    """This node's containers by task; single ones by what the network knows them by."""
     found = await call.backend.runtime.containers()
-    return {c.labels[shapes.TASK_LABEL]: c for c in found if shapes.TASK_LABEL in c.labels}
+    by_id = {c.id: c for c in found}
+    singles = {key: by_id[id] for key, id in call.backend.singles.sandboxes().items() if id in by_id}
+    return {**{c.labels[shapes.TASK_LABEL]: c for c in found if shapes.TASK_LABEL in c.labels}, **singles}
 
 
 async def _local(call: Call) -> list[shapes.Shape]:

@@ -32,7 +32,7 @@ from agent.runtime.images import Images, missing
 from agent.runtime.logs import Logs
 from agent.runtime.manifest import chain_ids
 from agent.runtime.metrics import read_stats
-from agent.runtime.oci import OciRuntime
+from agent.runtime.oci import OciRuntime, in_runcs_words
 from agent.runtime.tail import Tail
 from agent.runtime.tasks import Tasks
 from common import errors
@@ -258,7 +258,10 @@ class Containers:
         self._logs.collect(id, self._folders.path(id))
         try:
             return await self._tasks.run(live.record.config, stdin, stdout, stderr)
-        except (errors.ShoalError, asyncio.CancelledError):
+        except errors.ShoalError as error:
+            await self._logs.finish(id)
+            raise type(error)(in_runcs_words(error.message)) from error
+        except asyncio.CancelledError:
             await self._logs.finish(id)
             raise
 

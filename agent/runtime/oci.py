@@ -5,6 +5,7 @@ Called when the runtime starts, and when a start finds what an interrupted one l
 
 import asyncio
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ log = logging.getLogger("runtime")
 ROOT = Path("/run/containerd/runc")  # where the shims let it keep its records, by namespace
 _HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
 _TIMEOUT_S = 30.0
+_NO_PROGRAM = re.compile(r"executable file `([^`]*)` not found in \$PATH(: No such file or directory)?")
 
 
 def choose_binary(setting: str) -> str:
@@ -85,3 +87,10 @@ class OciRuntime:
         if process.returncode:
             # A record without a container, as a cut-off create leaves it: only the folder is there.
             await asyncio.to_thread(shutil.rmtree, root / id, ignore_errors=True)
+
+
+def in_runcs_words(text: str) -> str:
+    """crun's way to say that there is no such program, as runc says it: clients tell exit codes by those words."""
+    return _NO_PROGRAM.sub(
+        r'unable to start container process: exec: "\1": executable file not found in $PATH', text
+    )

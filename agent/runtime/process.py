@@ -15,6 +15,7 @@ from agent.runtime import client as c
 from agent.runtime import signals, spec, users
 from agent.runtime.api import ExecConfig, LogStream
 from agent.runtime.fifo import Stdin, make
+from agent.runtime.oci import in_runcs_words
 from common import errors
 from common.pb import containerd_pb2 as pb
 
@@ -62,7 +63,10 @@ class Exec:
             await self._containerd.call(c.TASK_EXEC, request)
             self._created = True
             self.pid = (await self._containerd.call(c.TASK_START, self._key)).pid
-        except (errors.ShoalError, OSError, asyncio.CancelledError):
+        except errors.ShoalError as error:
+            await asyncio.shield(self.close())
+            raise type(error)(in_runcs_words(error.message)) from error
+        except (OSError, asyncio.CancelledError):
             await asyncio.shield(self.close())
             raise
 

@@ -36,11 +36,11 @@ class Memory(Protocol):
 class Attachments(Protocol):
     """The way into networks of the swarm (agent/single/attachments.py)."""
 
-    async def acquire(self, record: SingleRecord, name: str) -> str:
+    async def acquire(self, record: SingleRecord) -> str:
         """A place in the container's networks; answers with the attachment's id, once this node knows of it."""
         ...
 
-    async def started(self, attachment_id: str, pid: int) -> None:
+    def started(self, attachment_id: str, container_id: str, pid: int) -> None:
         """The container runs."""
 
     def keep(self, records: Iterable[SingleRecord]) -> None:
@@ -76,6 +76,10 @@ class Singles:
         """Container ids by what the network knows their namespaces by."""
         return {r.sandbox: r.container_id for r in self._records.values() if r.sandbox}
 
+    def short_ids(self) -> dict[str, str]:
+        """The short ids of those that have a place in the swarm's networks, by that: names that DNS knows."""
+        return {r.sandbox: r.container_id[:12] for r in self._records.values() if r.sandbox and r.legs}
+
     # ---- the life of one
 
     async def create(self, config: ContainerConfig, record: SingleRecord) -> None:
@@ -103,10 +107,10 @@ class Singles:
                 return False
             record = self._records.get(container_id) or _guessed(state)
             try:
-                record = await self._connect(record, state.name)
+                record = await self._connect(record)
                 pid = await self._runtime.start_container(container_id)
                 if record.sandbox and record.legs:
-                    await self._attachments.started(record.sandbox, pid)
+                    self._attachments.started(record.sandbox, container_id, pid)
             except BaseException:
                 await asyncio.shield(self._fallen(container_id))
                 raise
@@ -155,7 +159,7 @@ class Singles:
 
     # ---- its network
 
-    async def _connect(self, record: SingleRecord, name: str) -> SingleRecord:
+    async def _connect(self, record: SingleRecord) -> SingleRecord:
         await self._disconnect(record)
         if record.network_mode in OWN and record.network_mode != BRIDGE:
             return record
@@ -163,7 +167,7 @@ class Singles:
             record = await self._keep(replace(record, sandbox=record.container_id))
             sandbox = await self._network.attach_local(record.container_id)
         else:
-            record = await self._keep(replace(record, sandbox=await self._attachments.acquire(record, name)))
+            record = await self._keep(replace(record, sandbox=await self._attachments.acquire(record)))
             sandbox = await self._network.attach(record.sandbox)
         await asyncio.to_thread(_link, self._runtime.folder(record.container_id), sandbox)
         own = sandbox.addresses or ((sandbox.gateway_address,) if sandbox.gateway_address else ())
@@ -206,8 +210,10 @@ class Singles:
             await self._remove(container_id)  # half made, or gone while nobody looked
         elif state.status is Status.STOPPED and record.auto_remove:
             await self._remove(container_id)
-        elif state.status is not Status.RUNNING and state.status is not Status.PAUSED:
+        elif state.status not in (Status.RUNNING, Status.PAUSED):
             await self._disconnect(record)
+        elif record.legs and record.sandbox:
+            self._attachments.started(record.sandbox, container_id, state.pid)
 
     async def _sweep(self) -> None:
         """Namespaces on this node's own bridge that belong to no container."""
@@ -252,7 +258,7 @@ def _guessed(state: ContainerState) -> SingleRecord:
     mode = "host" if state.config is not None and state.config.host_network else "none"
     if state.config is not None and state.config.network_namespace:
         mode = BRIDGE
-    return SingleRecord(state.id, mode)
+    return SingleRecord(state.id, state.name, mode)
 
 
 def _taken(name: str, container_id: str) -> errors.Conflict:

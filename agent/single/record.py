@@ -25,6 +25,7 @@ class SingleRecord:
     """How one container came to be, and the network that it has while it runs."""
 
     container_id: str
+    name: str = ""
     network_mode: str = BRIDGE  # as the user said it: one of OWN, or the first of `legs`
     legs: tuple[Leg, ...] = ()
     auto_remove: bool = False
@@ -41,6 +42,7 @@ class SingleRecord:
         stdin, stdout, stderr = values["attach"]
         return cls(
             container_id=values["container_id"],
+            name=values.get("name", ""),
             network_mode=values["network_mode"],
             legs=tuple(Leg(leg["network"], tuple(leg["aliases"])) for leg in values["legs"]),
             auto_remove=values["auto_remove"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 
 from agent.database import TaskMemory
@@ -40,6 +40,7 @@ class Tools:
         self.node_id = ""
         self.starts = asyncio.Semaphore(starts)  # containers that are made at a time
         self.may_revive = asyncio.Event()  # the managers have spoken, or were given time to
+        self.others: Callable[[], Collection[str]] = frozenset  # namespaces of single containers
         self.network_stands: Callable[[str], Awaitable[None]] = _nothing  # until a task's legs may be made
 
     def volume_folder(self, name: str) -> str:

@@ -116,7 +116,8 @@ class Worker:
     def _take_in(self, group: asyncio.TaskGroup) -> None:
         state = self._state
         self.tools.node_id = state.node_id
-        for task_id, assignment in state.tasks.items():
+        tasks = {id: a for id, a in state.tasks.items() if a.task.spec.attachment is None}
+        for task_id, assignment in tasks.items():
             wanted = Wanted(
                 assignment, host_network=self._is_host(assignment, state), configs=_configs(assignment, state)
             )
@@ -125,7 +126,7 @@ class Worker:
                 supervisor.want(wanted)
             else:
                 self._begin(group, task_id, wanted)
-        for task_id in self._supervisors.keys() - state.tasks.keys():
+        for task_id in self._supervisors.keys() - tasks.keys():
             supervisor = self._supervisors[task_id]
             supervisor.want(Wanted(model.TaskAssignment(supervisor.task), gone=True))
         if not self._supervisors:
@@ -188,7 +189,8 @@ class Worker:
                 continue
             log.info("removing container %s: its task %s is not assigned to this node", found.name, task_id)
             await self._quietly(found.name, self.tools.runtime.remove(found.id, force=True))
-        for task_id in set(self.tools.network.attached) - self._supervisors.keys():
+        attached = set(self.tools.network.attached) - self._supervisors.keys()
+        for task_id in attached.difference(self.tools.others()):
             await self._quietly(f"namespace of task {task_id}", self.tools.network.detach(task_id))
         for task_id in set(await self.tools.files.tasks()) - self._supervisors.keys():
             await self.tools.files.remove(task_id)

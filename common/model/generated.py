@@ -3607,6 +3607,55 @@ class Unseen(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerAttachment(Message):
+    id: str = ""
+    container_id: str = ""
+    name: str = ""
+    networks: tuple[NetworkAttachmentConfig, ...] = ()
+
+    def to_pb(self) -> dispatcher_pb2.ContainerAttachment:
+        return dispatcher_pb2.ContainerAttachment(
+            id=self.id,
+            container_id=self.container_id,
+            name=self.name,
+            networks=[x.to_pb() for x in self.networks],
+        )
+
+    @classmethod
+    def from_pb(cls, m: dispatcher_pb2.ContainerAttachment) -> ContainerAttachment:
+        return cls(
+            m.id,
+            m.container_id,
+            m.name,
+            tuple([NetworkAttachmentConfig.from_pb(x) for x in m.networks]) if m.networks else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ContainerAttachment:
+        return cls.from_pb(dispatcher_pb2.ContainerAttachment.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerAttachments(Message):
+    held: tuple[ContainerAttachment, ...] = ()
+
+    def to_pb(self) -> dispatcher_pb2.ContainerAttachments:
+        return dispatcher_pb2.ContainerAttachments(
+            held=[x.to_pb() for x in self.held],
+        )
+
+    @classmethod
+    def from_pb(cls, m: dispatcher_pb2.ContainerAttachments) -> ContainerAttachments:
+        return cls(
+            tuple([ContainerAttachment.from_pb(x) for x in m.held]) if m.held else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ContainerAttachments:
+        return cls.from_pb(dispatcher_pb2.ContainerAttachments.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
 class AgentMessage(Message):
     hello: Hello | None = None
     heartbeat: Heartbeat | None = None
@@ -3614,6 +3663,7 @@ class AgentMessage(Message):
     acknowledge: Acknowledge | None = None
     description: NodeDescription | None = None
     unseen: Unseen | None = None
+    attachments: ContainerAttachments | None = None
 
     def to_pb(self) -> dispatcher_pb2.AgentMessage:
         return dispatcher_pb2.AgentMessage(
@@ -3623,6 +3673,7 @@ class AgentMessage(Message):
             acknowledge=None if self.acknowledge is None else self.acknowledge.to_pb(),
             description=None if self.description is None else self.description.to_pb(),
             unseen=None if self.unseen is None else self.unseen.to_pb(),
+            attachments=None if self.attachments is None else self.attachments.to_pb(),
         )
 
     @classmethod
@@ -3634,6 +3685,7 @@ class AgentMessage(Message):
             Acknowledge.from_pb(m.acknowledge) if m.HasField('acknowledge') else None,
             NodeDescription.from_pb(m.description) if m.HasField('description') else None,
             Unseen.from_pb(m.unseen) if m.HasField('unseen') else None,
+            ContainerAttachments.from_pb(m.attachments) if m.HasField('attachments') else None,
         )
 
     @classmethod
@@ -4014,11 +4066,41 @@ class StatusesTaken(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentRefused(Message):
+    id: str = ""
+    network: str = ""
+    code: str = ""
+    message: str = ""
+
+    def to_pb(self) -> dispatcher_pb2.AttachmentRefused:
+        return dispatcher_pb2.AttachmentRefused(
+            id=self.id,
+            network=self.network,
+            code=self.code,
+            message=self.message,
+        )
+
+    @classmethod
+    def from_pb(cls, m: dispatcher_pb2.AttachmentRefused) -> AttachmentRefused:
+        return cls(
+            m.id,
+            m.network,
+            m.code,
+            m.message,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> AttachmentRefused:
+        return cls.from_pb(dispatcher_pb2.AttachmentRefused.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerMessage(Message):
     welcome: Welcome | None = None
     assignments: Assignments | None = None
     taken: StatusesTaken | None = None
     update: Welcome | None = None
+    refused: AttachmentRefused | None = None
 
     def to_pb(self) -> dispatcher_pb2.ManagerMessage:
         return dispatcher_pb2.ManagerMessage(
@@ -4026,6 +4108,7 @@ class ManagerMessage(Message):
             assignments=None if self.assignments is None else self.assignments.to_pb(),
             taken=None if self.taken is None else self.taken.to_pb(),
             update=None if self.update is None else self.update.to_pb(),
+            refused=None if self.refused is None else self.refused.to_pb(),
         )
 
     @classmethod
@@ -4035,6 +4118,7 @@ class ManagerMessage(Message):
             Assignments.from_pb(m.assignments) if m.HasField('assignments') else None,
             StatusesTaken.from_pb(m.taken) if m.HasField('taken') else None,
             Welcome.from_pb(m.update) if m.HasField('update') else None,
+            AttachmentRefused.from_pb(m.refused) if m.HasField('refused') else None,
         )
 
     @classmethod
@@ -4928,6 +5012,7 @@ __all__ = [
     "Assignment",
     "AssignmentChange",
     "Assignments",
+    "AttachmentRefused",
     "Availability",
     "BackupChunk",
     "BackupRequest",
@@ -4942,6 +5027,8 @@ __all__ = [
     "ConfigReply",
     "ConfigSpec",
     "ConfigsReply",
+    "ContainerAttachment",
+    "ContainerAttachments",
     "ContainerSpec",
     "ContainerStatus",
     "CreateConfigRequest",

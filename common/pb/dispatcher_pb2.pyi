@@ -58,21 +58,41 @@ class Unseen(_message.Message):
     left: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, node_ids: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class ContainerAttachment(_message.Message):
+    __slots__ = ("id", "container_id", "name", "networks")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NETWORKS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    container_id: str
+    name: str
+    networks: _containers.RepeatedCompositeFieldContainer[_specs_pb2.NetworkAttachmentConfig]
+    def __init__(self, id: _Optional[str] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., networks: _Optional[_Iterable[_Union[_specs_pb2.NetworkAttachmentConfig, _Mapping]]] = ...) -> None: ...
+
+class ContainerAttachments(_message.Message):
+    __slots__ = ("held",)
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    held: _containers.RepeatedCompositeFieldContainer[ContainerAttachment]
+    def __init__(self, held: _Optional[_Iterable[_Union[ContainerAttachment, _Mapping]]] = ...) -> None: ...
+
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "statuses", "acknowledge", "description", "unseen")
+    __slots__ = ("hello", "heartbeat", "statuses", "acknowledge", "description", "unseen", "attachments")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     UNSEEN_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     statuses: TaskStatuses
     acknowledge: Acknowledge
     description: _objects_pb2.NodeDescription
     unseen: Unseen
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., statuses: _Optional[_Union[TaskStatuses, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., description: _Optional[_Union[_objects_pb2.NodeDescription, _Mapping]] = ..., unseen: _Optional[_Union[Unseen, _Mapping]] = ...) -> None: ...
+    attachments: ContainerAttachments
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., statuses: _Optional[_Union[TaskStatuses, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., description: _Optional[_Union[_objects_pb2.NodeDescription, _Mapping]] = ..., unseen: _Optional[_Union[Unseen, _Mapping]] = ..., attachments: _Optional[_Union[ContainerAttachments, _Mapping]] = ...) -> None: ...
 
 class ManagerAddress(_message.Message):
     __slots__ = ("node_id", "addr")
@@ -234,14 +254,28 @@ class StatusesTaken(_message.Message):
     sequence: int
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
+class AttachmentRefused(_message.Message):
+    __slots__ = ("id", "network", "code", "message")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    network: str
+    code: str
+    message: str
+    def __init__(self, id: _Optional[str] = ..., network: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
 class ManagerMessage(_message.Message):
-    __slots__ = ("welcome", "assignments", "taken", "update")
+    __slots__ = ("welcome", "assignments", "taken", "update", "refused")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     assignments: Assignments
     taken: StatusesTaken
     update: Welcome
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Union[Assignments, _Mapping]] = ..., taken: _Optional[_Union[StatusesTaken, _Mapping]] = ..., update: _Optional[_Union[Welcome, _Mapping]] = ...) -> None: ...
+    refused: AttachmentRefused
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Union[Assignments, _Mapping]] = ..., taken: _Optional[_Union[StatusesTaken, _Mapping]] = ..., update: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[AttachmentRefused, _Mapping]] = ...) -> None: ...

@@ -46,6 +46,7 @@ class TaskMethods(ControlBase):
         if "node" in terms:
             terms["node"] = [lookup.node(view, ref).id for ref in terms["node"]]
         chosen = lookup.select(_candidates(view, terms), terms, _TESTS)
+        chosen = [task for task in chosen if task.spec.attachment is None]
         if current:
             chosen = [task for task in chosen if _up_to_date(view, task)]
         return model.TasksReply(tuple(with_networks(view, task) for task in chosen))

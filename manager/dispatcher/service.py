@@ -18,7 +18,7 @@ from common import errors, ids, model
 from common.clock import Clock
 from common.rpc import Caller
 from manager import lifecycle
-from manager.dispatcher import admission, registration, sightings
+from manager.dispatcher import admission, attachments, registration, sightings
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.assignments import Interned, desired
 from manager.dispatcher.feed import Feed
@@ -310,6 +310,18 @@ class Dispatcher:
         elif message.unseen is not None:
             session.gossip = message.unseen
             self._sightings.set()
+        elif message.attachments is not None:
+            await self._attach(session, message.attachments.held)
+
+    async def _attach(self, session: Session, held: tuple[model.ContainerAttachment, ...]) -> None:
+        def change(tx: Transaction) -> tuple[model.AttachmentRefused, ...]:
+            written, refused = attachments.settle(tx.view, session.node_id, held, self._clock.now_ns())
+            for task in written:
+                tx.put(task)
+            return refused
+
+        if refused := await self._store.update(change):
+            session.refuse(refused)
 
     async def _describe(self, node_id: str, description: model.NodeDescription) -> None:
         def change(tx: Transaction) -> None:
@@ -338,6 +350,8 @@ class Dispatcher:
             if session.taken is not None:
                 taken, session.taken = session.taken, None
                 yield model.ManagerMessage(taken=model.StatusesTaken(taken))
+            while session.refused:
+                yield model.ManagerMessage(refused=session.refused.pop(0))
             if session.assign:
                 session.assign = False
                 for message in self._assignments(session):
@@ -384,6 +398,6 @@ async def _pause(session: Session, until: float) -> None:
     """Lets changes gather until `until`, unless the session ends or has something else to say."""
     with suppress(TimeoutError):
         async with asyncio.timeout_at(until):
-            while not (session.over or session.taken is not None or session.greet):
+            while not (session.over or session.taken is not None or session.greet or session.refused):
                 session.wake.clear()
                 await session.wake.wait()

@@ -6,6 +6,7 @@ Used by service.py: the reader and the store's changes set things here, the send
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from common import errors, model
@@ -30,11 +31,17 @@ class Session:
     over: bool = False
     error: errors.ShoalError | None = None
     welcomed: model.Welcome | None = None
+    refused: list[model.AttachmentRefused] = field(default_factory=list)  # to be told
     gossip: model.Unseen | None = None  # what its gossip says; None: nothing yet
 
     def committed(self, sequence: int) -> None:
         """Statuses up to `sequence` are in the store."""
         self.taken = max(sequence, self.taken or 0)
+        self.wake.set()
+
+    def refuse(self, refused: Iterable[model.AttachmentRefused]) -> None:
+        """Places in networks that containers of the node cannot have."""
+        self.refused.extend(refused)
         self.wake.set()
 
     def look(self) -> None:

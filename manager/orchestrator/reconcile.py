@@ -13,6 +13,7 @@ from common import model
 from common.model import TaskState
 from manager import lifecycle
 from manager.agenda import Agenda
+from manager.orchestrator.history import released
 from manager.orchestrator.service import ERROR, reconcile_service
 from manager.plan import Change, Plan
 from manager.store.view import ReadView
@@ -30,10 +31,13 @@ class Orchestrator:
         self._new_id = new_id
         self._services = Agenda()
         self._nodes = Agenda()
+        self._loose = Agenda()  # places of single containers in networks, that have ended
 
     def reset(self, view: ReadView) -> None:
         self._services.clear()
         self._nodes.clear()
+        self._loose.clear()
+        self._loose.mark_all(t.id for t in view.tasks.all() if t.spec.attachment is not None)
         self._services.mark_all(s.id for s in view.services.all())
         self._services.mark_all(t.service_id for t in view.tasks.all() if t.service_id)
         self._nodes.mark_all(n.id for n in view.nodes.all())
@@ -45,15 +49,18 @@ class Orchestrator:
         elif isinstance(subject, model.Task):
             if subject.service_id and _task_matters(change.old, subject):
                 self._services.mark(subject.service_id)
+            elif subject.spec.attachment is not None and change.new is not None:
+                self._loose.mark(subject.id)
         elif isinstance(subject, model.Node):
             if _node_matters(change.old, change.new):
                 self._nodes.mark(subject.id)
                 self._services.mark_all(t.service_id for t in view.tasks.by_node(subject.id) if t.service_id)
+                self._loose.mark_all(t.id for t in view.tasks.by_node(subject.id) if not t.service_id)
         elif isinstance(subject, model.Cluster):
             self._services.mark_all(s.id for s in view.services.all())
 
     def pending(self, now: int) -> bool:
-        return self._services.pending(now) or self._nodes.pending(now)
+        return any(agenda.pending(now) for agenda in (self._services, self._nodes, self._loose))
 
     def deadline(self) -> int | None:
         return min((d for d in (self._services.next(), self._nodes.next()) if d is not None), default=None)
@@ -62,12 +69,27 @@ class Orchestrator:
         plan = Plan()
         for node_id in self._nodes.take(now):
             self._node(view, plan, node_id, now)
+        for task_id in self._loose.take(now):
+            self._attachment(view, plan, task_id, now)
         for service_id in self._services.take(now):
             if plan.full:
                 self._services.mark(service_id)
                 continue
             self._service(view, plan, service_id, now)
         return plan
+
+    def _attachment(self, view: ReadView, plan: Plan, task_id: str, now: int) -> None:
+        """A single container's place in networks: over with its node, removed when its addresses are given back."""
+        task = view.tasks.get(task_id)
+        if task is None:
+            return
+        if plan.full:
+            self._loose.mark(task_id)
+        elif not lifecycle.ended(task):
+            if view.nodes.get(task.node_id) is None:
+                plan.put(lifecycle.with_status(task, now, TaskState.TASK_ORPHANED, "its node was removed"))
+        elif released(task):
+            plan.remove(task)
 
     def _service(self, view: ReadView, plan: Plan, service_id: str, now: int) -> None:
         service = view.services.get(service_id)

@@ -58,7 +58,9 @@ class Scheduler:
         groups: dict[_Group, list[model.Task]] = {}
         for task_id in self._waiting:
             task = view.tasks.get(task_id)
-            if task is not None and waits(task):
+            if task is not None and task.node_id and waits(task):
+                plan.put(assigned(task, task.node_id, now, THIS_INDEX))
+            elif task is not None and waits(task):
                 groups.setdefault((task.service_id, task.spec_version), []).append(task)
         nodes, meshed = load(view, now), ports.in_use(view)
         for tasks in groups.values():
@@ -103,8 +105,9 @@ class Scheduler:
 
 
 def waits(task: model.Task) -> bool:
-    """It has all that it needs but a node, and is still wanted."""
-    return task.status.state == TaskState.TASK_PENDING and not task.node_id and lifecycle.wanted(task)
+    """It has all that it needs but a node, or was bound to its node when it was made; and is still wanted."""
+    free = not task.node_id or task.spec.attachment is not None
+    return task.status.state == TaskState.TASK_PENDING and free and lifecycle.wanted(task)
 
 
 def _node_matters(old: object, new: object) -> bool:

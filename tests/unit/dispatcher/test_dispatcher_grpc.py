@@ -22,6 +22,7 @@ from manager.store.store import Store
 
 PERIOD = 20_000_000_000  # ns between heartbeats: more than any test takes
 SECONDS = PERIOD / 1e9
+OPEN = model.NetworkSpec(name="open", attachable=True)
 
 
 class Clock(SystemClock):
@@ -280,3 +281,28 @@ async def test_what_a_welcome_says_is_said_again_when_it_changes() -> None:
         message = await agent.read()
         assert message.update is not None
         assert message.update.network_keys == keys
+
+
+async def test_places_of_single_containers_are_written_refused_and_ended() -> None:
+    async with bench() as made:
+        await made.store.update(lambda tx: tx.put(model.Network(id="net", spec=OPEN)))
+        agent = Client(made)
+        await agent.hello()
+        await agent.assignments()
+        entries = made.entries
+        await agent.say(attachments=model.ContainerAttachments())
+
+        def place(id: str, network: str) -> model.ContainerAttachment:
+            return model.ContainerAttachment(id * 25, "c", "one", (model.NetworkAttachmentConfig(network),))
+
+        held = (place("a", "open"), place("b", "nosuch"))
+        await agent.say(attachments=model.ContainerAttachments(held))
+        while (refused := (await agent.read()).refused) is None:
+            pass
+        assert refused == model.AttachmentRefused("b" * 25, "nosuch", "NotFound", "network nosuch not found")
+        found = made.store.view().tasks.get("a" * 25)
+        assert found is not None and (found.node_id, made.entries) == ("n1", entries + 1)
+        await agent.say(attachments=model.ContainerAttachments())
+        await until(
+            lambda: {t.status.state for t in made.store.view().tasks.all()} == {TaskState.TASK_SHUTDOWN}
+        )

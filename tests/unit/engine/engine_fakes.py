@@ -25,7 +25,9 @@ from agent.single.attachments import Attachments
 from agent.single.containers import Singles
 from agent.single.execs import Execs
 from agent.state import NodeState
+from agent.statuses import StatusQueue
 from common import errors, ids, model, rpc
+from common.clock import SystemClock
 
 NOW = 1_795_227_620_000_000_000
 NO_SWARM = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
@@ -375,6 +377,10 @@ class FakeRuntime:
             yield entry
 
 
+async def stands(task_id):
+    """The kernel is as it should be."""
+
+
 class FakeMemory:
     """The database's rows of single containers."""
 
@@ -430,7 +436,9 @@ class World:
         self.swarm, self.runtime, self.host = FakeSwarm(), FakeRuntime(), FakeHost()
         self.gateways = {}  # addresses on docker_gwbridge by task
         memory, self.network = FakeMemory(), FakeNetwork()
-        self.singles = Singles(self.runtime, self.network, memory, Attachments(), {})
+        self.singles = Singles(
+            self.runtime, self.network, memory, Attachments(StatusQueue(), SystemClock(), stands), {}
+        )
         self.execs = Execs(self.runtime)
         self.engine = Engine(
             Backend(

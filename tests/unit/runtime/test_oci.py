@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.runtime.oci import OciRuntime, parse_version
+from agent.runtime.oci import OciRuntime, in_runcs_words, parse_version
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,12 @@ async def test_version_asks_the_program(tmp_path: Path) -> None:
     program.chmod(0o755)
     assert await OciRuntime(str(program), "shoal").version() == ("3", "")
     assert await OciRuntime(str(tmp_path / "absent"), "shoal").version() == ("", "")
+
+
+def test_a_program_that_is_not_there_in_runcs_words() -> None:
+    said = "OCI runtime create failed: executable file `nosuch` not found in $PATH: No such file or directory: unknown"
+    assert in_runcs_words(said) == (
+        'OCI runtime create failed: unable to start container process: exec: "nosuch": '
+        "executable file not found in $PATH: unknown"
+    )
+    assert in_runcs_words("permission denied") == "permission denied"

@@ -99,14 +99,14 @@ class Attachments:
     def keep(self, records: Iterable[SingleRecord]) -> None:
         self.held = {record.sandbox for record in records if record.legs and record.sandbox}
 
-    async def acquire(self, record: SingleRecord, name: str) -> str:
+    async def acquire(self, record: SingleRecord) -> str:
         if self.fail:
             raise self.fail
         self.number += 1
         self.held.add(f"a{self.number}")
         return f"a{self.number}"
 
-    async def started(self, id: str, pid: int) -> None:
+    def started(self, id: str, container_id: str, pid: int) -> None:
         self.running.add(id)
 
     def release(self, id: str) -> None:
@@ -138,7 +138,9 @@ class Bench:
         return self.singles
 
     async def create(self, id: str, **record: object) -> str:
-        await self.singles.create(ContainerConfig(id, f"name-{id}", "alpine"), SingleRecord(id, **record))  # type: ignore[arg-type]
+        await self.singles.create(
+            ContainerConfig(id, f"name-{id}", "alpine"), SingleRecord(id, f"name-{id}", **record)
+        )  # type: ignore[arg-type]
         return id
 
     @asynccontextmanager

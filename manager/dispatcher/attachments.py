@@ -1,0 +1,89 @@
+"""Places of single containers in networks, as the managers keep them: a task each, bound to its node from the start. Pure.
+
+An agent says which places its containers have or want, all of them at once. What is new becomes a task NEW with the id that the
+agent gave it; the allocator finds the addresses, the scheduler hands it to its node. What an agent doesn't name any more is over.
+service.py carries it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from common import errors, model
+from common.model import TaskState
+from manager import lifecycle
+from manager.store.view import ReadView
+
+_ID: Final = re.compile(r"[0-9a-z]{25}")
+
+
+def settle(
+    view: ReadView, node_id: str, held: Iterable[model.ContainerAttachment], now: int
+) -> tuple[tuple[model.Task, ...], tuple[model.AttachmentRefused, ...]]:
+    """The tasks to be written, and what cannot be had."""
+    written: list[model.Task] = []
+    refused: list[model.AttachmentRefused] = []
+    named = {attachment.id: attachment for attachment in held}
+    for attachment in named.values():
+        if known(view.tasks.get(attachment.id), node_id):
+            continue
+        made = _attempt(view, node_id, attachment, now)
+        if isinstance(made, model.Task):
+            written.append(made)
+        else:
+            refused.append(made)
+    written += _over(view, node_id, named.keys(), now)
+    return tuple(written), tuple(refused)
+
+
+def known(task: model.Task | None, node_id: str) -> bool:
+    """Whether the place exists already, as this node's."""
+    return task is not None and task.node_id == node_id and task.spec.attachment is not None
+
+
+def _over(view: ReadView, node_id: str, named: Iterable[str], now: int) -> Iterator[model.Task]:
+    kept = frozenset(named)
+    for task in view.tasks.by_node(node_id):
+        if task.spec.attachment is not None and task.id not in kept and not lifecycle.ended(task):
+            gone = lifecycle.with_status(task, now, TaskState.TASK_SHUTDOWN, "its container has ended")
+            yield replace(gone, desired_state=TaskState.TASK_REMOVE)
+
+
+def _attempt(
+    view: ReadView, node_id: str, attachment: model.ContainerAttachment, now: int
+) -> model.Task | model.AttachmentRefused:
+    network = ""
+    configs: list[model.NetworkAttachmentConfig] = []
+    try:
+        if not _ID.fullmatch(attachment.id) or view.tasks.get(attachment.id) is not None:
+            raise errors.InvalidArgument(f"attachment {attachment.id!r} cannot be made")
+        for config in attachment.networks:
+            network = config.target
+            configs.append(replace(config, target=_attachable(view, network).id))
+    except errors.ShoalError as exc:
+        return model.AttachmentRefused(attachment.id, network, exc.code, exc.message)
+    spec = model.TaskSpec(
+        attachment=model.NetworkAttachmentSpec(attachment.container_id), networks=tuple(configs)
+    )
+    return model.Task(
+        id=attachment.id,
+        created_at=now,
+        name=attachment.name,
+        spec=spec,
+        node_id=node_id,
+        status=model.TaskStatus(timestamp=now, state=TaskState.TASK_NEW, message="created"),
+        desired_state=TaskState.TASK_RUNNING,
+    )
+
+
+def _attachable(view: ReadView, ref: str) -> model.Network:
+    """The network that a name or id means, if single containers may be in it."""
+    network = view.networks.get(ref) or view.networks.by_name(ref)
+    if network is None or network.pending_delete or not lifecycle.is_overlay(network):
+        raise errors.NotFound(f"network {ref} not found")
+    if not network.spec.attachable:
+        raise errors.PermissionDenied(f"network {ref} not manually attachable")
+    return network

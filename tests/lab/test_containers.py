@@ -1,0 +1,172 @@
+"""Single containers by the unchanged docker CLI: on a machine's own, in attachable overlays, over the agent's death."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.support import Lab, Machine, until
+
+pytestmark = pytest.mark.lab
+
+NET = "attachable"
+
+
+@pytest.fixture
+def clean(swarm: Lab) -> Iterator[Lab]:
+    """Single containers go first, then what else a test here has made."""
+    yield swarm
+    for machine in swarm.machines.values():
+        if mine := machine.docker("ps", "-aq", "--filter", "is-task=false").stdout.split():
+            machine.docker("rm", "-f", *mine)
+    manager = swarm.manager
+    known = set(manager.docker("service", "ls", "--format", "{{.Name}}").stdout.split())
+    if "vip" in known:
+        manager.docker("service", "rm", "vip")
+    for name in ("plain", NET):
+        manager.docker("network", "rm", name, check=False)
+
+
+def shell(machine: Machine, script: str) -> str:
+    """A script on this host whose `docker` speaks to the machine."""
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{machine.socket}"}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert done.returncode == 0, (script, done.stdout, done.stderr)
+    return done.stdout
+
+
+def refused(machine: Machine, *words: str) -> str:
+    done = machine.docker(*words, check=False)
+    assert done.returncode == 125, (words, done.stdout, done.stderr)
+    return done.stderr
+
+
+def address(machine: Machine, name: str, network: str) -> str:
+    (shown,) = json.loads(machine.docker("inspect", name).stdout)
+    return str(shown["NetworkSettings"]["Networks"][network]["IPAddress"])
+
+
+def test_on_a_machines_own(clean: Lab) -> None:
+    """No network, the machine's, the default one; streams, terminals, exit codes, and the texts of refusals."""
+    machine = clean.machines["worker2"]
+    done = machine.docker("run", "--rm", "--network", "none", "alpine", "sh", "-c", "echo out; echo err >&2; exit 3",
+                          check=False)  # fmt: skip
+    assert (done.stdout, done.returncode) == ("out\n", 3) and "err" in done.stderr
+    assert (
+        machine.docker("run", "--rm", "--network", "host", "alpine", "hostname").stdout.strip()
+        == machine.name
+    )
+    # By the default network to the outside, with the machine's address.
+    assert "1 packets received" in machine.docker(
+        "run", "--rm", "alpine", "ping", "-c1", "-W3", clean.manager.addr
+    ).stdout  # fmt: skip
+    piped = shell(machine, "seq 1 100000 | docker run -i --rm alpine sh -c 'cat; echo end' | md5sum")
+    assert piped.split()[0] == shell(machine, "(seq 1 100000; echo end) | md5sum").split()[0]
+    script = "docker run -it --rm alpine sh -c 'tty; read x; echo got $x'"
+    typed = shell(
+        machine, f'(sleep 1; echo hello) | script -qec "{script.replace("$", chr(92) + "$")}" /dev/null'
+    )
+    assert "/dev/pts/0" in typed and "got hello" in typed
+    machine.docker("run", "-d", "--name", "talker", "-e", "WORD=tick", "-w", "/tmp", "--hostname", "said", "alpine",
+                   "sh", "-c", "hostname; while :; do echo $WORD; sleep 0.2; done")  # fmt: skip
+    until(lambda: "tick" in machine.docker("logs", "talker").stdout, 10, "output")
+    assert machine.docker("logs", "talker").stdout.startswith("said\n")
+    assert machine.docker("exec", "talker", "pwd").stdout == "/tmp\n"
+    assert shell(machine, "echo some | docker exec -i talker cat") == "some\n"
+    assert "already in use by container" in refused(
+        machine, "run", "-d", "--name", "talker", "alpine", "true"
+    )
+    assert "is not supported yet" in refused(machine, "run", "--rm", "-p", "80:80", "alpine", "true")
+    assert machine.docker("run", "--rm", "alpine", "nosuch", check=False).returncode == 127
+    (shown,) = json.loads(machine.docker("inspect", "talker").stdout)
+    pid = shown["State"]["Pid"]
+    machine.kill9("shoal-agent")
+    until(lambda: machine.docker("exec", "talker", "true", check=False).returncode == 0, 20, "the agent")
+    assert json.loads(machine.docker("inspect", "talker").stdout)[0]["State"]["Pid"] == pid
+    assert address(machine, "talker", "bridge")
+    assert "1 packets received" in machine.docker(
+        "exec", "talker", "ping", "-c1", "-W3", clean.manager.addr
+    ).stdout  # fmt: skip
+    machine.docker("stop", "-t", "0", "talker")
+    listed = machine.docker("ps", "-a", "--format", "{{.Names}} {{.Status}} {{.Networks}}").stdout
+    assert re.search(r"^talker Exited \(137\) .* bridge$", listed, re.M), listed
+    machine.docker("start", "talker")
+    assert "You cannot remove a running container" in machine.docker("rm", "talker", check=False).stderr
+    machine.docker("kill", "talker")
+    assert machine.docker("wait", "talker").stdout == "137\n"
+    machine.docker("rm", "talker")
+    assert "No such container: talker" in machine.docker("start", "talker", check=False).stderr
+
+
+def test_in_an_attachable_overlay(clean: Lab) -> None:
+    """On two machines: names, aliases, a VIP, what inspection shows, an end, a restart of the agent, and refusals."""
+    manager, worker = clean.manager, clean.machines["worker1"]
+    manager.docker("network", "create", "-d", "overlay", "--attachable", NET)
+    manager.docker("network", "create", "-d", "overlay", "plain")
+    manager.docker("service", "create", "-d", "--name", "vip", "--replicas", "2", "--network", NET, "nginx")
+    manager.docker("run", "-d", "--name", "c1", "--network", NET, "alpine", "sleep", "1000")
+    worker.docker(
+        "run", "-d", "--name", "c2", "--network", NET, "--network-alias", "two", "alpine", "sleep", "1000"
+    )
+    for machine, name, other in ((manager, "c1", "two"), (worker, "c2", "c1"), (manager, "c1", "c2")):
+        machine.docker("exec", name, "ping", "-c1", "-W3", other)
+    pinged = manager.docker("run", "--rm", "--network", NET, "alpine", "ping", "-c", "1", "c2").stdout
+    assert f"PING c2 ({address(worker, 'c2', NET)})" in pinged
+    clean.wait_running("vip", 2)
+    until(
+        lambda: worker.docker("exec", "c2", "wget", "-q", "-O-", "http://vip", check=False).stdout,
+        20,
+        "the VIP",
+    )
+    (shown,) = json.loads(worker.docker("network", "inspect", NET).stdout)
+    inside = {member["Name"]: member["IPv4Address"] for member in shown["Containers"].values()}
+    assert inside["c2"].partition("/")[0] == address(worker, "c2", NET)
+    assert f"{NET}-endpoint" in inside
+    for network, said in (
+        ("plain", "code = PermissionDenied desc = network plain not manually attachable"),
+        ("ingress", "code = PermissionDenied desc = network ingress not manually attachable"),
+        ("nosuch", "code = NotFound desc = network nosuch not found"),
+    ):
+        text = refused(worker, "run", "-d", "--network", network, "alpine", "true")
+        assert (
+            f"docker: Error response from daemon: Could not attach to network {network}: rpc error: {said}"
+            in text
+        )
+    assert "is in use" in manager.docker("network", "rm", NET, check=False).stderr
+    # The agent's death is nothing to a container: address, name and way stay.
+    before = address(worker, "c2", NET)
+    worker.kill9("shoal-agent")
+    manager.docker("exec", "c1", "ping", "-c1", "-W3", "c2")
+    until(
+        lambda: worker.docker("exec", "c2", "ping", "-c1", "-W3", "c1", check=False).returncode == 0,
+        20,
+        "agent",
+    )
+    assert address(worker, "c2", NET) == before
+    # Its end takes it out of everybody's names; another start brings it back.
+    worker.docker("stop", "-t", "0", "c2")
+    until(
+        lambda: manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
+        10,
+        "the end",
+    )
+    worker.docker("start", "c2")
+    until(
+        lambda: not manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
+        10,
+        "two",
+    )
+    assert address(worker, "c2", NET) != before
+    worker.docker("rm", "-f", "c2")
+    manager.docker("rm", "-f", "c1")
+    manager.docker("service", "rm", "vip")
+    until(
+        lambda: manager.docker("network", "rm", NET, check=False).returncode == 0, 20, "the network's removal"
+    )

@@ -1,0 +1,105 @@
+"""Places of single containers in networks: what an agent names becomes tasks, what it doesn't name is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from common import model
+from common.model import TaskState
+from manager.allocator.reconcile import Allocator
+from manager.dispatcher.attachments import settle
+from manager.orchestrator.reconcile import Orchestrator
+from manager.plan import Plan
+from manager.scheduler.reconcile import Scheduler
+from manager.store.tables import view_of
+from manager.store.view import THIS_INDEX
+
+NOW = 10**18
+ID, OTHER = "a" * 25, "b" * 25
+S = TaskState
+
+
+def network(name: str, attachable: bool = True, **fields: object) -> model.Network:
+    driver = model.Driver("overlay")
+    spec = model.NetworkSpec(name=name, attachable=attachable, driver=driver)
+    ipam = model.IPAMOptions(configs=(model.IPAMConfig("10.0.1.0/24", gateway="10.0.1.1"),))
+    return replace(
+        model.Network(id=f"{name}-id", spec=spec, ipam=ipam, vni=4097, driver_state=driver), **fields
+    )
+
+
+def node(name: str) -> model.Node:
+    return model.Node(id=name, status=model.NodeStatus(state=model.NodeState.NODE_READY))
+
+
+def asked(*networks: str, id: str = ID) -> model.ContainerAttachment:
+    configs = tuple(model.NetworkAttachmentConfig(n, ("alias",)) for n in networks)
+    return model.ContainerAttachment(id, "c" * 64, "one", configs)
+
+
+NET = network("net")
+
+
+def made(**fields: object) -> model.Task:
+    (task,), refused = settle(view_of([NET, node("n1")]), "n1", [asked("net")], NOW)
+    assert refused == ()
+    return replace(task, **fields)
+
+
+def test_a_new_place_is_a_task_of_its_node() -> None:
+    task = made()
+    assert (task.id, task.name, task.node_id, task.service_id) == (ID, "one", "n1", "")
+    assert task.spec.networks == (model.NetworkAttachmentConfig("net-id", ("alias",)),)
+    assert (task.status.state, task.desired_state) == (S.TASK_NEW, S.TASK_RUNNING)
+    assert settle(view_of([NET, task]), "n1", [asked("net")], NOW) == ((), ())
+
+
+def test_what_is_not_named_any_more_is_over() -> None:
+    running = made(status=model.TaskStatus(state=S.TASK_RUNNING))
+    elsewhere = replace(running, id=OTHER, node_id="n2")
+    of_a_service = replace(running, id="s", spec=model.TaskSpec(), service_id="web")
+    (gone,), _ = settle(view_of([NET, running, elsewhere, of_a_service]), "n1", [], NOW)
+    assert (gone.id, gone.status.state, gone.desired_state) == (ID, S.TASK_SHUTDOWN, S.TASK_REMOVE)
+
+
+def test_refusals_with_dockers_words() -> None:
+    closed, going = network("closed", attachable=False), network("going", pending_delete=True)
+    view = view_of([closed, going, made(node_id="n2")])
+
+    def refusal(*networks: str, id: str = OTHER) -> tuple[str, str]:
+        written, (refused,) = settle(view, "n1", [asked(*networks, id=id)], NOW)
+        assert written == () and refused.id == id
+        return refused.code, refused.message
+
+    assert refusal("closed") == ("PermissionDenied", "network closed not manually attachable")
+    assert refusal("nosuch") == ("NotFound", "network nosuch not found")
+    assert refusal("going") == ("NotFound", "network going not found")
+    assert refusal("closed", id=ID)[0] == refusal("closed", id="../x")[0] == "InvalidArgument"
+
+
+class Acks:
+    def index(self, node_id: str) -> int:
+        return 0
+
+
+def step(loop: Allocator | Scheduler | Orchestrator, *things: object) -> Plan:
+    view = view_of(things)  # type: ignore[arg-type]
+    loop.reset(view)
+    return loop.reconcile(view, NOW)
+
+
+def test_the_leaders_loops_give_it_an_address_its_node_and_its_end() -> None:
+    pending = step(Allocator(Acks()), NET, node("n1"), made()).changes["Task", ID]
+    assert isinstance(pending, model.Task) and pending.status.state == S.TASK_PENDING
+    assert pending.networks[0].addresses == ("10.0.1.2/24",) and pending.networks[0].aliases == ("alias",)
+    assigned = step(Scheduler(), NET, node("n1"), node("n0"), pending).changes["Task", ID]
+    assert isinstance(assigned, model.Task)
+    assert (assigned.status.state, assigned.node_id) == (S.TASK_ASSIGNED, "n1")
+    assert assigned.assigned_index == THIS_INDEX
+    assert step(Orchestrator(lambda: "x"), node("n1"), assigned).changes == {}
+    orphan = step(Orchestrator(lambda: "x"), node("n2"), assigned).changes["Task", ID]
+    assert isinstance(orphan, model.Task) and orphan.status.state == S.TASK_ORPHANED
+    assert step(Orchestrator(lambda: "x"), orphan).changes == {}  # its address first
+    released = step(Allocator(Acks()), NET, orphan).changes["Task", ID]
+    assert isinstance(released, model.Task) and released.networks[0].addresses == ()
+    assert step(Orchestrator(lambda: "x"), released).changes == {("Task", ID): None}
