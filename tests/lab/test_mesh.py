@@ -98,7 +98,7 @@ def test_datagrams(clean: Lab, say: Callable[[str], None]) -> None:
         ) in tasks.values():  # whoever it is: the client has one of the two, and has to move once at least
             clean.node_of(dead).run("kill", "-9", str(dead["Status"]["ContainerStatus"]["PID"]))
             ended = dead["ID"]
-            until(lambda: ended not in {t["ID"] for t in clean.tasks("echo")}, 20, f"{ended} has ended")  # noqa: B023
+            until(lambda: ended not in {t["ID"] for t in clean.tasks("echo")}, 30, f"{ended} has ended")  # noqa: B023
             clean.wait_running("echo", 2)
         new = {clean.task_exec(t, "hostname").strip() for t in clean.tasks("echo")} - set(tasks)
         assert len(new) == 2
@@ -109,7 +109,7 @@ def test_datagrams(clean: Lab, say: Callable[[str], None]) -> None:
     assert answers[-1][1] in new, heard
     gap = max(after[0] - before[0] for before, after in pairwise(answers))
     say(f"    a UDP client's longest silence while both of its tasks were killed: {gap:.2f} s")
-    assert gap < 5
+    assert gap < 20  # one that stays where it was hears nothing for ever
 
 
 def test_host_mode(clean: Lab) -> None:
@@ -125,7 +125,7 @@ def test_host_mode(clean: Lab) -> None:
     tasks = clean.wait_running("hostp", 3)
     waiting = until(
         lambda: [row for row in rows(manager, "hostp") if not row[1] and row[3]],
-        20,
+        30,
         "the fourth says why it waits",
     )
     assert [row[3] for row in waiting] == ['"no suitable node (host-mode port already in use on 3 nodes)"']
@@ -182,7 +182,7 @@ def test_labels(clean: Lab) -> None:
     )  # fmt: skip
     seen = until(
         lambda: [a for a in clean.connections([target], 1, "/client")[target] if "FAILED" not in a],
-        10,
+        30,
         "published everywhere",
     )
     assert seen[0] not in (clean.outside_addr, manager.addr)

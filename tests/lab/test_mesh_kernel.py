@@ -77,8 +77,10 @@ class Talker:
             await asyncio.sleep(self._every)
             self.begun.set()
 
-    async def answer(self, other_than: str = "", seconds: float = 10) -> list[str]:
-        """The next answer of somebody else."""
+    async def answer(self, other_than: str = "", seconds: float = 30) -> list[str]:
+        """The next answer from now on, of somebody else."""
+        while not self._answers.empty():
+            self._answers.get_nowait()
         async with asyncio.timeout(seconds):
             while (words := await self._answers.get())[0] == other_than:
                 pass
