@@ -299,10 +299,27 @@ class Room:
     async def settle(self, within: float = SETTLING) -> float:
         """Waits until all is as it should be, twice in a row."""
         took = 0.0
+
+        def settled() -> bool:
+            self._show_the_way()
+            return not self.unsettled()
+
         for _ in range(2):
-            took += await self.until(lambda: not self.unsettled(), within, self.unsettled)
+            took += await self.until(settled, within, self.unsettled)
             await asyncio.sleep(0.5)
         return took
+
+    def _show_the_way(self) -> None:
+        """An agent that was away while all managers that it knew were replaced can't find the new ones: somebody has to
+        tell it, as docs/managers.md says."""
+        leading = [m for m in self.machines if m.leads]
+        if len(leading) != 1:
+            return
+        there = {s.member.addr for s in leading[0].member.consensus.members() if s.voter}
+        for agent in self.agents.values():
+            if not agent.connected_to and not there & set(agent.managers):
+                self.say(f"{agent.machine} is told of {sorted(there)}")
+                agent.managers = tuple(sorted(there))
 
     def judge(self) -> str:
         """Of what clients saw; raises Violation."""

@@ -170,7 +170,7 @@ async def test_a_word_from_before_the_join_takes_no_manager_away(
 
         monkeypatch.setattr(n.membership._promotion, "_agree", looking)
         n.membership._promotion.heard()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await looked.wait()
         assert n.membership.membership().manager
         assert double.leaves == []
