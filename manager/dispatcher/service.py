@@ -235,7 +235,9 @@ class Dispatcher:
         await self._store.update(change)
         while (node := self._store.view().nodes.get(node_id)) is not None and lifecycle.down(node):
             await self._store.update(change)  # it was written down in the same entry
-        # Another session may have come in while this one was written down.
+        # The term may have ended while this one was written down, and another session of the node may have come in.
+        if not self._running:
+            raise errors.Unavailable(NO_LEADER)
         self._admit(hello, caller)
         known = self._sessions.get(node_id)
         if known is not None:

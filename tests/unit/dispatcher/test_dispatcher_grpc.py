@@ -42,6 +42,7 @@ class Bench:
     channel: grpc.aio.Channel
     clock: Clock
     dispatcher: Dispatcher
+    loops: asyncio.Task[None] | None = None
     entries: int = 0
     agreed: asyncio.Event = field(default_factory=asyncio.Event)
     """While it is not set, no write is agreed on."""
@@ -92,7 +93,7 @@ async def bench(period: int = PERIOD) -> AsyncIterator[Bench]:
     service = dispatcher_pb2.DESCRIPTOR.services_by_name["Dispatcher"]
     server.add_generic_rpc_handlers([rpc.handler(service, dispatcher, caller)])
     port = server.add_insecure_port("127.0.0.1:0")
-    loops = asyncio.create_task(dispatcher.run())
+    loops = made.loops = asyncio.create_task(dispatcher.run())
     await server.start()
     await made.channel.close()
     made.channel = rpc.client(f"127.0.0.1:{port}")
@@ -216,6 +217,22 @@ async def test_whoever_comes_back_while_it_is_written_down_is_ready() -> None:
         await greeting
         assert made.node().status.state == NodeState.NODE_READY
         await other
+
+
+async def test_a_session_that_begins_while_the_term_ends_ends_with_it() -> None:
+    """Nobody would ever end it: the agent would talk to a dispatcher that is no more, and its node stay Down."""
+    async with bench() as made:
+        assert made.loops is not None
+        made.agreed.clear()
+        agent = Client(made)
+        described = model.NodeDescription(hostname="worker1", machine="aaaa")
+        await agent.say(hello=model.Hello(description=described, instance=b"1"))
+        await until(lambda: made.dispatcher._liveness.heard("n1"))
+        made.loops.cancel()
+        await asyncio.wait([made.loops])
+        made.agreed.set()
+        with pytest.raises(errors.Unavailable, match="does not have a leader"):
+            await agent.read()
 
 
 async def test_a_broken_stream_alone_is_not_down_and_the_agent_goes_on_where_it_was() -> None:
