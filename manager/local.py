@@ -188,8 +188,9 @@ class Local:
                 return model.JoinReply()
             if self._host.locked or self._host.failure not in ("", REMOVED):
                 raise errors.Unavailable(self._host.failure)
-            await self._host.end()
-            await asyncio.to_thread(identity.erase, self._root)
+            if member is not None:
+                await self._host.end()
+                await asyncio.to_thread(identity.erase, self._root)
             try:
                 await promotion.promote(request, self._host, self._root)
             except OSError as exc:

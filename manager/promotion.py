@@ -44,7 +44,12 @@ async def promote(request: model.JoinRequest, host: Host, root: Path) -> None:
     bootstrap.routable(request.advertise_addr, bootstrap.NO_ADDRESS)
     _free(request.listen_addr)
     key = pki.new_key()
-    reply = await _certificate(request, key)
+    try:
+        reply = await _certificate(request, key)
+    except errors.FailedPrecondition:
+        await _clear(host, root)
+        raise
+    await _clear(host, root)
     papers = Papers(pki.key_pem(key), reply.certificate)
     addresses = tuple(dict.fromkeys((*request.managers, *reply.managers)))
     others = tuple(a for a in addresses if a != request.advertise_addr) or addresses
@@ -69,6 +74,12 @@ async def promote(request: model.JoinRequest, host: Host, root: Path) -> None:
         await withdraw(papers, others, request.node_id, _TAKE_BACK, demote=False)
         raise
     log.info("node %s is a manager now", request.node_id)
+
+
+async def _clear(host: Host, root: Path) -> None:
+    """What this manager was before goes once a leader has answered: then nobody waits for its vote any more."""
+    await host.end()
+    await asyncio.to_thread(identity.erase, root)
 
 
 def _free(listen_addr: str) -> None:

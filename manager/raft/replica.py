@@ -142,6 +142,7 @@ class Replica:
         )
         self._lead = 0
         self._role = Role.FOLLOWER
+        self._parting = 0  # ticks
         self._lost: list[Any] = []
         self._taken = False  # a Ready is under way
         self._held: list[Callable[[], None]] = []  # reads that came before the leader's own first entry
@@ -190,7 +191,14 @@ class Replica:
     # ---- what comes in
 
     def tick(self) -> None:
+        """A leader that is no voter any more goes on for one election timeout, to tell the others: it may be the only one
+        that knows that its removal is agreed on, and they would wait for its vote for ever."""
         self._node.tick()
+        state = self.conf_state
+        votes = self.raft_id in state.voters or self.raft_id in state.voters_outgoing
+        self._parting = self._parting + 1 if self.is_leader and not votes else 0
+        if self._parting > self.limits.election_ticks:
+            self._node.raft.become_follower(self.term, 0)
 
     def campaign(self) -> None:
         self._node.campaign()
@@ -409,6 +417,6 @@ def _config(
         check_quorum=True,
         pre_vote=True,
         disable_proposal_forwarding=True,
-        step_down_on_removal=True,
+        step_down_on_removal=False,  # a little later: see Replica.tick
         log=log,
     )

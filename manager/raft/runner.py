@@ -358,8 +358,10 @@ class Runner:
             MemberStatus(m, i in voters, i == replica.lead, self._reachable(i))
             for i, m in replica.members.by_id.items()
         )
-        removed = self._removed or replica.raft_id in replica.members.removed
-        leads = replica.is_leader and not removed
+        out = replica.raft_id in replica.members.removed
+        # A leader that is out leads no more, but goes on until another member says that it knows, or it steps down.
+        removed = self._removed or (out and not replica.is_leader)
+        leads = replica.is_leader and not removed and not out
         now = Status(replica.term, leads, lead.node_id if lead else "", removed, members)
         if now != self._shown:
             self._shown = now

@@ -6,8 +6,9 @@ import asyncio
 from functools import partial
 
 from common import model
+from manager.raft.core.messages import EntryType
 from manager.store.store import NO_LEADER
-from tests.simulation.managers.machine import Machine
+from tests.simulation.managers.machine import Machine, Unanswered
 from tests.simulation.managers.room import MANAGER, WORKER, Room
 from tests.simulation.managers.stories import (
     end,
@@ -104,6 +105,36 @@ async def a_join_is_cut_off_and_nobody_wants_it_any_more(room: Room) -> None:
     await room.until(lambda: target.found is not None, 10, "what was left of it starts")
     await end(room)
     must(not list(target.root.iterdir()), "nothing is left")
+
+
+@scenario()
+async def a_manager_that_is_to_go_is_elected_and_agrees_to_its_own_removal(room: Room) -> None:
+    """Of two, the leader loses power when only the other one has its removal on its disk: that one then leads, and is the
+    only one to know when it is agreed on. The one that is left must learn of it before it ends."""
+    await ready(room, managers=2)
+    leader = room.leader()
+    other = next(m for m in room.machines if m is not leader)
+    agent = room.agents[other.node_id]
+    await agent.stop()  # what is left of its manager stays
+    log, known = other.member.consensus.runner.replica._node.raft.log, leader.member.consensus.applied
+    leader.disk.sync = 5.0
+    asking = asyncio.create_task(leader.do(lambda: leader.member.consensus.remove(other.node_id)))
+
+    def heard() -> bool:
+        return any(e.type is not EntryType.NORMAL for e in log.entries(known + 1))
+
+    await room.until(heard, 1, "it has its removal in its log")
+    must(len(leader.member.consensus.members()) == 2, "it is not agreed on")
+    leader.power_cut()
+    await asyncio.wait([asking])
+    must(isinstance(asking.exception(), Unanswered), "nobody knows what became of it")
+    leader.disk.sync = 0.001
+    leader.start()
+    await leader.up.wait()
+    await room.until(lambda: leader.leads, 30, "the one that is left leads")
+    must(len(leader.member.consensus.members()) == 1, "the other one is out")
+    agent.start()
+    await end(room)
 
 
 def _node(leader: Machine, machine: Machine) -> model.Node:
