@@ -223,7 +223,10 @@ class Cycles:
 
     def use(self) -> None:
         """Connections for conntrack to hold, to all who are behind a balancer now."""
-        store = truth.ask(self.lab)
+        try:
+            store = truth.ask(self.lab)
+        except truth.UNANSWERED:
+            return  # a leader is being elected
         vips = [plain for s in store.services for v in s["Endpoint"].get("VirtualIPs") or ()
                 if (plain := truth.plain(v.get("Addr", "")))]  # fmt: skip
         reachable = [m for m in self.lab.machines.values() if m.name not in self.cut]
@@ -244,7 +247,11 @@ class Cycles:
 
         def agreed() -> bool:
             nonlocal said
-            store = truth.ask(self.lab)
+            try:
+                store = truth.ask(self.lab)
+            except truth.UNANSWERED as error:
+                said = [str(error)]
+                return False
             said = [store.restless] if store.restless else truth.differences(
                 store, truth.kernels(list(self.lab.machines.values()), names), names
             )  # fmt: skip

@@ -7,6 +7,7 @@ kernel_state.py use ADDRESS…    from each task's namespace: a connection and a
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -25,12 +26,19 @@ TARGET = re.compile(r"([\d.]+) : goto (\w+)")
 BACKEND = 0x8000_0000
 
 
-def enter(path: Path) -> None:
-    """This process, and those it starts, live in that namespace from here on."""
-    fd = os.open(path, os.O_RDONLY)
+def entered(path: Path) -> bool:
+    """This process, and those it starts, live in that namespace from here on; not if it comes or goes just now."""
     try:
-        if ctypes.CDLL(None, use_errno=True).setns(fd, NEWNET):
-            raise OSError(ctypes.get_errno(), f"setns {path}")
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        if not ctypes.CDLL(None, use_errno=True).setns(fd, NEWNET):
+            return True
+        number = ctypes.get_errno()
+        if number != errno.EINVAL:  # a plain file: not bound yet, or no more
+            raise OSError(number, f"setns {path}")
+        return False
     finally:
         os.close(fd)
 
@@ -111,10 +119,8 @@ def asked(name: str) -> list[str]:
 def read(names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"": {"links": links(), "balancers": balancers(), "connections": connections()}}
     for path in sorted(FOLDER.iterdir()) if FOLDER.exists() else ():
-        try:
-            enter(path)
-        except FileNotFoundError:
-            continue  # it went just now
+        if not entered(path):
+            continue
         here: dict[str, Any] = {"links": links()}
         if path.name.startswith("n-"):
             here |= entries()
@@ -128,9 +134,7 @@ def read(names: list[str]) -> dict[str, Any]:
 def use(addresses: list[str]) -> dict[str, Any]:
     """Leaves connections behind for conntrack to hold; whether they are answered is no matter here."""
     for path in sorted(FOLDER.glob("t-*")):
-        try:
-            enter(path)
-        except FileNotFoundError:
+        if not entered(path):
             continue
         for address in addresses:
             with socket.socket() as made:
