@@ -18,6 +18,7 @@ from common import errors, model, pki, rpc
 from common.model.stubs import CAStub, DispatcherStub, LocalStub
 from common.pb import ca_pb2, control_pb2, dispatcher_pb2, raft_pb2
 from manager.anywhere import target
+from manager.raft import forward, group
 from manager.store.store import NO_LEADER
 
 MANAGER, WORKER = model.NodeRole.MANAGER, model.NodeRole.WORKER
@@ -157,9 +158,11 @@ async def test_a_new_leader_is_found(tmp_path: Path) -> None:
             assert done <= names(machine) <= done | unknown
 
 
-async def test_without_a_quorum_in_dockers_words(tmp_path: Path) -> None:
+async def test_without_a_quorum_in_dockers_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with three(tmp_path) as swarm:
         a = swarm.all["a"]
+        monkeypatch.setattr(group, "DEADLINE", 1.9)
+        monkeypatch.setattr(forward, "PATIENCE", 1.9)
         await swarm.off("b")
         await swarm.off("c")
 
