@@ -1,6 +1,6 @@
 """containerd's tasks: the process of a container, set up, let go and cleared away. Called by the containers' life.
 
-containerd may die at any moment of a start. What it leaves then (a task, a record of runc's, a folder of the shim's)
+containerd, or this agent, may die at any moment of a start. What it leaves then (a task, a record of runc's, a folder of the shim's)
 is known by the error of the next attempt, and cleared away once.
 """
 
@@ -18,7 +18,8 @@ from common.pb import containerd_pb2 as pb
 
 log = logging.getLogger("runtime")
 
-_LEFTOVER = re.compile("already exists|file exists")
+# Or somebody clears away meanwhile: what containerd does for an agent that died in its call takes the next one's folder along.
+_LEFTOVER = re.compile("already exists|file exists|getwd: no such file or directory")
 _BUNDLE = re.compile("mkdir (/[^ :]+): file exists")
 _CREATE_ATTEMPTS = 4
 _CUT_OFF = "cannot start a stopped process"
