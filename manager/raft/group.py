@@ -138,7 +138,7 @@ class Group:
         self._failure = asyncio.get_running_loop().create_future()
         self._runner = Runner(
             replica, self._disk, self._on_disk, _Hops(self, asyncio.get_running_loop()), self._make_transport(self),
-            self._tick,
+            self._tick, self._rng.getrandbits(63),
         )  # fmt: skip
         log.info("state loaded up to entry %d, log up to %d", self._applied, replica.last_index)
 

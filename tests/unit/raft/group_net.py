@@ -132,6 +132,7 @@ class Net:
     nodes: dict[int, Node] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)
     on_disk: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None
+    lives: int = 0
 
     def carry(self, sender: int, message: Message) -> None:
         if {sender, message.to} & self.cut or message.to not in self.nodes or sender not in self.nodes:
@@ -150,6 +151,7 @@ class Net:
     async def begin(self, raft_id: int, disk: MemoryDisk | None = None) -> Node:
         member = model.RaftMember(raft_id, f"node{raft_id}", f"192.0.2.{raft_id}:2377")
         disk, journal = disk or MemoryDisk(), Journal()
+        self.lives += 1
         if not self.nodes and disk.kept is None:
             journal.applied = [(1, b"first")]
             disk.kept = table.first_snapshot(1, 1, member, journal.capture().encode(), 1)
@@ -160,7 +162,7 @@ class Net:
 
         group = Group(
             raft_id, disk, journal, lambda g: Wire(self, g), SameLoop(), limits=self.limits, tick=TICK,
-            rng=random.Random(raft_id), on_disk=at_once,
+            rng=random.Random(f"{raft_id} {self.lives}"), on_disk=at_once,
         )  # fmt: skip
         node = self.nodes[raft_id] = Node(member, disk, journal, group)
         await group.start()

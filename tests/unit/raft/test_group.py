@@ -51,6 +51,18 @@ async def test_a_sole_member_reads_nothing_older_than_what_it_acknowledged() -> 
         assert again.journal.said()[-1] == b"acknowledged"
 
 
+async def test_no_two_lives_of_a_member_ask_the_same_before_a_read() -> None:
+    """The leader would take the second one's questions for those of the first that wait with it."""
+    async with net(1) as n:
+        one = n.nodes[1].group
+        await one.leading(True)
+        before = one.runner._context
+        disk = await n.crash(1)
+        again = await n.begin(1, disk)
+        await again.group.leading(True)
+        assert abs(again.group.runner._context - before) > 1_000_000
+
+
 async def test_three_members_agree_and_survive_their_leader() -> None:
     async with net(3) as n:
         leader = await n.leader()

@@ -31,6 +31,7 @@ class Nobody:
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
+        self.answers: list[tuple[int, Sequence[Any]]] = []
         self._more = asyncio.Event()
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -40,6 +41,23 @@ class Nobody:
     async def acknowledged(self, index: int) -> None:
         """Until the leader is told that the log holds everything up to `index`."""
         while not any(m.type is MessageType.APP_RESP and m.index >= index for m in self.sent):
+            self._more.clear()
+            await self._more.wait()
+
+    async def asked(self) -> bytes:
+        """What the leader is asked before a read."""
+        while not (found := [m for m in self.sent if m.type is MessageType.READ_INDEX]):
+            self._more.clear()
+            await self._more.wait()
+        return found[-1].entries[0].data
+
+    def readable(self, index: int, tokens: Sequence[Any]) -> None:
+        self.answers.append((index, tokens))
+        self._more.set()
+
+    async def answered(self) -> None:
+        """Until a read may go on."""
+        while not self.answers:
             self._more.clear()
             await self._more.wait()
 
@@ -116,6 +134,28 @@ async def test_a_snapshot_and_the_entries_behind_it_are_saved_with_what_is_commi
     running.cancel()
     await asyncio.wait([running])
     assert folder.left() == (AT, 2, AT + 2)
+
+
+async def test_an_answer_to_another_life_of_the_member_is_none(tmp_path: Path) -> None:
+    """It may still be under way, and says what was committed then."""
+    folder = Folder(tmp_path)
+    folder.runner.step(snapshot_of_leader())
+    folder.runner.step(entries_of_leader(AT + 2, commit=AT + 2))
+    async with asyncio.timeout(30):
+        running = asyncio.create_task(folder.runner.run())
+        await folder.around.acknowledged(AT + 2)
+        folder.runner.read("token")
+        question = await folder.around.asked()
+        number = int.from_bytes(question[8:], "big")
+        for other, index in ((number + 1000, AT), (number, AT + 2)):
+            entry = Entry(0, 0, data=question[:8] + other.to_bytes(8, "big"))
+            folder.runner.step(
+                Message(MessageType.READ_INDEX_RESP, OWN, LEADER, TERM, index=index, entries=(entry,))
+            )
+        await folder.around.answered()
+    running.cancel()
+    await asyncio.wait([running])
+    assert folder.around.answers == [(AT + 2, ("token",))]
 
 
 async def test_a_member_that_is_contradicted_is_silent_and_says_once_what_is_damaged(tmp_path: Path) -> None:
