@@ -29,7 +29,7 @@ class DiskTime:
         self.calls = 0
         self.torn = 0
         self._lock = asyncio.Lock()
-        self._before: tuple[Path, bytes] | None = None
+        self._before: tuple[Path, bytes, frozenset[Path]] | None = None  # newest segment, snapshots
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """One call of the disk's thread."""
@@ -55,9 +55,11 @@ class DiskTime:
         before, self._before = self._before, None
         if before is None or not before[0].exists():
             return
-        path, old = before
+        path, old, snapshots = before
         new = path.read_bytes()
         if len(new) != len(old) or new == old:
+            return
+        if not snapshots <= self._snapshots():  # they go only after the log's record of a newer one is synced
             return
         begin = next(i for i in range(len(new)) if new[i] != old[i])
         end = next(i for i in range(len(new), 0, -1) if new[i - 1] != old[i - 1])
@@ -76,6 +78,9 @@ class DiskTime:
                 mixed[start : start + size] = old[start : start + size]
         return bytes(mixed)
 
-    def _newest(self) -> tuple[Path, bytes] | None:
+    def _newest(self) -> tuple[Path, bytes, frozenset[Path]] | None:
         found = sorted(self.root.glob("state/raft*/log/*.log"))
-        return (found[-1], found[-1].read_bytes()) if found else None
+        return (found[-1], found[-1].read_bytes(), self._snapshots()) if found else None
+
+    def _snapshots(self) -> frozenset[Path]:
+        return frozenset(self.root.glob("state/raft*/*.snap"))
