@@ -82,6 +82,9 @@ class Liveness:
         mine, keys = self._node.identity, plan.ring(self._node.contact.network_keys)
         if mine is None or not keys:
             return None
+        link = self._node.link
+        if not link.asked or link.turned_away:  # a copy of another node's disk would take that one's place
+            return None
         seeds = plan.seeds(self._node.addresses())
         address = mine.advertise_addr or source_towards(host for host, _ in seeds) or mine.remote_addr
         if not address:

@@ -392,6 +392,10 @@ class Membership:
         """A session is up: gossip has to be compared with it."""
         self.on_contact()
 
+    def asked(self) -> None:
+        """No session, and why: gossip goes on without one, or must not."""
+        self.on_contact()
+
     def report(self, unseen: model.Unseen) -> None:
         """Tells the managers which nodes gossip does not see."""
         if self._session:

@@ -53,6 +53,9 @@ class Member(Protocol):
     def connected(self) -> None:
         """The session is up."""
 
+    def asked(self) -> None:
+        """A manager was asked to take the node in, and did not: `link` says why."""
+
     async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
         """The managers have these statuses for good."""
 
@@ -73,6 +76,8 @@ class Link:
     addr: str = ""
     error: str = ""  # why a manager refuses this node; empty while it is just unreachable
     since: float = 0.0  # on the loop's clock; while it is connected
+    asked: bool = False  # somebody was: it took the node in, refused it, or could not be reached
+    turned_away: bool = False  # the node is removed, or a copy of another
 
 
 class Session:
@@ -135,7 +140,8 @@ class Session:
             _stop_if_cancelled()
             log.exception("the session with %s failed", addr)
             self.link.error = f"{type(exc).__name__}: {exc}"
-        taken, self.link.connected = self.link.connected, False
+        taken, self.link.connected, self.link.asked = self.link.connected, False, True
+        self._member.asked()
         return taken
 
     def _ended(self, addr: str, exc: errors.ShoalError) -> None:
@@ -148,6 +154,7 @@ class Session:
         if self.link.connected or text != self.link.error:
             log.warning("the session with %s ended: %s", addr, exc.message)
         self.link.error = text
+        self.link.turned_away = isinstance(exc, errors.PermissionDenied | errors.AlreadyExists)
         if text:
             self.settled.set()
 
@@ -203,7 +210,7 @@ class Session:
     async def _take_welcome(self, welcome: model.Welcome, addr: str) -> None:
         await self._member.welcomed(welcome)
         self._period = welcome.heartbeat_period / 1e9 or HEARTBEAT
-        self.link = Link(connected=True, addr=addr, since=asyncio.get_running_loop().time())
+        self.link = Link(True, addr, since=asyncio.get_running_loop().time(), asked=True)
         log.info("session with manager %s", addr)
         self._statuses.restart()
         self.welcome.set()

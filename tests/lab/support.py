@@ -40,9 +40,11 @@ def until(condition: Callable[[], T | None], seconds: float, what: str, every: f
         time.sleep(every)
 
 
-def addresses(tasks: Iterable[dict[str, Any]]) -> set[str]:
-    """All that these tasks have, in every network."""
-    return {a.split("/")[0] for t in tasks for n in t["NetworksAttachments"] for a in n["Addresses"]}
+def addresses(tasks: Iterable[dict[str, Any]], network: str = "") -> set[str]:
+    """All that these tasks have, in one network or in every."""
+    attachments = [n for t in tasks for n in t["NetworksAttachments"]]
+    wanted = [n for n in attachments if network in ("", n["Network"]["Spec"]["Name"])]
+    return {a.split("/")[0] for n in wanted for a in n["Addresses"]}
 
 
 class UnixConnection(http.client.HTTPConnection):

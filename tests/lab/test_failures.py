@@ -27,7 +27,7 @@ def client(web: Lab) -> dict[str, object]:
     """A task on a worker from which names and the VIP are used."""
     web.manager.docker(
         "service", "create", "-d", "--name", "client", "--network", "nginx-net", "--constraint", "node.hostname==worker1",
-        "alpine", "sleep", "100000",
+        "--stop-signal", "SIGKILL", "alpine", "sleep", "100000",
     )  # fmt: skip
     (task,) = web.wait_running("client", 1)
     web.machines["worker1"].run("sh", "-c", "cat > /root/load.py", input=LOAD.read_text())

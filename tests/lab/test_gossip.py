@@ -58,14 +58,25 @@ def after(began: float, condition: Callable[[], bool], limit: float, what: str, 
     say(f"{what}: after {until(looked, limit, what):.1f} s")
 
 
+def spread(web: Lab) -> None:
+    """Tasks on every machine, wherever earlier failures have taken them, and every machine's balancers send to all."""
+    tasks = web.wait_running("my-nginx", 5)
+    if {m.name for m in map(web.node_of, tasks)} != set(web.machines):
+        for count in (1, 5):
+            web.manager.docker("service", "scale", "--detach", f"my-nginx={count}")
+            tasks = web.wait_running("my-nginx", count)
+    everywhere = addresses(tasks)
+    until(lambda: all(everywhere <= m.backends() for m in web.machines.values()), 30, "all send to all")
+
+
 def test_a_node_that_is_cut_off_leaves_the_balancers_without_any_manager(web: Lab, say: Say) -> None:
+    spread(web)
     manager, worker, lost = web.manager, web.machines["worker1"], web.machines["worker2"]
     tasks = web.wait_running("my-nginx", 5)
     left = [task for task in tasks if web.node_of(task) is not lost]
     (victim, *_) = [task for task in left if web.node_of(task) is worker]
     everywhere, there = addresses(tasks), addresses([task for task in tasks if task not in left])
     both = (manager, worker)
-    until(lambda: all(everywhere <= machine.backends() for machine in both), 30, "both send to all")
     manager.run("systemctl", "stop", "shoal-manager.socket", "shoal-manager")
     try:
         began = time.monotonic()
@@ -107,6 +118,7 @@ def test_a_node_that_is_cut_off_leaves_the_balancers_without_any_manager(web: La
 
 def test_a_node_that_is_cut_off_and_comes_back(web: Lab, say: Say) -> None:
     """With managers, who hold it Down meanwhile and have its tasks run elsewhere."""
+    spread(web)
     lost = web.machines["worker2"]
     tasks = web.wait_running("my-nginx", 5)
     there = addresses([task for task in tasks if web.node_of(task) is lost])
@@ -131,7 +143,9 @@ def test_a_node_that_is_cut_off_and_comes_back(web: Lab, say: Say) -> None:
     finally:
         began = time.monotonic()
         web.tool("heal", lost.name)
-    wanted = addresses(replaced)
+    wanted = addresses(
+        replaced, "ingress"
+    )  # no task is there any more, and no other balancer than the mesh's
     after(
         began,
         lambda: wanted <= lost.backends() and not there & lost.backends(),

@@ -58,8 +58,9 @@ def test_names_and_vip_in_a_task(web: Lab) -> None:
     assert len(addresses) == 5
     manager = web.manager
     manager.docker(
-        "service", "create", "-d", "--name", "client", "--network", "nginx-net", "alpine", "sleep", "100000"
-    )
+        "service", "create", "-d", "--name", "client", "--network", "nginx-net", "--stop-signal", "SIGKILL",
+        "alpine", "sleep", "100000",
+    )  # fmt: skip
     try:
         (client,) = web.wait_running("client", 1)
         shown = web.task_exec(client, "nslookup", "my-nginx")

@@ -115,6 +115,7 @@ class Node:
         self.taken: list[dict[str, model.TaskStatus]] = []
         self.description = model.NodeDescription(hostname="worker1")
         self.connections = 0
+        self.attempts = 0
 
     def addresses(self) -> list[str]:
         return [self.addr]
@@ -130,6 +131,9 @@ class Node:
 
     def connected(self) -> None:
         self.connections += 1
+
+    def asked(self) -> None:
+        self.attempts += 1
 
     async def committed(self, statuses: dict[str, model.TaskStatus]) -> None:
         self.taken.append(statuses)
@@ -284,9 +288,13 @@ async def test_a_refusal_is_shown_and_tried_again() -> None:
         await until(lambda: b.session.link.error and b.manager.sessions > 2)
         assert "copy of its disk" in b.session.link.error
         assert b.session.settled.is_set()
+        assert b.session.link.turned_away and b.node.attempts
+        b.manager.refuse = errors.Unavailable("no leader")
+        await until(lambda: not b.session.link.error)
+        assert b.session.link.asked and not b.session.link.turned_away
         b.manager.refuse = None
         await until(lambda: b.session.link.connected)
-        assert b.session.link.error == ""
+        assert (b.session.link.error, b.session.link.asked, b.session.link.turned_away) == ("", True, False)
 
 
 async def test_a_manager_of_another_swarm_gets_nothing() -> None:

@@ -55,7 +55,7 @@ class Applier:
 class Node:
     def __init__(self) -> None:
         self.identity: Identity | None = PAPERS
-        self.link = Link()
+        self.link = Link(asked=True)
         self.contact = Contact(network_keys=KEYS)
         self.reported = model.Unseen()
 
@@ -210,3 +210,18 @@ async def test_who_is_wanted() -> None:
         made.node.identity = None
         made.liveness.look()
         assert not made.factory.running
+
+
+async def test_a_copy_of_another_nodes_disk_stays_silent() -> None:
+    """Before somebody was asked nobody knows whether it is one; one that was taken for it no longer takes part."""
+    async with bench() as made:
+        made.node.link = Link()
+        made.liveness.look()
+        await until(lambda: not made.factory.running)
+        made.node.link = Link(asked=True, turned_away=True)
+        made.liveness.look()
+        assert made.gossip._wanted is None
+        assert ("leave",) not in made.factory.member.calls
+        made.node.link = Link(asked=True, error="the clocks differ")
+        made.liveness.look()
+        await until(lambda: made.factory.running)

@@ -37,7 +37,7 @@ class Agent:
     def __init__(self, number: int) -> None:
         self.name = f"n{number}"
         self.identity = Identity(self.name, "c", "", "", "", "", advertise_addr=f"127.79.46.{number}")
-        self.link = Link()
+        self.link = Link(asked=True)
         self.contact = Contact(network_keys=(KEY,))
         endpoints = [
             model.EndpointRecord(
