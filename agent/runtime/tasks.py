@@ -24,6 +24,7 @@ _BUNDLE = re.compile("mkdir (/[^ :]+): file exists")
 _CREATE_ATTEMPTS = 4
 _CUT_OFF = "cannot start a stopped process"
 _DYING_S = 10.0
+_START_S = 15.0  # the process is there already and is only let go; a call that crossed a crash may get no answer at all
 
 
 class Tasks:
@@ -39,12 +40,14 @@ class Tasks:
         for last in (False, True):
             pid = await self._create(config, stdin, stdout, stderr)
             try:
-                await self._containerd.call(c.TASK_START, key)
+                await self._containerd.call(c.TASK_START, key, timeout=_START_S)
             except (errors.ShoalError, asyncio.CancelledError) as error:
                 task = await asyncio.shield(self.get(config.id))
                 if isinstance(error, errors.ShoalError) and task is not None:
                     if task.status == pb.RUNNING or (task.status == pb.STOPPED and not task.exit_status):
                         return pid  # a crash of containerd hid that it had started
+                    if isinstance(error, errors.DeadlineExceeded) and task.status == pb.CREATED and not last:
+                        continue
                     if _CUT_OFF in error.message and not last:
                         await self.delete(config.id)  # the crash took the process with it, half started
                         continue

@@ -20,8 +20,9 @@ GETWD = "failed to create shim task: failed to start shim: getwd: no such file o
 class Answers:
     """containerd, as far as a start asks it: its errors to the attempts, one after the other."""
 
-    def __init__(self, failures: Sequence[errors.ShoalError]) -> None:
+    def __init__(self, failures: Sequence[errors.ShoalError], silent: int = 0) -> None:
         self.failures = list(failures)
+        self.silent = silent  # so many calls to let the process go get no answer
         self.started = 0
 
     async def call(self, method: Any, request: Any, **_: Any) -> Any:
@@ -31,7 +32,11 @@ class Answers:
             return pb.TaskCreated(pid=42)
         if method is c.TASK_START:
             self.started += 1
+            if self.started <= self.silent:
+                raise errors.DeadlineExceeded("no answer")
             return pb.TaskPid(pid=42)
+        if method is c.TASK_GET and self.started:
+            return pb.TaskBox(process=pb.TaskProcess(status=pb.CREATED, pid=42))
         raise errors.NotFound("no such task")
 
 
@@ -45,8 +50,8 @@ class Rest:
         return None
 
 
-async def run(*failures: errors.ShoalError) -> tuple[int, Answers]:
-    answers, rest = Answers(failures), Rest()
+async def run(*failures: errors.ShoalError, silent: int = 0) -> tuple[int, Answers]:
+    answers, rest = Answers(failures, silent), Rest()
     tasks = Tasks(cast(Containerd, answers), cast(Content, rest), cast(OciRuntime, rest))
     config = ContainerConfig(id="c" * 64, name="web.1", image="busybox")
     return await tasks.run(config, "", "out", "err"), answers
@@ -66,3 +71,10 @@ async def test_what_stays_wrong_is_told() -> None:
 async def test_what_the_task_itself_did_wrong_is_told_at_once() -> None:
     with pytest.raises(errors.Internal, match="executable file not found"):
         await run(errors.Internal("exec: executable file not found in $PATH"))
+
+
+async def test_a_process_that_is_not_let_go_is_asked_for_once_more() -> None:
+    pid, answers = await run(silent=1)
+    assert (pid, answers.started) == (42, 2)
+    with pytest.raises(errors.DeadlineExceeded):
+        await run(silent=2)
