@@ -150,9 +150,11 @@ class Promotion:
 
     async def undo(self, node_id: str) -> None:
         """Erases what is left of a manager that was to be made for this node, where that ended on the way."""
-        with suppress(errors.ShoalError):
+        try:
             if (await self._manager.status(_TIMEOUT)).node_id == node_id:
                 await self._manager.ask("Leave", model.LeaveRequest(force=True), _TIMEOUT)
+        except errors.ShoalError as exc:
+            log.warning("what is left of a manager here was not erased: %s", exc.message)
 
     def _keep(self, manager: bool, joining: bool = False) -> None:
         """The papers may have been renewed meanwhile: only this changes."""

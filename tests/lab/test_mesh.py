@@ -93,12 +93,15 @@ def test_datagrams(clean: Lab, say: Callable[[str], None]) -> None:
     with clean.load(command) as talk:
         first = datagram(None, clean, manager.addr, 5353)[0]
         assert first in tasks
-        for (
-            dead
-        ) in tasks.values():  # whoever it is: the client has one of the two, and has to move once at least
+        # Whoever it is: the client has one of the two, and has to move once at least.
+        for dead in tasks.values():
             clean.node_of(dead).run("kill", "-9", str(dead["Status"]["ContainerStatus"]["PID"]))
             ended = dead["ID"]
-            until(lambda: ended not in {t["ID"] for t in clean.tasks("echo")}, 30, f"{ended} has ended")  # noqa: B023
+
+            def over(ended: str = ended) -> bool:
+                return ended not in {t["ID"] for t in clean.tasks("echo")}
+
+            until(over, 30, f"{ended} has ended")
             clean.wait_running("echo", 2)
         new = {clean.task_exec(t, "hostname").strip() for t in clean.tasks("echo")} - set(tasks)
         assert len(new) == 2

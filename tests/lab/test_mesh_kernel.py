@@ -8,6 +8,7 @@ import struct
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -212,7 +213,7 @@ async def sctp(swarm: Swarm) -> None:
     """Without SCTP in this kernel's sockets, by hand: an INIT chunk to the published port arrives at the task's own."""
     swarm.published = (*swarm.published, port(model.PortProtocol.SCTP, 7070))
     await swarm.send()
-    raw = lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)  # noqa: E731
+    raw = partial(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)
     receiver, sender = in_namespace(swarm.paths[swarm.name(1)], raw), in_namespace(swarm.outside, raw)
     receiver.settimeout(5)
     chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0x1234, 65535, 1, 1, 1)
