@@ -115,13 +115,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.failed and "lab" in getattr(item, "fixturenames", ()):
         several = MANAGERS[1:] if of_managers(item) else ()
+        # First, for a long report may be cut: tasks that have failed say why.
+        tasks = shown("exec", "manager", "sh", "-c", "shoal service ps --no-trunc $(shoal service ls -q)")
+        report.sections.append(("manager: service ps of all", tasks))
         for name in ("manager", *several, "worker1", "worker2"):
             # Each by itself: one that is asked ten times a second must not drown what another one has said.
             for unit in ("shoal-agent", "shoal-manager", "containerd"):
                 said = shown("logs", name, "-u", unit, "-o", "short-precise", "-n", JOURNAL_LINES)
                 report.sections.append((f"journal of {unit} on {name}", said))
         for name in ("manager", *several):
-            for argv in (["node", "ls"], ["service", "ls"], ["service", "ps", "--no-trunc", WEB]):
+            for argv in (["node", "ls"], ["service", "ls"]):
                 report.sections.append((f"{name}: {' '.join(argv)}", shown("exec", name, "shoal", *argv)))
         report.sections.append(("lab status", shown("status")))
     return report

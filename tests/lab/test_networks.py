@@ -16,9 +16,10 @@ pytestmark = pytest.mark.lab
 OVERLAY = "com.docker.network.driver.overlay.vxlanid_list"
 
 
-def made(machine: Machine, name: str, *options: str) -> str:
-    """A network, by the docker CLI; its id."""
-    return machine.docker("network", "create", "-d", "overlay", *options, name).stdout.strip()
+def made(machine: Machine, name: str, *options: str, by: str = "docker") -> str:
+    """A network, by the docker CLI or ours; its id."""
+    done = getattr(machine, by)("network", "create", "-d", "overlay", *options, name)
+    return str(done.stdout.strip())
 
 
 def refused(machine: Machine, *words: str, by: str = "docker") -> str:
@@ -52,10 +53,11 @@ def clean(swarm: Lab) -> Iterator[Lab]:
 def test_every_option_reaches_the_container(clean: Lab) -> None:
     """Range, reserved addresses, two subnets, MTU, internal: what a task's interface is like."""
     manager = clean.manager
+    # docker sends several subnets in any order, shoal in that of its words: which is used first is seen.
     made(
         manager, "wide", "--subnet", "10.33.0.0/16", "--subnet", "10.34.0.0/24", "--gateway", "10.33.0.100",
         "--gateway", "10.34.0.100", "--ip-range", "10.33.7.0/30", "--aux-address", "printer=10.33.7.1",
-        "--label", "env=dev", "--attachable", "--opt", "com.docker.network.driver.mtu=1300",
+        "--label", "env=dev", "--attachable", "--opt", "com.docker.network.driver.mtu=1300", by="shoal",
     )  # fmt: skip
     made(manager, "closed", "--internal")
     (wide,) = shown(manager, "wide")
@@ -79,7 +81,8 @@ def test_every_option_reaches_the_container(clean: Lab) -> None:
     # The VIP takes the first of the three in the range that are not kept, two tasks the others, and two go beyond.
     first = [a for a in found if a.startswith("10.33.7.") and a.endswith("/16")]
     second = [a for a in found if a.startswith("10.34.0.") and a.endswith("/24")]
-    assert (len(first), len(second)) == (2, 2), found
+    ended = manager.docker("service", "ps", "--no-trunc", "far").stdout
+    assert (len(first), len(second)) == (2, 2), ended
     link = clean.in_netns(found[first[0]], "ip", "addr", "show", "eth0")
     assert " mtu 1300 " in link and f"inet {first[0]} " in link
     for one, other in ((first[0], second[0]), (second[1], first[1])):
