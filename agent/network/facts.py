@@ -66,6 +66,7 @@ class Port:
     name: str
     bridge: str
     isolated: bool = False
+    mtu: int = 1500
 
 
 @dataclass(frozen=True, slots=True)

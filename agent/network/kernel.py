@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -241,6 +242,10 @@ class Kernel:
         """In the sandbox at once, while the tunnel's UDP socket stays in the namespace of this request's netlink."""
         route = self._namespaces.route(namespace)
         replaced = self._exists(namespace, fact.name)
+        standing = next((f for f in self._view.get(namespace, ()) if isinstance(f, Vxlan)), None)
+        if replaced and standing is not None and replace(standing, mtu=fact.mtu) == fact:
+            route.link("set", index=self._index(namespace, fact.name), mtu=fact.mtu)
+            return
         if replaced:
             route.link("del", index=self._indexes.pop((namespace, fact.name)))
         target = self._namespaces.open(namespace)
@@ -278,7 +283,7 @@ class Kernel:
                 )  # fmt: skip
             finally:
                 os.close(target)
-            self._make_port(fact.peer_namespace, Port(fact.peer, fact.bridge, fact.isolated))
+            self._make_port(fact.peer_namespace, Port(fact.peer, fact.bridge, fact.isolated, fact.mtu))
         index = self._index(namespace, fact.name)
         route.link("set", index=index, address=fact.mac, mtu=fact.mtu, state="up")
 
@@ -288,7 +293,8 @@ class Kernel:
             return
         route = self._namespaces.route(namespace)
         index = self._index(namespace, fact.name)
-        route.link("set", index=index, master=self._index(namespace, fact.bridge), state="up")
+        master = self._index(namespace, fact.bridge)
+        route.link("set", index=index, mtu=fact.mtu, master=master, state="up")
         if fact.isolated:
             route.brport("set", index=index, isolated=1)
 

@@ -178,6 +178,7 @@ class KernelNetwork:
 
     async def reconcile(self) -> None:
         """Reads everything afresh and repairs it now, as the loop does by itself every minute."""
+        self._underlay = None
         everything = [names.HOST, *await self._running().run(self._running().namespaces.existing)]
         await self._running().run(self._kernel.forget, everything)
         await self.apply(self._state)

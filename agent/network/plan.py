@@ -229,10 +229,10 @@ def _sandbox(state: NodeState, network: model.Network, ports: Iterable[str], und
         *_SANDBOX,
         Bridge(names.BRIDGE, mtu),
         Vxlan(names.VXLAN, network.vni, underlay.address, mtu, names.BRIDGE),
-        *(Port(names.sandbox_port(tid), names.BRIDGE) for tid in ports),
+        *(Port(names.sandbox_port(tid), names.BRIDGE, mtu=mtu) for tid in ports),
     }
     if network.spec.ingress and ingress_network(state) is network:
-        facts.add(Port(names.INGRESS_PORT, names.BRIDGE))
+        facts.add(Port(names.INGRESS_PORT, names.BRIDGE, mtu=mtu))
     for address, vtep in _peers(state, network):
         facts |= {Neighbour(address, names.mac(address)), Forward(names.mac(address), vtep)}
     return frozenset(facts)
@@ -319,7 +319,10 @@ def _host(
         Sysctl("net/ipv4/ip_forward", "1"),
         Bridge(names.GATEWAY_BRIDGE, underlay.mtu, f"{underlay.gateway}/{underlay.gateway_prefix}"),
         Sysctl(f"net/ipv4/conf/{names.GATEWAY_BRIDGE}/route_localnet", "1"),
-        *(Port(names.gateway_port(tid), names.GATEWAY_BRIDGE, isolated=True) for tid in gateways),
+        *(
+            Port(names.gateway_port(tid), names.GATEWAY_BRIDGE, isolated=True, mtu=underlay.mtu)
+            for tid in gateways
+        ),
     }
     if ingress is not None:
         address = state.nodes[state.node_id].ingress_addr

@@ -165,7 +165,7 @@ class Reader:
             return set()
         if sandbox or (host and names.is_gateway_port(link.name)):
             master = links[link.master].name if link.master in links else ""
-            return {Port(link.name, master, link.isolated)}
+            return {Port(link.name, master, link.isolated, link.mtu)}
         if (host and link.name == names.INGRESS_LEG) or (not host and _TASK_LEG.fullmatch(link.name)):
             leg = Veth(link.name, link.mac, link.mtu, "", "", "")
             return {leg, *(Address(link.name, address) for address in addresses)}

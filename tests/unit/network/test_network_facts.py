@@ -99,6 +99,12 @@ def test_a_namespace_goes_with_its_tunnel_first() -> None:
     )
 
 
+def test_both_ends_of_a_leg_get_a_new_mtu_in_place() -> None:
+    """The end that nobody looks at would go on dropping what the other one sends."""
+    small, large = Port("v1", "br0", mtu=1230), Port("v1", "br0", mtu=8950)
+    assert difference({"n-1": frozenset({small})}, {"n-1": frozenset({large})}) == (Change("n-1", large),)
+
+
 def test_what_does_not_tell_is_not_compared() -> None:
     leg = Veth("eth0", "02:42", 1450, "v1", "n-1", "br0")
     assert leg == replace(leg, peer="", peer_namespace="", bridge="")

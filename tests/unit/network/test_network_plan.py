@@ -101,7 +101,7 @@ def test_a_node_without_tasks_serves_the_mesh() -> None:
     assert Forward("02:42:0a:00:00:14", "192.0.2.2") in sandbox
     assert Forward("02:42:0a:00:00:03", "192.0.2.2") in sandbox  # the other node's leg
     assert Neighbour("10.0.0.2", names.mac("10.0.0.2")) not in sandbox  # this node's own leg
-    assert Port(names.INGRESS_PORT, "br0") in sandbox
+    assert Port(names.INGRESS_PORT, "br0", mtu=1450) in sandbox
     assert Address("shoal_ing", "10.0.0.2/24") in host
     assert Bridge("docker_gwbridge", 1500, "172.18.0.1/16") in host
     assert balanced(table(host), "tcp_8080") == {"10.0.0.20": 1}
@@ -124,7 +124,7 @@ def test_a_tasks_namespace() -> None:
     assert DefaultRoute("172.18.0.1", "eth2") in facts
     assert ReturnRoute(1002, "10.0.0.3", "eth0") in facts
     assert {f for f in facts if isinstance(f, ReturnRule)} == {ReturnRule(n, 1000 + n) for n in (1, 2, 3)}
-    assert Port(names.sandbox_port("t1"), "br0") in view["n-app"]
+    assert Port(names.sandbox_port("t1"), "br0", mtu=1450) in view["n-app"]
     assert Port(names.gateway_port("t1"), "docker_gwbridge", isolated=True) in view[""]
 
 
