@@ -2444,6 +2444,7 @@ class Network(Message):
     last_address: str = ""
     pending_delete: bool = False
     error: str = ""
+    last_address6: str = ""
 
     def to_pb(self) -> objects_pb2.Network:
         return objects_pb2.Network(
@@ -2459,6 +2460,7 @@ class Network(Message):
             last_address=self.last_address,
             pending_delete=self.pending_delete,
             error=self.error,
+            last_address6=self.last_address6,
         )
 
     @classmethod
@@ -2476,6 +2478,7 @@ class Network(Message):
             m.last_address,
             m.pending_delete,
             m.error,
+            m.last_address6,
         )
 
     @classmethod
@@ -3834,6 +3837,7 @@ class EndpointRecord(Message):
     task_name: str = ""
     aliases: tuple[str, ...] = ()
     state: EndpointState = EndpointState.ENDPOINT_NONE
+    addr6: str = ""
 
     def to_pb(self) -> dispatcher_pb2.EndpointRecord:
         return dispatcher_pb2.EndpointRecord(
@@ -3845,6 +3849,7 @@ class EndpointRecord(Message):
             task_name=self.task_name,
             aliases=self.aliases,
             state=self.state.value,
+            addr6=self.addr6,
         )
 
     @classmethod
@@ -3858,6 +3863,7 @@ class EndpointRecord(Message):
             m.task_name,
             tuple(m.aliases),
             EndpointState(m.state),
+            m.addr6,
         )
 
     @classmethod
@@ -3873,6 +3879,7 @@ class NodeRecord(Message):
     ingress_addr: str = ""
     number: int = 0
     down: bool = False
+    ingress_addr6: str = ""
 
     def to_pb(self) -> dispatcher_pb2.NodeRecord:
         return dispatcher_pb2.NodeRecord(
@@ -3882,6 +3889,7 @@ class NodeRecord(Message):
             ingress_addr=self.ingress_addr,
             number=self.number,
             down=self.down,
+            ingress_addr6=self.ingress_addr6,
         )
 
     @classmethod
@@ -3893,6 +3901,7 @@ class NodeRecord(Message):
             m.ingress_addr,
             m.number,
             m.down,
+            m.ingress_addr6,
         )
 
     @classmethod

@@ -153,7 +153,7 @@ class ServiceRecord(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[_Union[_types_pb2.EndpointMode, str]] = ..., virtual_ips: _Optional[_Iterable[_Union[_objects_pb2.VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[_specs_pb2.PortConfig, _Mapping]]] = ..., publish_addresses: _Optional[_Iterable[str]] = ..., masquerade: _Optional[bool] = ...) -> None: ...
 
 class EndpointRecord(_message.Message):
-    __slots__ = ("task_id", "network_id", "addr", "node_id", "service_id", "task_name", "aliases", "state")
+    __slots__ = ("task_id", "network_id", "addr", "node_id", "service_id", "task_name", "aliases", "state", "addr6")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +162,7 @@ class EndpointRecord(_message.Message):
     TASK_NAME_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    ADDR6_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     network_id: str
     addr: str
@@ -170,23 +171,26 @@ class EndpointRecord(_message.Message):
     task_name: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
     state: _types_pb2.EndpointState
-    def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ...) -> None: ...
+    addr6: str
+    def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ..., addr6: _Optional[str] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number", "down")
+    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number", "down", "ingress_addr6")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     VTEP_FIELD_NUMBER: _ClassVar[int]
     INGRESS_ADDR_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DOWN_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_ADDR6_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     vtep: str
     ingress_addr: str
     number: int
     down: bool
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ..., down: _Optional[bool] = ...) -> None: ...
+    ingress_addr6: str
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ..., down: _Optional[bool] = ..., ingress_addr6: _Optional[str] = ...) -> None: ...
 
 class NetworkRecord(_message.Message):
     __slots__ = ("network",)

@@ -305,7 +305,7 @@ class Task(_message.Message):
     def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[_specs_pb2.TaskSpec, _Mapping]] = ..., service_id: _Optional[str] = ..., slot: _Optional[int] = ..., node_id: _Optional[str] = ..., status: _Optional[_Union[TaskStatus, _Mapping]] = ..., desired_state: _Optional[_Union[_types_pb2.TaskState, str]] = ..., networks: _Optional[_Iterable[_Union[NetworkAttachment, _Mapping]]] = ..., assigned_generic: _Optional[_Iterable[_Union[_types_pb2.GenericResource, _Mapping]]] = ..., job_iteration: _Optional[int] = ..., service_name: _Optional[str] = ..., spec_version: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[_specs_pb2.PortConfig, _Mapping]]] = ..., endpoint: _Optional[_Union[_types_pb2.EndpointState, str]] = ..., endpoint_index: _Optional[int] = ..., endpoint_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., assigned_index: _Optional[int] = ..., service_labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Network(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "driver_state", "ipam", "vni", "held", "last_address", "pending_delete", "error")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "driver_state", "ipam", "vni", "held", "last_address", "pending_delete", "error", "last_address6")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +318,7 @@ class Network(_message.Message):
     LAST_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PENDING_DELETE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    LAST_ADDRESS6_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: int
     created_at: _timestamp_pb2.Timestamp
@@ -330,7 +331,8 @@ class Network(_message.Message):
     last_address: str
     pending_delete: bool
     error: str
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.NetworkSpec, _Mapping]] = ..., driver_state: _Optional[_Union[_types_pb2.Driver, _Mapping]] = ..., ipam: _Optional[_Union[_types_pb2.IPAMOptions, _Mapping]] = ..., vni: _Optional[int] = ..., held: _Optional[_Iterable[_Union[AddressHold, _Mapping]]] = ..., last_address: _Optional[str] = ..., pending_delete: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
+    last_address6: str
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[_specs_pb2.NetworkSpec, _Mapping]] = ..., driver_state: _Optional[_Union[_types_pb2.Driver, _Mapping]] = ..., ipam: _Optional[_Union[_types_pb2.IPAMOptions, _Mapping]] = ..., vni: _Optional[int] = ..., held: _Optional[_Iterable[_Union[AddressHold, _Mapping]]] = ..., last_address: _Optional[str] = ..., pending_delete: _Optional[bool] = ..., error: _Optional[str] = ..., last_address6: _Optional[str] = ...) -> None: ...
 
 class AddressHold(_message.Message):
     __slots__ = ("addr", "index", "until")

@@ -1,7 +1,7 @@
 """Addresses of one pass: who holds which, next-fit, and a rest for those that are released. Pure; used by reconcile.py.
 
 Holders are read from the store at each pass, so there is nothing to drift: gateways, VIPs, tasks, nodes' ingress
-addresses, and addresses that rest. A released address is given again only when every node that takes part has
+addresses, and addresses that rest. Each network has a space of IPv4 addresses, and of IPv6 ones if it is to. A released address is given again only when every node that takes part has
 acknowledged its release and REST has passed.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 
 from common import model
 from manager import lifecycle
-from manager.allocator.subnets import AllocationError, configs_of, parse
+from manager.allocator.subnets import AllocationError, configs_of, parse, plain
 from manager.plan import Plan
 from manager.store.view import THIS_INDEX, ReadView
 
@@ -23,62 +23,99 @@ REST: Final = 60 * lifecycle.SECOND
 
 
 @dataclass(slots=True)
-class Pool:
-    """The addresses of one network."""
+class Space:
+    """The addresses of one family in one network, as numbers."""
 
-    network: model.Network
-    ranges: list[tuple[range, int]]  # with the prefix length of the subnet that each lies in
+    version: int
+    ranges: list[tuple[range, int]] = field(
+        default_factory=list
+    )  # with the prefix length of the subnet that each lies in
     used: set[int] = field(default_factory=set)
 
-    def take(self) -> str:
-        """The next free address, with prefix length; raises AllocationError."""
-        last = int(ipaddress.IPv4Address(self.network.last_address)) if self.network.last_address else -1
-        found = self._after(last)
-        if found is None:
-            raise AllocationError(f"no available IPv4 addresses on network {self.network.spec.name}")
-        number, prefix = found
-        self.used.add(number)
-        address = str(ipaddress.IPv4Address(number))
-        self.network = replace(self.network, last_address=address)
-        return f"{address}/{prefix}"
-
-    def _after(self, last: int) -> tuple[int, int] | None:
+    def after(self, last: int) -> tuple[int, int] | None:
         """The first free number after `last`, or from the beginning, and its prefix length."""
         ahead = ((range(max(r.start, last + 1), r.stop), prefix) for r, prefix in self.ranges)
         around = ((n, prefix) for r, prefix in chain(ahead, self.ranges) for n in r)
         return next((found for found in around if found[0] not in self.used), None)
 
+
+@dataclass(slots=True)
+class Pool:
+    """The addresses of one network."""
+
+    network: model.Network
+    spaces: dict[int, Space]  # by version: IPv4 first
+
+    def take(self) -> tuple[str, ...]:
+        """The next free address of each family, with prefix length; raises AllocationError and takes none."""
+        found: list[tuple[Space, int, str]] = []
+        for space in self.spaces.values():
+            last = self.network.last_address if space.version == 4 else self.network.last_address6
+            free = space.after(_number(last) if last else -1)
+            if free is None:
+                raise AllocationError(
+                    f"no available IPv{space.version} addresses on network {self.network.spec.name}"
+                )
+            number, prefix = free
+            found.append((space, number, f"{_ADDRESSES[space.version](number)}/{prefix}"))
+        for space, number, address in found:
+            space.used.add(number)
+            if space.version == 4:
+                self.network = replace(self.network, last_address=plain(address))
+            else:
+                self.network = replace(self.network, last_address6=plain(address))
+        return tuple(address for _, _, address in found)
+
+    def hold(self, address: str) -> None:
+        """Somebody has it. One of a family that the network has no subnet of comes with another one (the mesh's)."""
+        if (space := self._space(address)) is not None:
+            space.used.add(_number(address))
+
+    def drop(self, address: str) -> None:
+        """Nobody has it."""
+        if (space := self._space(address)) is not None:
+            space.used.discard(_number(address))
+
     def release(self, address: str, now: int) -> None:
         """Lets an address rest."""
-        plain = address.partition("/")[0]
-        if any(hold.addr == plain for hold in self.network.held):
+        text = plain(address)
+        if self._space(text) is None or any(hold.addr == text for hold in self.network.held):
             return
-        self.used.add(_number(plain))
-        hold = model.AddressHold(addr=plain, index=THIS_INDEX, until=now + REST)
-        self.network = replace(self.network, held=(*self.network.held, hold))
+        self.hold(text)
+        resting = model.AddressHold(addr=text, index=THIS_INDEX, until=now + REST)
+        self.network = replace(self.network, held=(*self.network.held, resting))
+
+    def _space(self, address: str) -> Space | None:
+        return self.spaces.get(6 if ":" in address else 4)
+
+
+_ADDRESSES: Final = {4: ipaddress.IPv4Address, 6: ipaddress.IPv6Address}
 
 
 def pool_of(network: model.Network) -> Pool | None:
-    """An empty pool for a network that has its subnet; None for one without."""
-    ranges: list[tuple[range, int]] = []
-    used: set[int] = set()
+    """An empty pool for a network that has its subnet; None for one without.
+
+    IPv6 addresses in an ingress network aren't given one by one: they are made from the IPv4 ones (subnets.mesh_address).
+    """
+    spaces: dict[int, Space] = {}
     for config in configs_of(network):
         subnet = parse(config.subnet) if config.subnet else None
-        if subnet is None:
+        if subnet is None or (subnet.version == 6 and network.spec.ingress):
             continue
+        space = spaces.setdefault(subnet.version, Space(subnet.version))
         inner = parse(config.range) if config.range else None
-        bounds = inner if inner is not None and inner.subnet_of(subnet) else subnet
+        inside = inner is not None and inner.version == subnet.version and inner.subnet_of(subnet)  # type: ignore[arg-type]
+        bounds = inner if inner is not None and inside else subnet
         low, high = int(bounds.network_address), int(bounds.broadcast_address)
-        used.update((int(subnet.network_address), int(subnet.broadcast_address)))
-        if config.gateway:
-            used.add(_number(config.gateway))
-        used.update(_number(address) for address in config.reserved.values() if ":" not in address)
-        ranges.append((range(low, high + 1), subnet.prefixlen))
-    return Pool(network, ranges, used) if ranges else None
+        space.used.update((int(subnet.network_address), int(subnet.broadcast_address)))
+        kept = [*config.reserved.values(), *((config.gateway,) if config.gateway else ())]
+        space.used.update(_number(address) for address in kept if (":" in address) is (subnet.version == 6))
+        space.ranges.append((range(low, high + 1), subnet.prefixlen))
+    return Pool(network, dict(sorted(spaces.items()))) if 4 in spaces else None
 
 
 def _number(address: str) -> int:
-    return int(ipaddress.IPv4Address(address.partition("/")[0]))
+    return int(ipaddress.ip_address(address.partition("/")[0]))
 
 
 class Pools:
@@ -88,7 +125,7 @@ class Pools:
         self._view = view
         self._plan = plan
         self._pools: dict[str, Pool] | None = None
-        self._journal: list[tuple[Pool, model.Network, int | None]] = []
+        self._journal: list[tuple[Pool, model.Network, tuple[str, ...]]] = []
 
     def get(self, network_id: str) -> Pool | None:
         """The pool of a network that has a subnet."""
@@ -101,16 +138,16 @@ class Pools:
         if self._pools is not None and (pool := pool_of(network)) is not None:
             self._pools[network.id] = pool
 
-    def take(self, pool: Pool) -> str:
-        """The next free address of a pool; see Pool.take."""
+    def take(self, pool: Pool) -> tuple[str, ...]:
+        """The next free addresses of a pool; see Pool.take."""
         before = pool.network
-        address = pool.take()
-        self._journal.append((pool, before, _number(address)))
-        return address
+        addresses = pool.take()
+        self._journal.append((pool, before, addresses))
+        return addresses
 
     def release(self, pool: Pool, address: str, now: int) -> None:
         """Lets an address rest; see Pool.release."""
-        self._journal.append((pool, pool.network, None))
+        self._journal.append((pool, pool.network, ()))
         pool.release(address, now)
 
     def mark(self) -> int:
@@ -120,10 +157,10 @@ class Pools:
     def undo(self, mark: int) -> None:
         """Takes back everything since `mark`."""
         while len(self._journal) > mark:
-            pool, network, number = self._journal.pop()
+            pool, network, addresses = self._journal.pop()
             pool.network = network
-            if number is not None:
-                pool.used.discard(number)
+            for address in addresses:
+                pool.drop(address)
 
     def finish(self) -> None:
         """Puts the networks whose pools have changed into the plan."""
@@ -145,11 +182,12 @@ class Pools:
         for stored in self._view.networks.all():
             network = self._known(stored.id)
             if network is not None and (pool := pool_of(network)) is not None:
-                pool.used.update(_number(hold.addr) for hold in network.held)
+                for hold in network.held:
+                    pool.hold(hold.addr)
                 pools[network.id] = pool
         for network_id, address in holders(self._view):
             if network_id in pools:
-                pools[network_id].used.add(_number(address))
+                pools[network_id].hold(address)
         return pools
 
 

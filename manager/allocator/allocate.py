@@ -84,7 +84,7 @@ def network(this: Pass, network: model.Network) -> None:
         if (subnet := subnets.parse(config.subnet)) is not None
     ]
     asked = network.spec.ipam or model.IPAMOptions()
-    configs = tuple(_config(this.view, network, c, given) for c in asked.configs or (model.IPAMConfig(),))
+    configs = tuple(_config(this.view, network, version, c, given) for version, c in _wanted(network, asked))
     cluster = this.cluster()
     vni = network.vni or _asked_vni(network) or subnets.choose_vni(cluster.next_vni, _vnis(this))
     if not network.vni and cluster.id:
@@ -102,18 +102,30 @@ def network(this: Pass, network: model.Network) -> None:
     this.plan.say(f"network {network.spec.name}: {', '.join(c.subnet for c in configs)}, VNI {vni:#x}")
 
 
+def _wanted(network: model.Network, asked: model.IPAMOptions) -> list[tuple[int, model.IPAMConfig]]:
+    """What is asked for, with its family; and one of each family that the network is to have and nothing is said of."""
+    found = [(6 if ":" in config.subnet else 4, config) for config in asked.configs]
+    needed = (4, 6) if network.spec.ipv6_enabled else (4,)
+    missing = [version for version in needed if all(known != version for known, _ in found)]
+    found += [(version, model.IPAMConfig()) for version in missing]
+    return sorted(found, key=lambda item: item[0])  # IPv4 first, the rest in the user's order
+
+
 def _config(
-    view: ReadView, network: model.Network, asked: model.IPAMConfig, given: Sequence[subnets.Taken]
-) -> model.IPAMConfig:
+    view: ReadView, network: model.Network, version: int, asked: model.IPAMConfig,
+    given: Sequence[subnets.Taken],
+) -> model.IPAMConfig:  # fmt: skip
     if asked.subnet:
         subnet = subnets.parse(asked.subnet)
         if subnet is None:
-            raise AllocationError(f"network {network.spec.name}: {asked.subnet} is no IPv4 subnet")
+            raise AllocationError(f"network {network.spec.name}: {asked.subnet} is no subnet")
         if (clash := subnets.conflict(view, asked.subnet, network.id)) is not None:
             raise AllocationError(f"network {network.spec.name}: {clash}")
     else:
-        subnet = subnets.choose(view, network, given)
-    return replace(asked, subnet=str(subnet), gateway=asked.gateway or subnets.gateway(subnet, asked))
+        choose = subnets.choose if version == 4 else subnets.choose6
+        subnet = choose(view, network, given)
+    gateway = subnets.plain(asked.gateway) if asked.gateway else subnets.gateway(subnet, asked)
+    return replace(asked, subnet=str(subnet), gateway=gateway)
 
 
 def _asked_vni(network: model.Network) -> int:
@@ -136,7 +148,7 @@ def node(this: Pass, node: model.Node) -> None:
     kept = tuple(a for a in node.attachments if this.network(a.network_id) is not None)
     pool = this.pools.get(ingress.id) if ingress is not None and ready(ingress) else None
     if ingress is not None and pool is not None and not any(a.network_id == ingress.id for a in kept):
-        kept = (*kept, model.NetworkAttachment(addresses=(this.pools.take(pool),), network_id=ingress.id))
+        kept = (*kept, model.NetworkAttachment(addresses=this.pools.take(pool), network_id=ingress.id))
         this.plan.say(
             f"node {lifecycle.hostname(node, node.id)}: number {number}, ingress address {kept[-1].addresses[0]}"
         )
@@ -193,7 +205,8 @@ def service(this: Pass, service: model.Service) -> None:
     have = {v.network_id for v in kept}
     for network_id in wanted:
         if network_id not in have and (pool := this.pools.get(network_id)) is not None:
-            kept = (*kept, model.VirtualIP(network_id=network_id, addr=this.pools.take(pool)))
+            given_here = this.pools.take(pool)
+            kept = (*kept, *(model.VirtualIP(network_id=network_id, addr=a) for a in given_here))
     endpoint = model.Endpoint(
         spec=service.spec.endpoint or model.EndpointSpec(), ports=given, virtual_ips=kept
     )
@@ -258,7 +271,9 @@ def task(this: Pass, task: model.Task) -> None:
         if not allocated(service):
             return
         given = service.endpoint.ports if task.spec_version == service.spec_version else task.ports
-    attachments = tuple(_attachment(this, n, config) for n, config in _legs(this, task, given, service))
+    legs = _legs(this, task, given, service)
+    dual = any(network.spec.ipv6_enabled for network, _ in legs)
+    attachments = tuple(_attachment(this, n, config, dual) for n, config in legs)
     task = replace(task, networks=attachments, ports=given)
     this.plan.put(lifecycle.with_status(task, this.now, TaskState.TASK_PENDING, "pending task scheduling"))
 
@@ -281,16 +296,18 @@ def _legs(
 
 
 def _attachment(
-    this: Pass, network: model.Network, config: model.NetworkAttachmentConfig
+    this: Pass, network: model.Network, config: model.NetworkAttachmentConfig, dual: bool
 ) -> model.NetworkAttachment:
+    """A leg. In the routing mesh a task has an IPv6 address when it has one anywhere."""
     if not lifecycle.is_overlay(network):
         return model.NetworkAttachment(network_id=network.id, aliases=config.aliases)
     pool = this.pools.get(network.id) if ready(network) else None
     if pool is None:
         raise AllocationError(network.error or f"network {network.spec.name} is not set up yet")
-    return model.NetworkAttachment(
-        network_id=network.id, aliases=config.aliases, addresses=(this.pools.take(pool),)
-    )
+    addresses = this.pools.take(pool)
+    if dual and network.spec.ingress:
+        addresses = (*addresses, subnets.mesh_address(this.view.cluster.id, network, addresses[0]))
+    return model.NetworkAttachment(network_id=network.id, aliases=config.aliases, addresses=addresses)
 
 
 def release(this: Pass, task: model.Task) -> int:

@@ -1,10 +1,12 @@
 """Subnets and VNIs for networks: out of the pools, apart from every other network and from every node's routes.
 
-Pure. Used by reconcile.py; `conflict` also by control, which refuses a subnet that a user asks for before it is stored.
+IPv6 subnets come out of a /48 of unique local addresses (RFC 4193) that belongs to the cluster, made from its id: the first /64 is
+the routing mesh's, the others are networks'. Pure. Used by reconcile.py; `conflict` also by control, which refuses a subnet that a user asks for before it is stored.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +19,12 @@ from manager.store.view import ReadView
 DEFAULT_POOLS: Final = ("10.0.0.0/8",)
 DEFAULT_SIZE: Final = 24
 INGRESS_SIZE: Final = 16
+SIZE6: Final = 64
+MESH_PREFIXES: Final = range(97)  # an IPv4 address has its place behind
 VNI_BASE: Final = 0x530000
 VNI_END: Final = 1 << 24
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class AllocationError(Exception):
@@ -29,7 +35,7 @@ class AllocationError(Exception):
 class Taken:
     """A range that is in use, and by what."""
 
-    subnet: ipaddress.IPv4Network
+    subnet: Subnet
     owner: str
 
 
@@ -40,17 +46,23 @@ def configs_of(network: model.Network) -> tuple[model.IPAMConfig, ...]:
     return network.spec.ipam.configs if network.spec.ipam is not None else ()
 
 
-def parse(subnet: str) -> ipaddress.IPv4Network | None:
-    """An IPv4 subnet; None for another family or no subnet at all."""
+def parse(subnet: str) -> Subnet | None:
+    """A subnet of either family; None for what is none."""
     try:
-        return ipaddress.IPv4Network(subnet, strict=False)
+        return ipaddress.ip_network(subnet, strict=False)
     except ValueError:
         return None
 
 
-def gateway(subnet: ipaddress.IPv4Network, asked: model.IPAMConfig) -> str:
+def plain(address: str) -> str:
+    """An address without prefix length, in the one form that is used here: IPv6 has many for one address."""
+    text = address.partition("/")[0]
+    return str(ipaddress.IPv6Address(text)) if ":" in text else text
+
+
+def gateway(subnet: Subnet, asked: model.IPAMConfig) -> str:
     """The first address that the user doesn't keep for something else; raises AllocationError."""
-    kept = set(asked.reserved.values())
+    kept = {plain(address) for address in asked.reserved.values()}
     free = (str(host) for host in subnet.hosts() if str(host) not in kept)
     if (found := next(free, None)) is None:
         raise AllocationError(f"no address of {subnet} is left for the gateway")
@@ -61,7 +73,7 @@ def taken(view: ReadView, ignoring: str = "", going: bool = True) -> list[Taken]
     """Every range that a new subnet must not touch, but for those of network `ignoring`; without `going` also but for
     those of networks that have been removed and only wait for their last tasks."""
     found: list[Taken] = []
-    own: set[ipaddress.IPv4Network] = set()
+    own: set[Subnet] = set()
     for network in view.networks.all():
         for config in configs_of(network):
             subnet = parse(config.subnet) if config.subnet else None
@@ -89,35 +101,70 @@ def conflict(view: ReadView, subnet: str, ignoring: str = "") -> str | None:
     return None
 
 
-def first_free(
-    pool: ipaddress.IPv4Network, prefix: int, used: Iterable[Taken]
-) -> ipaddress.IPv4Network | None:
+def first_free(pool: Subnet, prefix: int, used: Iterable[Taken]) -> Subnet | None:
     """The lowest subnet of this size in `pool` that touches none of `used`."""
-    size = 1 << (32 - prefix)
+    size = 1 << (pool.max_prefixlen - prefix)
     start, end = int(pool.network_address), int(pool.broadcast_address)
-    ranges = sorted((int(u.subnet.network_address), int(u.subnet.broadcast_address)) for u in used)
+    ranges = sorted(
+        (int(u.subnet.network_address), int(u.subnet.broadcast_address))
+        for u in used
+        if u.subnet.version == pool.version
+    )
     for low, high in ranges:
         if high < start:
             continue
         if low >= start + size:
             break
         start = (high // size + 1) * size
-    return ipaddress.IPv4Network((start, prefix)) if start + size - 1 <= end else None
+    return type(pool)((start, prefix)) if start + size - 1 <= end else None
 
 
-def ingress_prefix(pool: ipaddress.IPv4Network, size: int) -> int:
+def ingress_prefix(pool: Subnet, size: int) -> int:
     """A /16 where the pool has room for it; never more than a sixteenth of the pool."""
     return max(INGRESS_SIZE, pool.prefixlen, min(size, pool.prefixlen + 4))
 
 
-def choose(view: ReadView, network: model.Network, also: Sequence[Taken] = ()) -> ipaddress.IPv4Network:
-    """A subnet for a network that asks for none; raises AllocationError."""
+def site(cluster_id: str) -> ipaddress.IPv6Network:
+    """The cluster's own /48: fd, and forty bits that no other site is likely to have."""
+    number = 0xFD << 40 | int.from_bytes(hashlib.sha256(cluster_id.encode()).digest()[:5], "big")
+    return ipaddress.IPv6Network((number << 80, 48))
+
+
+def mesh_subnet(cluster_id: str, ingress: model.Network) -> ipaddress.IPv6Network:
+    """Where the routing mesh's IPv6 addresses lie: in the ingress network's subnet if it has one, else in the site's first."""
+    for config in configs_of(ingress):
+        subnet = parse(config.subnet) if config.subnet else None
+        if isinstance(subnet, ipaddress.IPv6Network) and subnet.prefixlen in MESH_PREFIXES:
+            return subnet
+    return ipaddress.IPv6Network((site(cluster_id).network_address, SIZE6))
+
+
+def mesh_address(cluster_id: str, ingress: model.Network, address: str) -> str:
+    """The IPv6 address of whoever has this IPv4 one in the ingress network, with prefix length: nobody else's, and
+    free again when that is."""
+    subnet = mesh_subnet(cluster_id, ingress)
+    number = int(subnet.network_address) | int(ipaddress.IPv4Address(address.partition("/")[0]))
+    return f"{ipaddress.IPv6Address(number)}/{subnet.prefixlen}"
+
+
+def choose6(view: ReadView, network: model.Network, also: Sequence[Taken] = ()) -> Subnet:
+    """An IPv6 subnet for a network that asks for none; raises AllocationError."""
+    pool = site(view.cluster.id)
+    mesh = Taken(ipaddress.IPv6Network((pool.network_address, SIZE6)), "the routing mesh")
+    found = first_free(pool, SIZE6, [*taken(view, network.id), *also, mesh])
+    if found is None:
+        raise AllocationError(f"no free subnet is left in {pool} for network {network.spec.name}")
+    return found
+
+
+def choose(view: ReadView, network: model.Network, also: Sequence[Taken] = ()) -> Subnet:
+    """An IPv4 subnet for a network that asks for none; raises AllocationError."""
     cluster = view.cluster
     size = cluster.subnet_size or DEFAULT_SIZE
     used = [*taken(view, network.id), *also]
     for text in cluster.default_address_pool or DEFAULT_POOLS:
         pool = parse(text)
-        if pool is None:
+        if pool is None or pool.version != 4:
             continue
         prefix = ingress_prefix(pool, size) if network.spec.ingress else max(size, pool.prefixlen)
         found = first_free(pool, prefix, used)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from common import errors, model
 from manager import lifecycle, roles
 from manager.allocator.allocate import VXLAN_OPTION
-from manager.allocator.subnets import VNI_END
+from manager.allocator.subnets import MESH_PREFIXES, VNI_END, site
 from manager.membership import takes_part
 from manager.raft.consensus import MemberStatus
 from manager.store.view import ReadView
@@ -120,11 +120,24 @@ def network_addable(view: ReadView, spec: model.NetworkSpec) -> None:
         subnet = _subnet(config)
         if any(subnet.overlaps(other) for other in subnets):
             raise errors.InvalidArgument(f"subnet {subnet} overlaps another one of the same network")
+        if subnet.version == 6 and not spec.ipv6_enabled:
+            raise errors.InvalidArgument(f"IPv6 subnet {subnet} in a network without IPv6: it needs --ipv6")
         subnets.append(subnet)
         free_of(view, subnet)
-    if spec.ingress and len(subnets) > 1:
-        raise errors.Unimplemented("an ingress network with several subnets is not supported yet")
+    if spec.ingress:
+        _ingress_subnets(subnets)
     _vni_free(view, spec)
+
+
+def _ingress_subnets(subnets: Sequence[Subnet]) -> None:
+    """One of each family; IPv6 addresses of the mesh are made of the IPv4 ones."""
+    if any(sum(s.version == version for s in subnets) > 1 for version in (4, 6)):
+        raise errors.Unimplemented("an ingress network with several subnets is not supported yet")
+    for subnet in subnets:
+        if subnet.version == 6 and subnet.prefixlen not in MESH_PREFIXES:
+            raise errors.InvalidArgument(
+                f"subnet {subnet} is too small: an ingress network needs at least a /{MESH_PREFIXES[-1]}"
+            )
 
 
 def _vni_free(view: ReadView, spec: model.NetworkSpec) -> None:
@@ -142,13 +155,16 @@ def _subnet(config: model.IPAMConfig) -> Subnet:
     subnet = parse_subnet(config.subnet)
     if subnet is None:
         raise errors.ShoalError(f"Invalid subnet {config.subnet} : invalid CIDR address: {config.subnet}")
-    if subnet.version != 4:
-        raise errors.Unimplemented("overlay networks with IPv6 are not supported yet")
+    if subnet.is_multicast or (subnet.version == 6 and (subnet.is_link_local or subnet.is_loopback)):
+        raise errors.InvalidArgument(
+            f"subnet {subnet} can't be a network's: its addresses mean something else"
+        )
     if subnet.num_addresses < 8:
-        raise errors.InvalidArgument(f"subnet {subnet} is too small: a network needs at least a /29")
+        least = subnet.max_prefixlen - 3
+        raise errors.InvalidArgument(f"subnet {subnet} is too small: a network needs at least a /{least}")
     if config.range:
         part = parse_subnet(config.range)
-        if part is None or part.version != 4 or not part.subnet_of(subnet):
+        if part is None or part.version != subnet.version or not part.subnet_of(subnet):  # type: ignore[arg-type]
             raise errors.InvalidArgument(
                 f"invalid ip-range {config.range}: parent subnet {subnet} doesn't contain ip-range"
             )
@@ -187,6 +203,10 @@ def free_of(view: ReadView, subnet: Subnet) -> None:
                 raise errors.InvalidArgument(
                     f"subnet {subnet} overlaps subnet {other} of network {network.spec.name}"
                 )
+    if subnet.version == 6 and view.cluster.id:
+        mesh = next(site(view.cluster.id).subnets(new_prefix=64))
+        if subnet.overlaps(mesh):
+            raise errors.InvalidArgument(f"subnet {subnet} overlaps subnet {mesh} of the routing mesh")
     for node in view.nodes.all():
         for route in node_routes(node):
             if subnet.overlaps(route):

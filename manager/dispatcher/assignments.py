@@ -15,6 +15,7 @@ from typing import Final
 from common import model, publishing
 from common.model import EndpointState, TaskState
 from manager import lifecycle
+from manager.allocator.subnets import mesh_address
 from manager.dispatcher.dependencies import config_record, configs_of
 from manager.membership import Membership, takes_part
 from manager.store.view import ReadView
@@ -135,6 +136,7 @@ def endpoint_record(task: model.Task, attachment: model.NetworkAttachment) -> mo
         task_id=task.id,
         network_id=attachment.network_id,
         addr=plain(attachment.addresses[0]),
+        addr6=next((plain(a) for a in attachment.addresses if ":" in a), ""),
         node_id=task.node_id,
         service_id=task.service_id,
         task_name=task.name,
@@ -159,16 +161,18 @@ def _nodes(
 
 def node_record(view: ReadView, node: model.Node) -> model.NodeRecord:
     """Where a node's VTEP is, and its leg in the ingress network."""
-    ingress = ""
+    ingress = ingress6 = ""
     for attachment in node.attachments:
         network = view.networks.get(attachment.network_id)
         if network is not None and network.spec.ingress and attachment.addresses:
             ingress = plain(attachment.addresses[0])
+            ingress6 = mesh_address(view.cluster.id, network, ingress)
     return model.NodeRecord(
         id=node.id,
         hostname=node.description.hostname,
         vtep=node.description.data_path_addr or node.status.addr,
         ingress_addr=ingress,
+        ingress_addr6=ingress6,
         number=node.number,
         down=lifecycle.down(node),
     )

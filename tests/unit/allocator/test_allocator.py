@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from common.model import EndpointMode, NodeState, PublishMode, TaskState
 from manager import lifecycle
 from manager.allocator.addresses import pool_of
 from manager.allocator.reconcile import Allocator
-from manager.allocator.subnets import AllocationError
+from manager.allocator.subnets import AllocationError, site
 from manager.dispatcher.acks import Acks
 from manager.lifecycle import SECOND
 from manager.plan import Plan
@@ -70,8 +71,8 @@ class Bench:
         raise AssertionError("the allocator never comes to rest")
 
 
-def network(name: str, subnet: str = "", **spec: object) -> model.Network:
-    ipam = model.IPAMOptions(configs=(model.IPAMConfig(subnet=subnet),)) if subnet else None
+def network(name: str, *subnets: str, **spec: object) -> model.Network:
+    ipam = model.IPAMOptions(configs=tuple(model.IPAMConfig(subnet=s) for s in subnets)) if subnets else None
     return model.Network(id=name, spec=model.NetworkSpec(name=name, ipam=ipam, **spec))  # type: ignore[arg-type]
 
 
@@ -120,7 +121,7 @@ def pools(*configs: model.IPAMConfig) -> list[str]:
     found = [c.gateway for c in bench.view.networks.get("x").ipam.configs]
     with suppress(AllocationError):
         while True:
-            found.append(pool.take())
+            found.extend(pool.take())
     with pytest.raises(AllocationError, match="no available IPv4 addresses on network x"):
         pool.take()
     return found
@@ -170,6 +171,74 @@ def test_every_address_that_may_be_given_is_given_once(
     }
     assert found == [f"{a}/{prefix}" for a in part if a not in never]
     assert gateway not in reserved.values()
+
+
+def dual(*configs: model.IPAMConfig, name: str = "six", **spec: object) -> model.Network:
+    ipam = model.IPAMOptions(configs=configs) if configs else None
+    return model.Network(
+        id=name,
+        spec=model.NetworkSpec(name=name, ipv6_enabled=True, ipam=ipam, **spec),  # type: ignore[arg-type]
+    )
+
+
+def test_a_network_of_both_families_is_given_what_it_doesnt_ask_for() -> None:
+    bench = start()
+    given_six = model.IPAMConfig("FD00:5::/64", gateway="fd00:5:0::9", reserved={"a": "fd00:5::2"})
+    bench.write(dual(name="neither"))
+    bench.write(dual(given_six, name="only-six"))
+    bench.write(dual(model.IPAMConfig("10.70.0.0/24"), name="only-four"))
+    bench.settle()
+    found = {n.id: [(c.subnet, c.gateway) for c in n.ipam.configs] for n in bench.view.networks.all()}
+    six, gateway = found["neither"][1]
+    assert ipaddress.ip_network(six).subnet_of(ipaddress.ip_network("fd00::/8"))
+    assert (ipaddress.ip_network(six).prefixlen, gateway) == (64, six.replace("/64", "1"))
+    assert found["only-six"] == [("10.1.2.0/24", "10.1.2.1"), ("fd00:5::/64", "fd00:5::9")]
+    assert found["only-four"][0] == ("10.70.0.0/24", "10.70.0.1")
+    assert found["only-four"][1][0] != six
+    pool = pool_of(bench.view.networks.get("only-six"))
+    assert pool is not None
+    assert [pool.take() for _ in range(2)] == [
+        ("10.1.2.2/24", "fd00:5::1/64"),
+        ("10.1.2.3/24", "fd00:5::3/64"),
+    ]
+
+
+def test_addresses_of_both_families_in_the_part_that_is_asked_for() -> None:
+    part = model.IPAMConfig("fd00:7::/64", range="fd00:7::1:0/126", reserved={"x": "fd00:7::1:2"})
+    bench = start()
+    bench.write(dual(part, model.IPAMConfig("10.41.0.0/24")))
+    bench.settle()
+    pool = pool_of(bench.view.networks.get("six"))
+    assert pool is not None
+    found = [pool.take() for _ in range(3)]
+    assert [six for _, six in found] == ["fd00:7::1:0/64", "fd00:7::1:1/64", "fd00:7::1:3/64"]
+    with pytest.raises(AllocationError, match="no available IPv6 addresses on network six"):
+        pool.take()
+    assert pool.network.last_address == "10.41.0.4", "of the other family none is taken then"
+
+
+def test_a_service_of_both_families() -> None:
+    """Two VIPs and two addresses there; in the routing mesh an IPv6 address that is made of the other one."""
+    bench = start()
+    bench.write(dual(model.IPAMConfig("10.41.0.0/24"), model.IPAMConfig("fd00:7::/64")))
+    api = service("api", "six", "web", ports=(model.PortConfig(target_port=80, published_port=80),))
+    bench.write(api)
+    bench.write(task("t", api))
+    bench.settle()
+    vips = bench.view.services.get("api").endpoint.virtual_ips
+    assert [(v.network_id, v.addr) for v in vips] == [
+        ("ingress", "10.0.0.2/16"), ("six", "10.41.0.2/24"), ("six", "fd00:7::2/64"), ("web", "10.1.0.2/24"),
+    ]  # fmt: skip
+    legs = {a.network_id: a.addresses for a in bench.view.tasks.get("t").networks}
+    assert (legs["six"], legs["web"]) == (("10.41.0.3/24", "fd00:7::3/64"), ("10.1.0.3/24",))
+    mesh = legs["ingress"][1]
+    assert (legs["ingress"][0], mesh) == ("10.0.0.3/16", f"{site('c')[int.from_bytes((10, 0, 0, 3))]}/64")
+    bench.remove(bench.view.tasks.get("t"))
+    bench.remove(bench.view.services.get("api"))
+    bench.settle()
+    held = {n.id: {h.addr for h in n.held} for n in bench.view.networks.all()}
+    assert held["six"] == {"10.41.0.2", "10.41.0.3", "fd00:7::2", "fd00:7::3"}
+    assert held["ingress"] == {"10.0.0.2", "10.0.0.3"}
 
 
 def test_many_networks_in_one_pass_do_not_meet() -> None:
@@ -329,7 +398,10 @@ def test_nodes_get_the_lowest_free_number() -> None:
 
 
 class Histories(RuleBasedStateMachine):
-    """Services and tasks come and go in networks of six addresses; nodes acknowledge when they like."""
+    """Services and tasks come and go in a network of few addresses; nodes acknowledge when they like."""
+
+    subnets: tuple[str, ...] = ("10.9.0.0/28",)
+    never: tuple[str, ...] = ("10.9.0.1", "10.9.0.0", "10.9.0.15")
 
     @initialize()
     def begin(self) -> None:
@@ -337,7 +409,7 @@ class Histories(RuleBasedStateMachine):
         self.made = 0
         self.acked = dict.fromkeys(("a", "b"), -1)
         self.bench.write(model.Cluster(id="c"))
-        self.bench.write(network("small", "10.9.0.0/28"))
+        self.bench.write(network("small", *self.subnets, ipv6_enabled=len(self.subnets) > 1))
         for name in ("a", "b"):
             self.bench.write(model.Node(id=name, status=model.NodeStatus(state=NodeState.NODE_READY)))
         self.resting: dict[str, tuple[int, int]] = {}
@@ -417,9 +489,19 @@ class Histories(RuleBasedStateMachine):
         used = Counter(h.addr for h in small.held)
         used.update(v.addr.partition("/")[0] for s in view.services.all() for v in s.endpoint.virtual_ips)
         used.update(a.partition("/")[0] for t in view.tasks.all() for n in t.networks for a in n.addresses)
-        used.update(["10.9.0.1", "10.9.0.0", "10.9.0.15"] if small.ipam else [])
+        used.update(self.never if small.ipam else [])
         assert all(count == 1 for count in used.values()), used
-        assert all(ipaddress.ip_address(a) in ipaddress.ip_network("10.9.0.0/28") for a in used)
+        assert all(
+            any(ipaddress.ip_address(a) in ipaddress.ip_network(s) for s in self.subnets) for a in used
+        )
+
+    @invariant()
+    def everybody_has_one_of_each_family(self) -> None:
+        view = self.bench.view
+        services = [[v.addr for v in s.endpoint.virtual_ips] for s in view.services.all()]
+        tasks = [list(n.addresses) for t in view.tasks.all() for n in t.networks]
+        for found in services + tasks:
+            assert [":" in a for a in found] in ([], [False, True][: len(self.subnets)])
 
     @invariant()
     def addresses_rest_long_enough(self) -> None:
@@ -441,8 +523,17 @@ class Histories(RuleBasedStateMachine):
             if waiting.status.state == TaskState.TASK_NEW and self.bench.view.services.get(
                 waiting.service_id
             ):
-                assert waiting.status.err == "no available IPv4 addresses on network small"
+                assert re.fullmatch(r"no available IPv[46] addresses on network small", waiting.status.err)
+
+
+class DualHistories(Histories):
+    """The same in a network of both families, of which IPv6 is the smaller one."""
+
+    subnets = ("10.9.0.0/24", "fd00:9::/124")
+    never = ("10.9.0.0", "10.9.0.1", "10.9.0.255", "fd00:9::", "fd00:9::1", "fd00:9::f")
 
 
 Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestHistories = Histories.TestCase
+DualHistories.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestDualHistories = DualHistories.TestCase

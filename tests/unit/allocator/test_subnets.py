@@ -55,6 +55,33 @@ def test_conflict_names_what_is_in_the_way() -> None:
     assert subnets.conflict(view, "10.1.0.0/24", ignoring="web") is None
 
 
+def test_ipv6_subnets_of_the_cluster() -> None:
+    """A /48 of its own, the first /64 of it for the mesh, and the lowest that nobody has for a network."""
+    site = subnets.site("c")
+    assert (str(site)[:2], site.prefixlen, site.is_private) == ("fd", 48, True)
+    assert subnets.site("c") == site != subnets.site("d")
+    halves = list(site.subnets(new_prefix=64))[:4]
+    web = network("web", ipv6_enabled=True)
+    cluster = model.Cluster(id="c")
+    assert subnets.choose6(view_of([cluster, web]), web) == halves[1]
+    view = view_of([cluster, web, network("other", str(halves[1])), node(f"{halves[2]}", "::/0")])
+    assert subnets.choose6(view, web) == halves[3]
+    assert str(subnets.choose(view, web)) == "10.0.0.0/24"
+    with pytest.raises(subnets.AllocationError, match="no free subnet"):
+        subnets.choose6(view_of([cluster, web, node("fc00::/7")]), web)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.sampled_from(["", "fd12::/64", "fd12::/96"]))
+def test_addresses_in_the_mesh_are_made_of_each_other(one: int, other: int, subnet: str) -> None:
+    ingress = network("ingress", subnet, ingress=True)
+    first, second = (str(ipaddress.IPv4Address(n)) for n in (one, other))
+    made = subnets.mesh_address("c", ingress, f"{first}/16")
+    assert (made == subnets.mesh_address("c", ingress, second)) is (one == other)
+    assert ipaddress.ip_interface(made).network == ipaddress.ip_network(
+        subnet or f"{subnets.site('c')[0]}/64"
+    )
+
+
 ranges = st.builds(
     lambda number, prefix: ipaddress.IPv4Network((number & ~((1 << (32 - prefix)) - 1), prefix)),
     st.integers(int(ipaddress.IPv4Address("10.0.0.0")), int(ipaddress.IPv4Address("10.3.255.255"))),
