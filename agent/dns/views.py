@@ -55,11 +55,12 @@ def _zones(state: NodeState, short_ids: Mapping[str, str]) -> dict[str, NetworkZ
         networks.setdefault(record.service_id, set()).add(record.network_id)
         endpoints.setdefault(record.network_id, []).append(_endpoint(record, short_ids))
     for service in state.services.values():
-        addresses = {vip.network_id: vip.addr.partition("/")[0] for vip in service.virtual_ips}
-        if service.mode == model.EndpointMode.DNSRR:
-            addresses = dict.fromkeys(addresses, "")
-        for network_id in addresses.keys() | networks.get(service.id, set()):
-            seen = Service(service.id, service.name, addresses.get(network_id, ""), _ports(service.ports))
+        given = {v.network_id for v in service.virtual_ips}
+        offered = () if service.mode == model.EndpointMode.DNSRR else service.virtual_ips
+        vips = {(v.network_id, ":" in v.addr): v.addr.partition("/")[0] for v in offered}
+        for network_id in given | networks.get(service.id, set()):
+            four, six = vips.get((network_id, False), ""), vips.get((network_id, True), "")
+            seen = Service(service.id, service.name, four, _ports(service.ports), six)
             services.setdefault(network_id, []).append(seen)
     return {
         id: build_network(network.spec.name, services.get(id, ()), endpoints.get(id, ()))
@@ -74,6 +75,7 @@ def _endpoint(record: model.EndpointRecord, short_ids: Mapping[str, str]) -> End
     return Endpoint(
         task_name=record.task_name,
         address=record.addr.partition("/")[0],
+        address6=record.addr6.partition("/")[0],
         service_id=record.service_id,
         aliases=() if attached else record.aliases,
         names=((short,) if short else ()) + (record.aliases if attached else ()),

@@ -9,6 +9,7 @@ Names, for a service `web` in network `net`:
   web.1.<task id>      one task, by its container's name; short ids likewise
   web.net …            any of these, said to be of that network
   PTR                  web.net, web.1.<task id>.net
+In a network of both families each of these has an A and an AAAA record.
   _http._tcp.web       SRV, for a port with that name or number
 """
 
@@ -41,12 +42,18 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service in one network; `address` is its virtual address there, empty for dnsrr."""
+    """A service in one network; `address` is its virtual address there, `address6` the IPv6 one, empty for dnsrr."""
 
     id: str
     name: str
     address: str = ""
     ports: tuple[Port, ...] = ()
+    address6: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those that it has."""
+        return _those(self.address, self.address6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,16 @@ class Endpoint:
     aliases: tuple[str, ...] = ()  # of the service, in this network
     names: tuple[str, ...] = ()  # further names of this one: short id, an attached container's aliases
     serving: bool = True
+    address6: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those that it has."""
+        return _those(self.address, self.address6)
+
+
+def _those(*addresses: str) -> tuple[str, ...]:
+    return tuple(address for address in addresses if address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +160,22 @@ def build_network(name: str, services: Iterable[Service], endpoints: Iterable[En
     pointers: dict[str, str] = {}
     suffix = f".{name}" if name else ""
     for endpoint in endpoints:
-        pointers.setdefault(endpoint.address, endpoint.task_name + suffix)
+        for address in endpoint.addresses:
+            pointers.setdefault(address, endpoint.task_name + suffix)
         for own in (endpoint.task_name, *endpoint.names):
-            _add(addresses, own, endpoint.address)
+            _add(addresses, own, *endpoint.addresses)
         if not endpoint.serving:
             continue
-        serving.setdefault(endpoint.service_id, []).append(endpoint.address)
+        serving.setdefault(endpoint.service_id, []).extend(endpoint.addresses)
         service = known.get(endpoint.service_id)
         for alias in endpoint.aliases:
-            _add(addresses, alias, service.address if service and service.address else endpoint.address)
+            _add(addresses, alias, *((service.addresses if service else ()) or endpoint.addresses))
     ports: dict[str, tuple[Port, ...]] = {}
     for service in known.values():
-        offered = [service.address] if service.address else serving[service.id]
-        _know(addresses, service.name)
-        _know(addresses, f"tasks.{service.name}")
-        for address in offered:
-            _add(addresses, service.name, address)
-        for address in serving[service.id]:
-            _add(addresses, f"tasks.{service.name}", address)
-        if service.address:
-            pointers[service.address] = service.name + suffix
+        _add(addresses, service.name, *(service.addresses or serving[service.id]))
+        _add(addresses, f"tasks.{service.name}", *serving[service.id])
+        for address in service.addresses:
+            pointers[address] = service.name + suffix
         ports[service.name.lower()] = service.ports
     return NetworkZone(
         name=name.lower(),
@@ -186,14 +199,10 @@ def reversed_address(name: str) -> str:
         return ""
 
 
-def _know(addresses: dict[str, list[str]], name: str) -> None:
-    addresses.setdefault(name.lower(), [])
-
-
-def _add(addresses: dict[str, list[str]], name: str, address: str) -> None:
+def _add(addresses: dict[str, list[str]], name: str, *more: str) -> None:
+    """Names are known also where nothing is behind them."""
     found = addresses.setdefault(name.lower(), [])
-    if address not in found:
-        found.append(address)
+    found.extend(address for address in more if address not in found)
 
 
 def _of_kind(addresses: Sequence[str], kind: int) -> tuple[str, ...]:

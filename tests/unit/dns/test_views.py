@@ -90,3 +90,17 @@ def test_a_service_that_changes_its_mode_answers_with_tasks_at_once() -> None:
     assert Views().of(mixed)["t1"].find("www", Type.A) == Found(("10.0.1.3",))
     bare = replace(STATE, services={**STATE.services, "s1": replace(web, virtual_ips=())})
     assert Views().of(bare)["t1"].find("web", Type.A) == Found(("10.0.1.3",)), "until it has its address"
+
+
+def test_addresses_of_both_families() -> None:
+    vips = (model.VirtualIP("a", "10.0.1.2/24"), model.VirtualIP("a", "fd00:1::2/64"))
+    web = model.ServiceRecord(id="s1", name="web", virtual_ips=vips)
+    leg = endpoint("t1", "a", "10.0.1.3", addr6="fd00:1::3", service_id="s1", state=SERVING, aliases=("www",))
+    state = replace(STATE, services={"s1": web}, endpoints={("t1", "a"): leg})
+    view = Views().of(state)["t1"]
+    for name in ("web", "www"):
+        assert view.find(name, Type.A) == Found(("10.0.1.2",))
+        assert view.find(name, Type.AAAA) == Found(("fd00:1::2",))
+    dnsrr = replace(web, mode=model.EndpointMode.DNSRR)
+    view = Views().of(replace(state, services={"s1": dnsrr}))["t1"]
+    assert view.find("web", Type.AAAA) == view.find("www", Type.AAAA) == Found(("fd00:1::3",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,34 @@ def test_no_name_is_an_error(name: str, kind: int) -> None:
     VIEW.find(name, kind)
     VIEW.find(name + ".in-addr.arpa", kind)
     VIEW.find(name + ".ip6.arpa", kind)
+
+
+def test_both_families() -> None:
+    """Every name answers with the family that is asked for; a name with one of them only is known all the same."""
+    web = Service("s1", "web", "10.0.1.2", address6="fd00:1::2")
+    rr = Service("s2", "rr")
+    zone = build_network(
+        "net", (web, rr),
+        (
+            Endpoint("web.1.aaa", "10.0.1.3", "s1", ("www",), ("0123456789ab",), address6="fd00:1::3"),
+            Endpoint("rr.1.ccc", "10.0.1.5", "s2", ("both",), address6="fd00:1::5"),
+            Endpoint("rr.2.ddd", "10.0.1.6", "s2", ("both",)),
+        ),
+    )  # fmt: skip
+    view = ZoneView((zone,))
+    for name, four, six in (
+        ("web", ("10.0.1.2",), ("fd00:1::2",)),
+        ("www.net", ("10.0.1.2",), ("fd00:1::2",)),
+        ("tasks.web", ("10.0.1.3",), ("fd00:1::3",)),
+        ("web.1.aaa", ("10.0.1.3",), ("fd00:1::3",)),
+        ("0123456789ab", ("10.0.1.3",), ("fd00:1::3",)),
+        ("rr", ("10.0.1.5", "10.0.1.6"), ("fd00:1::5",)),
+        ("both", ("10.0.1.5", "10.0.1.6"), ("fd00:1::5",)),
+        ("rr.2.ddd", ("10.0.1.6",), ()),
+    ):
+        assert view.find(name, Type.A) == Found(four), name
+        assert view.find(name, Type.AAAA) == Found(six), name
+    for address, name in (("fd00:1::2", "web.net"), ("fd00:1::5", "rr.1.ccc.net")):
+        asked = ipaddress.ip_address(address).reverse_pointer
+        assert view.find(asked, Type.PTR) == Found(pointer=name)
+    assert view.find(ipaddress.ip_address("fd00:1::9").reverse_pointer, Type.PTR) is None
