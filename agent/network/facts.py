@@ -176,11 +176,17 @@ class Change:
 
 def rank(fact: Fact) -> int:
     """Where a fact stands in the order of making; a sysctl of an interface comes after the interface."""
-    if isinstance(fact, Sysctl) and not fact.path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")):
-        return _RANK[Sysctl]
-    if isinstance(fact, Sysctl) and fact.path.split("/")[3] not in ("all", "default"):
+    if isinstance(fact, Sysctl) and _interface(fact):
         return _RANK[Address]
     return _RANK[type(fact)]
+
+
+def _interface(fact: Sysctl) -> str:
+    """Whose sysctl it is: it comes with that interface and goes with it; "" for one of the namespace."""
+    if not fact.path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")):
+        return ""
+    interface = fact.path.split("/")[3]
+    return "" if interface in ("all", "default") else interface
 
 
 def _key(change: Change) -> tuple[int, str, str]:
@@ -253,4 +259,6 @@ def after(view: KernelView, changes: Iterable[Change]) -> dict[str, Facts]:
             result.pop(change.namespace)
         else:
             facts.discard(change.fact)
+            if isinstance(change.fact, Bridge | Vxlan | Veth):
+                facts -= {f for f in facts if isinstance(f, Sysctl) and _interface(f) == change.fact.name}
     return {namespace: frozenset(facts) for namespace, facts in result.items()}

@@ -344,6 +344,7 @@ def test_another_ingress_network(clean: Lab) -> None:
         answered = clean.connections([f"{m.addr}:8077" for m in clean.machines.values()], 10)
         assert all(len(found) == 2 for found in answered.values()), answered
         for machine in clean.machines.values():
+            assert machine.run("curl", "-sS", "--max-time", "30", "http://127.0.0.1:8077/whoami").stdout
             assert " mtu 1200 " in machine.run("ip", "link", "show", "shoal_ing").stdout
         (task, _) = clean.tasks("pub")
         assert " mtu 1200 " in clean.in_netns(task, "ip", "link", "show", "eth0")

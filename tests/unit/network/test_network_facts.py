@@ -115,3 +115,13 @@ def test_an_interfaces_sysctl_comes_after_it() -> None:
     leg = Veth("shoal_ing", "02:42", 1450, "vhost", "n-1", "br0")
     assert facts.rank(Sysctl("net/ipv4/conf/shoal_ing/rp_filter", "0")) > facts.rank(leg)
     assert facts.rank(Sysctl("net/ipv4/conf/all/rp_filter", "0")) < facts.rank(leg)
+
+
+def test_an_interfaces_sysctl_goes_with_it() -> None:
+    leg = Veth("shoal_ing", "02:42", 1450, "vhost", "n-1", "br0")
+    own, other = (Sysctl(f"net/ipv4/conf/{name}/route_localnet", "1") for name in ("shoal_ing", "eth0"))
+    everywhere = Sysctl("net/ipv4/ip_forward", "1")
+    standing = {"": frozenset({leg, own, other, everywhere})}
+    gone = after(standing, difference(standing, {"": frozenset({other, everywhere})}))
+    assert gone == {"": frozenset({other, everywhere})}
+    assert Change("", own) in difference(gone, standing)
