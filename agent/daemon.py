@@ -2,8 +2,8 @@
 
 Order: what the database remembers is put into the kernel before anything else, so that names, VIPs and the mesh work
 without any manager; then the Engine API listens and systemd is told; then containers are adopted, and the session starts.
-Nothing here stops a container: SIGTERM ends the daemon alone, and a failure of a part that can't go on ends the process,
-which systemd starts again. The session and the applying of assignments are restarted in place.
+Nothing here stops a container, but for a machine that goes down (shutdown.py): SIGTERM ends the daemon alone, and a failure of a
+part that can't go on ends the process, which systemd starts again. The session and the applying of assignments are restarted in place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent import description, identity
+from agent import description, identity, shutdown
 from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
@@ -92,6 +92,7 @@ class Agent:
         self.folder = Path(settings.state.dir)
         self._make = make
         self._stop = asyncio.Event()
+        self._machine_stops = False
 
     def stop(self) -> None:
         """Ends the daemon; containers and the kernel's state stay."""
@@ -142,6 +143,8 @@ class Agent:
             await self._serve(
                 parts, Containers(worker, singles, execs), applier, membership, liveness, remembered
             )
+            if self._machine_stops:
+                await shutdown.stop_containers(parts.runtime)
         finally:
             await membership.close()
             await parts.network.close()
@@ -190,7 +193,11 @@ class Agent:
             memory.settle()
             await self._stop.wait()
             sdnotify.notify("STOPPING=1")
-            log.info("ending; containers and networks stay")
+            self._machine_stops = await shutdown.machine_is_stopping()
+            if self._machine_stops:
+                await liveness.leave()
+            else:
+                log.info("ending; containers and networks stay")
             for job in jobs:
                 job.cancel()
 

@@ -372,6 +372,8 @@ class Containers:
                 await self._signal(id, 9)
                 while not await _within(live.ended, _KILL_AGAIN_S):
                     await self._signal(id, 9)
+            async with live.changing:  # until its last words are written down
+                pass
         return live.record.exit or ExitStatus(0)
 
     async def wait(self, id: str, condition: WaitCondition = "not-running") -> ExitStatus:

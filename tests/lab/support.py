@@ -14,7 +14,6 @@ import shlex
 import socket
 import subprocess
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -240,21 +239,9 @@ class Lab:
     # -- inside a task
 
     def task_exec(self, task: dict[str, Any], *argv: str, check: bool = True) -> str:
-        """Runs a command in a task's container."""
+        """Runs a command in a task's container, as a user would: by `docker exec` on its node."""
         container = task["Status"]["ContainerStatus"]["ContainerID"]
-        node = self.node_of(task)
-        return node.run(
-            "ctr",
-            "-n",
-            "shoal",
-            "tasks",
-            "exec",
-            "--exec-id",
-            uuid.uuid4().hex[:12],
-            container,
-            *argv,
-            check=check,
-        ).stdout
+        return self.node_of(task).docker("exec", container, *argv, check=check).stdout
 
     def in_netns(self, task: dict[str, Any], *argv: str, input: str | None = None, check: bool = True) -> str:
         """Runs one of the machine's own commands in a task's network namespace."""

@@ -92,6 +92,10 @@ def test_without_a_manager_all_serves_on(web: Lab) -> None:
     vip = web.vip("my-nginx", "nginx-net")
     mine = [t for t in web.wait_running("my-nginx", 5) if web.node_of(t) is worker]
     everybody = [f"{m.addr}:80" for m in web.machines.values()]
+    # With a stop signal that no shutdown of a machine sends by itself.
+    polite = "trap 'echo good-bye; exit 7' USR1; echo ready; while :; do sleep 1; done"
+    worker.docker("run", "-d", "--name", "polite", "--stop-signal", "USR1", "alpine", "sh", "-c", polite)
+    until(lambda: "ready" in worker.docker("logs", "polite").stdout, 30, "a container that hears its signal")
     manager.run("systemctl", "stop", "shoal-manager.socket", "shoal-manager")
     try:
         assert all(not k.startswith("FAILED") for a in web.connections(everybody, 20).values() for k in a)
@@ -102,6 +106,8 @@ def test_without_a_manager_all_serves_on(web: Lab) -> None:
             return not any(k.startswith("FAILED") for k in found)
 
         until(back, 60, "worker1's published port serves again without any manager")
+        assert worker.docker("logs", "polite").stdout == "ready\ngood-bye\n"
+        assert worker.docker("inspect", "-f", "{{.State.ExitCode}}", "polite").stdout == "7\n"
         here = worker.docker("ps", "--format", "{{.ID}}").stdout.split()
         assert len(here) == len(mine)
         worker.run("sh", "-c", "cat > /root/load.py", input=LOAD.read_text())
@@ -120,6 +126,7 @@ def test_without_a_manager_all_serves_on(web: Lab) -> None:
             until(lambda: web.connections(everybody, 20), 30, "connections through every node")
         clean(in_task, 5)
     finally:
+        worker.docker("rm", "-f", "polite", check=False)
         manager.run("systemctl", "start", "shoal-manager.socket", "shoal-manager")
         until(lambda: answers(manager), 30, "the manager's API answers")
         for name in web.machines:
