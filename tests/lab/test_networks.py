@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -50,7 +50,7 @@ def clean(swarm: Lab) -> Iterator[Lab]:
         swarm.manager.docker("network", "rm", *new)
 
 
-def test_every_option_reaches_the_container(clean: Lab) -> None:
+def test_every_option_reaches_the_container(clean: Lab, say: Callable[[str], None]) -> None:
     """Range, reserved addresses, two subnets, MTU, internal: what a task's interface is like."""
     manager = clean.manager
     # docker sends several subnets in any order, shoal in that of its words: which is used first is seen.
@@ -78,14 +78,18 @@ def test_every_option_reaches_the_container(clean: Lab) -> None:
     )  # fmt: skip
     tasks = clean.wait_running("far", 4)
     found = {address_in(clean, t, "wide"): t for t in tasks}
-    # The VIP takes the first of the three in the range that are not kept, two tasks the others, and two go beyond.
+    # The VIP takes the first of the three in the range that are not kept, two tasks the others, and two go beyond; or
+    # three, where a task failed at its start and another came in its place: addresses rest.
     first = [a for a in found if a.startswith("10.33.7.") and a.endswith("/16")]
     second = [a for a in found if a.startswith("10.34.0.") and a.endswith("/24")]
     ended = manager.docker("service", "ps", "--no-trunc", "far").stdout
-    assert (len(first), len(second)) == (2, 2), ended
+    replaced = ended.count("\\_ far.")
+    assert len(first) + len(second) == 4 and (len(first) == 2 or (replaced and first)), ended
+    if replaced:
+        say(ended)
     link = clean.in_netns(found[first[0]], "ip", "addr", "show", "eth0")
     assert " mtu 1300 " in link and f"inet {first[0]} " in link
-    for one, other in ((first[0], second[0]), (second[1], first[1])):
+    for one, other in ((first[0], second[0]), (second[-1], first[-1])):
         clean.task_exec(found[one], "ping", "-c1", "-W2", other.partition("/")[0])
     (task,) = clean.wait_running("inside", 1)
     routes = clean.in_netns(task, "ip", "route")
