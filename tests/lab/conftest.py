@@ -1,14 +1,17 @@
 """One lab for the whole run, booted once: three machines in one swarm, two more that join it as managers for the tests
-that come last. Journals are printed when a test fails."""
+that come last. Journals are printed when a test fails. What takes a minute of waiting and no machines runs beside the first tests."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from tests.lab import serf
 from tests.lab.managers import MANAGERS, UP, Managers
 from tests.lab.support import LAB, Lab
 
@@ -19,17 +22,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs no machines first, then one manager, then three; the test that takes the lab down last."""
 
     def place(item: pytest.Item) -> int:
+        if waits(item):
+            return 1
         if "lab" not in getattr(item, "fixturenames", ()):
             return 0
         if item.get_closest_marker("last"):
-            return 3
-        return 2 if of_managers(item) else 1
+            return 4
+        return 3 if of_managers(item) else 2
 
     items.sort(key=place)
 
 
 def of_managers(item: pytest.Item) -> bool:
     return "managers" in getattr(item, "fixturenames", ())
+
+
+def waits(item: pytest.Item) -> bool:
+    return "serf_minutes" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def serf_minutes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[None]]:
+    """A member of ours among serf's, in a thread of its own."""
+    with ThreadPoolExecutor(1, thread_name_prefix="serf") as pool:
+        yield pool.submit(lambda: asyncio.run(serf.minutes(tmp_path_factory.mktemp("serf"))))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begun_early(request: pytest.FixtureRequest) -> None:
+    """What is only waited for later begins with the first test here."""
+    if any(waits(item) for item in request.session.items):
+        request.getfixturevalue("serf_minutes")
 
 
 @pytest.fixture(scope="session")

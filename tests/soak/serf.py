@@ -21,7 +21,7 @@ from pathlib import Path
 from agent.gossip.messages import State
 from agent.gossip.node import GossipNode
 from agent.gossip.packing import pack
-from tests.lab.test_gossip_serf import LEAVE_INTENT, Room, made_namespace, ours, room
+from tests.lab.serf import LEAVE_INTENT, Room, made_namespace, ours, room
 from tests.soak.seeds import commit
 
 EACH = 10
