@@ -129,6 +129,21 @@ class Client:
             raise _refusal(response.status, self._whole(response))
         return response
 
+    def upgrade(
+        self, path: str, query: Mapping[str, str] | None = None, body: Any = None
+    ) -> tuple[socket.socket, bytes]:
+        """A POST whose connection leaves HTTP: raw bytes both ways from here on, the first of which may have come."""
+        data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        kind = "text/plain" if body is None else "application/json"
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp", "Content-Type": kind}
+        response = self._send("POST", self._target(path, query), data, headers)
+        if response.status not in (101, 200):
+            raise _refusal(response.status, self._whole(response))
+        sock = self._connection.sock
+        sock.setblocking(False)
+        early = response.fp.read1(len(response.fp.peek(1)))
+        return sock, early
+
     def messages(
         self,
         method: str,
@@ -153,6 +168,7 @@ class Client:
                     break
                 yield message
                 pending = pending[end:]
+        response.close()  # all of it has been read: the connection is free for the next request
 
     def piece(self, response: http.client.HTTPResponse) -> bytes:
         """What has come of a stream so far; nothing once it has ended."""

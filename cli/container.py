@@ -1,4 +1,4 @@
-"""`shoal ps` and `shoal container ls`: the containers of this node."""
+"""`shoal container …`, and `shoal ps`: the containers of this node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,32 @@ from cli.output.units import SECOND, ago
 from cli.values.basic import BOOL, INT
 from cli.values.images import familiar
 
-GROUP = Group("Manage containers", (Entry("ls", "List containers", "cli.container:LS", ("list", "ps")),))
+_ACTIONS = "cli.container_actions"
+GROUP = Group(
+    "Manage containers",
+    (
+        Entry(
+            "attach",
+            "Attach local standard input, output, and error streams to a running container",
+            "cli.container_exec:ATTACH",
+        ),
+        Entry("create", "Create a new container", "cli.container_run:CREATE_COMMAND"),
+        Entry("exec", "Execute a command in a running container", "cli.container_exec:EXEC"),
+        Entry("inspect", "Display detailed information on one or more containers", f"{_ACTIONS}:INSPECT"),
+        Entry("kill", "Kill one or more running containers", f"{_ACTIONS}:KILL"),
+        Entry("logs", "Fetch the logs of a container", f"{_ACTIONS}:LOGS"),
+        Entry("ls", "List containers", "cli.container:LS", ("list", "ps")),
+        Entry("prune", "Remove all stopped containers", f"{_ACTIONS}:PRUNE"),
+        Entry("restart", "Restart one or more containers", f"{_ACTIONS}:RESTART"),
+        Entry("rm", "Remove one or more containers", f"{_ACTIONS}:RM", ("remove",)),
+        Entry("run", "Create and run a new container from an image", "cli.container_run:RUN_COMMAND"),
+        Entry("start", "Start one or more stopped containers", "cli.container_run:START"),
+        Entry("stop", "Stop one or more running containers", f"{_ACTIONS}:STOP"),
+        Entry(
+            "wait", "Block until one or more containers stop, then print their exit codes", f"{_ACTIONS}:WAIT"
+        ),
+    ),
+)
 _HEADERS = {
     "ID": "CONTAINER ID",
     "Image": "IMAGE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from cli import clock
 from cli.client import filters_of
@@ -109,25 +109,22 @@ def _pull(session: Session, flags: Values, names: list[str]) -> int:
     from cli.registry_auth import encoded_auth
 
     auth = encoded_auth(names[0], os.environ)
-    _show(
-        session,
-        session.client.messages("POST", "/images/create", query, headers={"X-Registry-Auth": auth}),
-        quiet,
-    )
+    messages = session.client.messages("POST", "/images/create", query, headers={"X-Registry-Auth": auth})
+    show_progress(session.out, messages, quiet)
     whole = f"{image.domain}/{image.path}"
     session.say(f"{whole}@{image.digest}" if image.digest else f"{whole}:{image.tag}" if image.tag else whole)
     return 0
 
 
-def _show(session: Session, messages: Iterator[dict[str, Any]], quiet: bool) -> None:
+def show_progress(out: TextIO, messages: Iterator[dict[str, Any]], quiet: bool) -> None:
     """Draw what the daemon says; its error ends the command."""
-    display = Display(session.out, quiet)
+    display = Display(out, quiet)
     for message in messages:
         if message.get("error") or message.get("errorDetail"):
             raise CliError(str((message.get("errorDetail") or {}).get("message") or message["error"]))
         if "stream" in message:
             if not quiet:
-                session.out.write(message["stream"])
+                out.write(message["stream"])
             continue
         detail = message.get("progressDetail") or {}
         if message.get("id"):
@@ -157,7 +154,8 @@ def _load(session: Session, flags: Values, _: list[str]) -> int:
         file = sys.stdin.buffer
     try:
         query = {"quiet": "1"} if flags.on("quiet") else {"quiet": "0"}
-        _show(session, session.client.messages("POST", "/images/load", query, file), quiet=False)
+        messages = session.client.messages("POST", "/images/load", query, file)
+        show_progress(session.out, messages, quiet=False)
     finally:
         if path:
             file.close()

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from agent.engine import detach_keys
 from agent.engine.containers import find
 from agent.engine.hijack import Ended, Hijacked
 from agent.engine.http import Call, Fields, answer, empty, routes
 from agent.engine.singles import size
 from agent.runtime.api import Attached, ExecConfig, ExecSession, Status
 from agent.single.execs import Exec
-from common import errors
+from common import detach_keys, errors
 
 _STARTED_S: Final = 10.0
 

@@ -99,4 +99,9 @@ def _range(text: str, name: str) -> range:
     return range(int(ends[0]), int(ends[1]) + 1)
 
 
+def ports_of(text: str) -> list[dict[str, Any]]:
+    """Those of one --publish of a single container: "8080:80/udp"."""
+    return _short(text)
+
+
 PORTS = Kind("port", publish, repeated=True)

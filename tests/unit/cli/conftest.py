@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from fake_daemon import Daemon, Handler, HeldClock, Result, ScriptedServer, Shoal, Terminal
@@ -34,13 +35,13 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 def shoal(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Shoal:
     """Calls the command in this process; `terminal`: its output is one."""
 
-    def call(*words: str, stdin: str = "", terminal: bool = False) -> Result:
+    def call(*words: str, stdin: str | TextIO = "", terminal: bool = False) -> Result:
         out: io.StringIO = Terminal() if terminal else io.StringIO()
         err = io.StringIO()
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            patch.setattr(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
             patch.setenv("SHOAL_HOST", daemon.host)
             code = main(list(words))
         return Result(code, out.getvalue(), err.getvalue())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import queue
 import re
+import socket
 import socketserver
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -46,6 +49,7 @@ class Daemon:
         self.version = "1.50"
         self.script: list[Exchange] = []
         self.asked: list[Asked] = []
+        self.typed: queue.Queue[bytes] = queue.Queue()  # what clients sent after leaving HTTP
 
     def says(self, method: str, path: str, answer: Any = None, status: int = 200, **query: Any) -> None:
         self.script.append(Exchange(method, path, answer, status, query))
@@ -92,11 +96,21 @@ class Handler(BaseHTTPRequestHandler):
         content = exchange.answer
         if isinstance(content, dict) and "base64" in content:
             content = base64.b64decode(content["base64"])
-        if isinstance(content, bytes):
+        if exchange.status == 101:
+            self._upgrade(asked, content)
+        elif isinstance(content, bytes):
             self._reply(exchange.status, content, "application/octet-stream")
         else:
             body = b"" if content is None else json.dumps(content).encode()
             self._reply(exchange.status, body, "application/json")
+
+    def _upgrade(self, asked: Asked, content: bytes) -> None:
+        """Out of HTTP: says what it has to say, and keeps what the client sends until it has no more."""
+        self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + content)
+        if asked.query.get("stdin") != "1":
+            self.connection.shutdown(socket.SHUT_WR)
+        self.server.daemon.typed.put(self.rfile.read())
+        self.close_connection = True
 
     def _chunks(self) -> bytes:
         """A body that was sent in pieces."""
@@ -124,6 +138,10 @@ class Handler(BaseHTTPRequestHandler):
 class ScriptedServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     daemon: Daemon
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may leave at any time
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The keys by which a client leaves a container's terminal without ending it: ctrl-p ctrl-q. Pure; for attaching.py."""
+"""The keys by which a user leaves a container's terminal without ending it: ctrl-p ctrl-q. Pure; for attaching.py and cli."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from agent.engine import detach_keys
-from common import errors
+from common import detach_keys, errors
 
 
 def test_what_clients_may_ask_for() -> None:
