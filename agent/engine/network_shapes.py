@@ -89,10 +89,10 @@ def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress
 
 
 def with_containers(
-    network: Shape, containers: Mapping[str, ContainerState], gateways: Mapping[str, str], meshed: bool
+    network: Shape, containers: Mapping[str, ContainerState], gateways: Mapping[str, str], meshed: str
 ) -> Shape:
     """A local network with the containers of this node that are in it; in docker_gwbridge are those with an address,
-    and, where the node is `meshed`, the routing mesh: it goes in and out by the bridge's own address.
+    and the routing mesh, which goes in and out by the bridge's own address; `meshed` is the name of its network, if any.
 
     Both mappings are by task; `gateways` are the addresses on docker_gwbridge.
     """
@@ -106,7 +106,8 @@ def with_containers(
     }
     if meshed:
         own = network["IPAM"]["Config"][0]["Gateway"]
-        inside["ingress-sbox"] = _member("gateway_ingress-sbox", network["Id"], "ingress-sbox", own, subnets)
+        sandbox = f"{meshed}-sbox"
+        inside[sandbox] = _member(f"gateway_{sandbox[:12]}", network["Id"], sandbox, own, subnets)
     return {**network, "Containers": inside}
 
 
@@ -178,7 +179,9 @@ def overlay_here(
     }
     own = state.nodes.get(state.node_id)
     if network.spec.ingress and own is not None and own.ingress_addr:
-        inside["ingress-sbox"] = _member("ingress-endpoint", network.id, own.id, own.ingress_addr, subnets)
+        inside[f"{network.spec.name}-sbox"] = _member(
+            f"{network.spec.name}-endpoint", network.id, own.id, own.ingress_addr, subnets
+        )
     elif not network.spec.ingress and shape["IPAM"]["Config"]:
         inside[f"lb-{network.spec.name}"] = _balancer(network, state.node_id, shape, subnets)
     shape["Containers"] = inside

@@ -146,7 +146,8 @@ async def inspect(call: Call) -> web.StreamResponse:
     state = call.backend.swarm.state()
     if not isinstance(network, model.Network):
         own = state.nodes.get(state.node_id)
-        meshed = own is not None and bool(own.ingress_addr)
+        meshes = [n.spec.name for n in state.networks.values() if n.spec.ingress]
+        meshed = meshes[0] if meshes and own is not None and own.ingress_addr else ""
         gateways = call.backend.gateway_addresses()
         return answer(shapes.with_containers(network, await _containers(call), gateways, meshed))
     if scope == "swarm" or network.id not in state.networks:

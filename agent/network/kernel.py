@@ -7,6 +7,7 @@ and the next move reads it afresh and tries again.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -235,8 +236,7 @@ class Kernel:
         index = self._index(namespace, fact.name)
         route.link("set", index=index, mtu=fact.mtu, state="up")
         if fact.address:
-            address, _, prefix = fact.address.partition("/")
-            route.addr("replace", index=index, address=address, prefixlen=int(prefix))
+            route.addr("replace", index=index, **_interface_address(fact.address))
 
     def _make_vxlan(self, namespace: str, fact: Vxlan) -> None:
         """In the sandbox at once, while the tunnel's UDP socket stays in the namespace of this request's netlink."""
@@ -299,9 +299,8 @@ class Kernel:
             route.brport("set", index=index, isolated=1)
 
     def _make_address(self, namespace: str, fact: Address) -> None:
-        address, _, prefix = fact.address.partition("/")
         index = self._index(namespace, fact.interface)
-        self._namespaces.route(namespace).addr("replace", index=index, address=address, prefixlen=int(prefix))
+        self._namespaces.route(namespace).addr("replace", index=index, **_interface_address(fact.address))
 
     def _make_neighbour(self, namespace: str, fact: Neighbour) -> None:
         index = self._index(namespace, names.VXLAN)
@@ -390,3 +389,12 @@ class Kernel:
         if self._exists(namespace, interface):
             index = self._indexes.pop((namespace, interface))
             self._namespaces.route(namespace).link("del", index=index)
+
+
+def _interface_address(address: str) -> dict[str, Any]:
+    """An address as netlink takes it, with the broadcast address that tools like to show."""
+    own = ipaddress.ip_interface(address)
+    found: dict[str, Any] = {"address": str(own.ip), "prefixlen": own.network.prefixlen}
+    if own.version == 4 and own.network.prefixlen < 31:
+        found["broadcast"] = str(own.network.broadcast_address)
+    return found

@@ -147,9 +147,13 @@ class Puller:
             kind = m.media_type(m.parse_json(data, "image manifest"), chosen.descriptor.media_type)
         target = Descriptor(kind, m.digest_of(data), len(data))
         source = _BlobSource(self._fetch, found, ref, auth)
+        by_digest = ref.with_digest(found.descriptor.digest)
+        # Of an image that is here by another name there is nothing to tell but the new name, as in Docker.
+        known = await self._images.find(by_digest.canonical) is not None
         async with self._containerd.lease("pull") as lease:
-            await self._content.ingest(data, source, lease, lambda report: _report(say, report))
-            by_digest = ref.with_digest(found.descriptor.digest)
+            await self._content.ingest(
+                data, source, lease, None if known else lambda report: _report(say, report)
+            )
             news = await self._images.set(by_digest.canonical, target)
             if not ref.digest:
                 news = await self._images.set(ref.canonical, target)

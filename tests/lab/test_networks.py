@@ -353,7 +353,7 @@ def test_another_ingress_network(clean: Lab) -> None:
         (task, _) = clean.tasks("pub")
         assert " mtu 1200 " in clean.in_netns(task, "ip", "link", "show", "eth0")
         (ingress,) = shown(clean.machines["worker1"], "my-ingress")
-        assert ingress["Ingress"] and ingress["Containers"]["ingress-sbox"]["IPv4Address"].startswith(
+        assert ingress["Ingress"] and ingress["Containers"]["my-ingress-sbox"]["IPv4Address"].startswith(
             "10.11."
         )
         manager.docker("service", "rm", "pub")
