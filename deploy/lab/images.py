@@ -35,6 +35,7 @@ SYSTEM_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 NOT_NEEDED = {
     *("debconf", "debconf-2.0", "perl-base", "dpkg", "tar", "adduser", "init-system-helpers", "lsb-base"),
     *("sysvinit-utils", "usrmerge", "usr-is-merged", "iproute2", "gcc-12-base", "install-info", "passwd"),
+    *("base-files", "debianutils"),
 }
 DROPPED = (
     "usr/share/doc",
@@ -86,7 +87,24 @@ NGINX_PAGE = """\
 </body>
 </html>
 """
+NGINX_ERROR = """\
+<!DOCTYPE html>
+<html>
+<head><title>Error</title></head>
+<body>
+<h1>An error occurred.</h1>
+</body>
+</html>
+"""
 ENTRYPOINT = '#!/bin/sh\nset -e\nexec "$@"\n'
+# Stands for a Java program of a tutorial: a page on port 8080 that says who serves it.
+JAVA = """\
+#!/bin/sh
+set -e
+mkdir -p /srv/page
+echo "<result><name>hello</name><id>$(hostname)</id></result>" > /srv/page/index.html
+exec busybox httpd -f -p 8080 -h /srv/page
+"""
 REDIS_ENTRYPOINT = """\
 #!/bin/sh
 set -e
@@ -117,6 +135,10 @@ class Recipe:
     files: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+
+    @property
+    def repository(self) -> str:
+        return self.name if "/" in self.name else f"library/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +171,7 @@ RECIPES = (
     Recipe("alpine", (), ("latest", "3.19"), {**_SHELL, "Cmd": ["/bin/sh"]}),
     Recipe(
         "nginx",
-        ("nginx",),
+        ("nginx", "bash"),
         ("latest", "1.22"),
         _NGINX,
         variants=(("alpine",), ("v1",), ("v2",)),
@@ -157,9 +179,10 @@ RECIPES = (
             "etc/nginx/nginx.conf": NGINX_CONF,
             "etc/nginx/conf.d/default.conf": NGINX_SITE,
             "docker-entrypoint.sh": ENTRYPOINT,
+            "usr/share/nginx/html/50x.html": NGINX_ERROR,
         },
         links={"var/log/nginx/access.log": "/dev/stdout", "var/log/nginx/error.log": "/dev/stderr"},
-        folders=("var/lib/nginx", "var/cache/nginx"),
+        folders=("var/lib/nginx", "var/cache/nginx", "docker-entrypoint.d"),
     ),
     Recipe(
         "redis",
@@ -171,6 +194,25 @@ RECIPES = (
         folders=("data",),
     ),
     Recipe("socat", ("socat",), ("latest",), {"Env": [SYSTEM_PATH], "Entrypoint": ["socat"]}),
+    Recipe(
+        "coolgourav147/sleeper_traceroute",
+        ("bash", "iputils-ping"),
+        ("latest",),
+        {"Env": [SYSTEM_PATH], "Cmd": ["sleep", "3600"], "StopSignal": "SIGKILL"},
+    ),
+    Recipe(
+        "dockersamples/visualizer",
+        (),
+        ("latest",),
+        {"Env": [SYSTEM_PATH], "Cmd": ["httpd", "-f", "-p", "8080"], "StopSignal": "SIGKILL"},
+    ),
+    Recipe(
+        "vividbreeze/docker-tutorial",
+        ("iputils-ping",),
+        ("version1",),
+        {"Env": [SYSTEM_PATH], "Cmd": ["java", "DataService"], "StopSignal": "SIGKILL"},
+        files={"usr/bin/java": JAVA},
+    ),
 )
 BASE_PACKAGES = ("libc6", "libcrypt1")
 
@@ -258,6 +300,8 @@ def _add_busybox(tree: Path, work: Path) -> None:
         "opt",
         "srv",
         "mnt",
+        "boot",
+        "media",
     ):
         (tree / name).mkdir(parents=True, exist_ok=True)
     for name in ("tmp", "var/tmp"):
@@ -361,10 +405,8 @@ class _Builder:
         for tag in tags:
             self.tags[tag] = index["digest"]
 
-    def finish(self, name: str) -> None:
-        (self.folder / "tags.json").write_text(
-            json.dumps({"name": f"library/{name}", "tags": self.tags}, indent=1)
-        )
+    def finish(self, repository: str) -> None:
+        (self.folder / "tags.json").write_text(json.dumps({"name": repository, "tags": self.tags}, indent=1))
 
 
 def _json(document: dict[str, Any]) -> bytes:
@@ -375,7 +417,7 @@ def _build_one(recipe: Recipe, work: Path, folder: Path, base: tuple[Path, set[s
     builder = _Builder(folder)
     if not recipe.packages:
         builder.image([builder.layer(_small_tree(work, recipe.name))], recipe.config, recipe.tags)
-        builder.finish(recipe.name)
+        builder.finish(recipe.repository)
         return
     tree = _application_tree(recipe, work, base[1])
     below = builder.layer(base[0])
@@ -383,9 +425,10 @@ def _build_one(recipe: Recipe, work: Path, folder: Path, base: tuple[Path, set[s
         if recipe.name == "nginx":
             note = NGINX_PAGE.format(note=f"This is nginx:{tags[0]}.")
             _write(tree, {"usr/share/nginx/html/index.html": note})
-        environment = [*recipe.config["Env"], f"{recipe.name.upper()}_VERSION={tags[-1]}"]
+        own = re.sub(r"\W", "_", recipe.name.rpartition("/")[2]).upper()
+        environment = [*recipe.config["Env"], f"{own}_VERSION={tags[-1]}"]
         builder.image([below, builder.layer(tree)], {**recipe.config, "Env": environment}, tags)
-    builder.finish(recipe.name)
+    builder.finish(recipe.repository)
 
 
 def build(say: Callable[[str], None]) -> list[Image]:
