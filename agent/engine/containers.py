@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -42,7 +42,8 @@ async def list_containers(call: Call) -> web.StreamResponse:
     wanted = filters.parse(call.text("filters"), _FILTERS)
     limit = _count(call.text("limit"), 0)
     everything = await call.backend.runtime.containers()
-    chosen = [c for c in everything if _meets(c, wanted)]
+    around = {c.id: _around(call, c) for c in everything}
+    chosen = [c for c in everything if _meets(c, around[c.id], wanted)]
     if not (call.flag("all") or limit or "status" in wanted or "exited" in wanted):
         chosen = [c for c in chosen if c.status in (Status.RUNNING, Status.PAUSED)]
     chosen.sort(key=lambda c: (-c.created_at, c.id))
@@ -52,7 +53,7 @@ async def list_containers(call: Call) -> web.StreamResponse:
         for tag in (image.id, *image.tags, *image.digests)
     }
     now = call.backend.now_ns()
-    return answer([shapes.summary(c, _around(call, c), images, now) for c in chosen[: limit or None]])
+    return answer([shapes.summary(c, around[c.id], images, now) for c in chosen[: limit or None]])
 
 
 def _around(call: Call, container: ContainerState) -> shapes.Around:
@@ -61,7 +62,7 @@ def _around(call: Call, container: ContainerState) -> shapes.Around:
     return shapes.Around(backend.swarm.state(), single, backend.gateway_addresses(), backend.host.info().id)
 
 
-def _meets(container: ContainerState, wanted: filters.Filters) -> bool:
+def _meets(container: ContainerState, around: shapes.Around, wanted: filters.Filters) -> bool:
     tests = {
         "id": lambda values: any(container.id.startswith(value) for value in values),
         "name": lambda values: any(value.removeprefix("/") in container.name for value in values),
@@ -69,12 +70,22 @@ def _meets(container: ContainerState, wanted: filters.Filters) -> bool:
         "status": lambda values: str(container.status) in values,
         "ancestor": lambda values: any(shapes.same_image(container.image, value) for value in values),
         "exited": lambda values: container.exit is not None and str(container.exit.code) in values,
+        "network": lambda values: _in_one_of(values, shapes.networks(container, around)),
         "is-task": lambda values: filters.truth(values) is (shapes.TASK_LABEL in container.labels),
     }
     for key in wanted:
         if key not in tests:
             raise errors.Unimplemented(f"filtering containers by {key} is not supported yet")
     return all(tests[key](values) for key, values in wanted.items())
+
+
+def _in_one_of(names: Iterable[str], networks: Mapping[str, Any]) -> bool:
+    """Whether one of these names, or the beginning of an id, is of a network that the container is in."""
+    return any(
+        name == known or (name and shown["NetworkID"].startswith(name))
+        for name in names
+        for known, shown in networks.items()
+    )
 
 
 async def inspect(call: Call) -> web.StreamResponse:

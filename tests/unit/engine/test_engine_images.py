@@ -161,6 +161,9 @@ async def test_inspect_a_container(world):
         assert (status, body["State"]["Pid"], body["Path"], body["Args"]) == (200, 77, "/e", ["sleep", "1 0"])
     assert body["Config"]["Env"] == ["A=2", "PATH=/bin"]
     assert body["NetworkSettings"]["Networks"]["my-net"]["IPAddress"] == "10.0.1.3"
+    for name, count in (("my-net", 1), ("net", 1), ("my", 0)):
+        query = {"filters": f'{{"network":["{name}"]}}'}
+        assert len((await world.ask("GET", "/containers/json", params=query))[1]) == count
     assert await world.ask("GET", "/containers/web/json") == (404, {"message": "No such container: web"})
     assert await world.ask("POST", "/containers/web/stop") == (404, {"message": "No such container: web"})
     assert (await world.ask("POST", "/containers/web.1.t1/stop"))[0] == 501

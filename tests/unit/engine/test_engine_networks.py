@@ -147,6 +147,19 @@ async def test_docker_gwbridge_shows_who_is_in_it(managing):
     assert (await managing.ask("GET", "/networks/docker_gwbridge"))[1]["Containers"] == {}
 
 
+async def test_the_mesh_is_called_after_its_network(managing):
+    """As it is shown of an ingress network of one's own."""
+    on_a_worker(managing)
+    own = dataclasses.replace(INGRESS, spec=dataclasses.replace(INGRESS.spec, name="my-ingress"))
+    state = managing.swarm.assigned
+    managing.swarm.assigned = dataclasses.replace(state, networks={**state.networks, own.id: own})
+    managing.manager.add(own)
+    _, body = await managing.ask("GET", "/networks/my-ingress")
+    assert body["Containers"]["my-ingress-sbox"]["Name"] == "my-ingress-endpoint"
+    _, body = await managing.ask("GET", "/networks/docker_gwbridge")
+    assert body["Containers"]["my-ingress-sbox"]["Name"] == "gateway_my-ingress-s"
+
+
 async def test_inspect_on_a_worker(world):
     world.swarm.become(manager=False, node_id="w1")
     assert await world.ask("GET", "/networks/my-net") == (404, {"message": "network my-net not found"})
