@@ -40,7 +40,7 @@ from agent.network.facts import (
     difference,
 )
 from agent.network.nft import NftError
-from agent.network.reader import PROC, Reader
+from agent.network.reader import Reader, write_sysctl
 from agent.network.thread import THREAD_NAME, Namespaces
 from agent.network.watch import Watch
 
@@ -225,7 +225,7 @@ class Kernel:
 
     def _make_sysctl(self, namespace: str, fact: Sysctl) -> None:
         with self._namespaces.inside(namespace):
-            (PROC / fact.path).write_text(fact.value)
+            write_sysctl(fact.path, fact.value)
 
     def _make_bridge(self, namespace: str, fact: Bridge) -> None:
         route = self._namespaces.route(namespace)

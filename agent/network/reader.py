@@ -241,3 +241,13 @@ def read_sysctl(path: str) -> str | None:
         return " ".join((PROC / path).read_text().split())
     except FileNotFoundError:
         return None if path.startswith(_MAY_BE_MISSING) else ""
+
+
+def write_sysctl(path: str, value: str) -> None:
+    """Sets a sysctl of the thread's namespace; one that need not be there is left out where it isn't. A module that is loaded
+    later brings it, with the kernel's own value: the next reconciliation finds that."""
+    try:
+        (PROC / path).write_text(value)
+    except FileNotFoundError:
+        if not path.startswith(_MAY_BE_MISSING):
+            raise
