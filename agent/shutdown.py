@@ -54,7 +54,11 @@ async def machine_is_stopping(command: Sequence[str] = _SYSTEMCTL) -> bool:
 
 async def stop_containers(runtime: Runtime) -> None:
     """Ends every running container by its own signal, within its own grace, all at once."""
-    running = [c for c in await runtime.containers() if c.status is Status.RUNNING]
+    try:
+        running = [c for c in await runtime.containers() if c.status is Status.RUNNING]
+    except errors.ShoalError as error:
+        log.warning("containers were not stopped: %s", error.message)
+        return
     if not running:
         return
     longest = max(c.config.stop_grace_ns / 1e9 if c.config else _GRACE for c in running)

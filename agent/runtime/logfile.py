@@ -26,6 +26,7 @@ SEGMENT = 8 << 20
 SEGMENTS = 3
 BACKLOG = 32 << 20  # output that waits to be taken; beyond that the oldest of it is lost
 KEPT_BACKLOG = 1 << 20
+HELD = 1 << 30  # what is kept for somebody who is attached and reads slowly
 READ = 1 << 20
 _PUNCH = 1 << 20
 
@@ -146,7 +147,7 @@ class LogWriter:
         target = info.st_size - KEPT_BACKLOG
         gone = target - spool.taken
         spool.taken, spool.ahead = target, b""
-        spool.punched = _punch(spool.file, spool.punched, target)
+        spool.punched = _punch(spool.file, spool.punched, _done_with(spool))
         self.lost += gone
         text = f"[shoal: {gone} bytes of output were lost: written faster than they can be kept]\n"
         place = self.spools[1].taken
@@ -257,10 +258,10 @@ def _recover(path: Path) -> tuple[list[int], int, int]:
 
 
 def _done_with(spool: _Spool) -> int:
-    """Up to where a spool may be cut out: a slow reader keeps no more than the backlog."""
+    """Up to where a spool may be cut out: what somebody has yet to read stays, but no more than HELD of it."""
     if spool.hold is None:
         return spool.taken
-    return max(min(spool.taken, spool.hold), spool.taken - BACKLOG)
+    return max(min(spool.taken, spool.hold), spool.taken - HELD)
 
 
 def _punch(file: IO[bytes], start: int, end: int) -> int:

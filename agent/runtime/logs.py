@@ -95,6 +95,7 @@ class Logs:
             return
         self._unwatch(source)
         loop = asyncio.get_running_loop()
+        await self._grab(id)
         await loop.run_in_executor(self._thread, _take_rest, source.writer)
         self._sources.pop(id, None)  # only now: whoever follows reads on until then
         source.grown.set()
@@ -103,6 +104,7 @@ class Logs:
     async def drop(self, id: str) -> None:
         """The container goes, with its output."""
         source = self._sources.pop(id, None)
+        await self._grab(id)
         if source is not None:
             self._unwatch(source)
             await asyncio.get_running_loop().run_in_executor(self._thread, source.writer.close)
@@ -120,6 +122,15 @@ class Logs:
         left = [other for other in self._tails.pop(id, ()) if other is not tail]
         if left:
             self._tails[id] = left
+        try:
+            self._thread.submit(tail.close)
+        except RuntimeError:  # the thread has ended, and whoever read with it
+            tail.close()
+
+    async def _grab(self, id: str) -> None:
+        """Readers go on in files that are about to be deleted."""
+        for tail in self._tails.get(id, ()):
+            await asyncio.get_running_loop().run_in_executor(self._thread, tail.grab)
 
     def _wake_tails(self, id: str, ended: bool = False) -> None:
         for tail in self._tails.get(id, ()):

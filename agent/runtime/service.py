@@ -49,6 +49,7 @@ log = logging.getLogger("runtime")
 
 T = TypeVar("T")
 _AGAIN_S = 1.0
+_ADOPTION_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class ContainerdRuntime:
         self._children: set[asyncio.Task[Any]] = set()
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
+        self._adopted = asyncio.Event()
         self._containers: Containers
         self._oci: OciRuntime
         self._versions = Versions()
@@ -106,6 +108,7 @@ class ContainerdRuntime:
         namespace = pb.NamespaceBox(namespace=pb.Namespace(name=self._settings.namespace))
         await c.tolerate(self._containerd.call(c.NAMESPACE_CREATE, namespace), errors.AlreadyExists)
         await self._containers.adopt()
+        self._adopted.set()
         self._oci = oci
         self._versions = Versions(
             version.version, version.revision, Path(binary).name, binary, init=host.init_path
@@ -119,6 +122,17 @@ class ContainerdRuntime:
         await self._logs.close()
         await self._registry.close()
         await self._containerd.close()
+
+    async def _up(self) -> Containers:
+        """The containers. One who asks while the agent starts waits until they are found again."""
+        if not self._adopted.is_set():
+            try:
+                async with asyncio.timeout(_ADOPTION_S):
+                    await self._adopted.wait()
+            except TimeoutError as error:
+                text = "the container runtime is starting: containerd doesn't answer yet"
+                raise errors.Unavailable(text) from error
+        return self._containers
 
     async def versions(self) -> Versions:
         if not self._versions.oci_version and self._versions.containerd:
@@ -177,7 +191,7 @@ class ContainerdRuntime:
 
     async def remove_image(self, ref: str, force: bool = False) -> list[RemovedImage]:
         info = await self._images.get(ref)
-        return await self._images.remove(ref, force, self._containers.using(info.id))
+        return await self._images.remove(ref, force, (await self._up()).using(info.id))
 
     async def distribution(self, ref: str, auth: RegistryAuth | None = None) -> Distribution:
         return await self._puller.distribution(ref, auth)
@@ -185,37 +199,37 @@ class ContainerdRuntime:
     # ---- containers
 
     async def create(self, config: ContainerConfig) -> None:
-        await self._containers.create(config)
+        await (await self._up()).create(config)
 
     async def start_container(self, id: str) -> int:
-        return await self._containers.start(id)
+        return await (await self._up()).start(id)
 
     async def kill(self, id: str, signal: str = "SIGKILL") -> None:
-        await self._containers.kill(id, signal)
+        await (await self._up()).kill(id, signal)
 
     async def stop(self, id: str, signal: str = "", grace_s: float | None = None) -> ExitStatus:
-        return await self._containers.stop(id, signal, grace_s)
+        return await (await self._up()).stop(id, signal, grace_s)
 
     async def remove(self, id: str, force: bool = False) -> None:
-        await self._containers.remove(id, force)
+        await (await self._up()).remove(id, force)
 
     async def wait(self, id: str, condition: WaitCondition = "not-running") -> ExitStatus:
-        return await self._containers.wait(id, condition)
+        return await (await self._up()).wait(id, condition)
 
     async def attach(self, id: str, stdin: bool = False) -> Attached:
-        return await self._containers.attach(id, stdin)
+        return await (await self._up()).attach(id, stdin)
 
     async def readdress(self, id: str, addresses: Sequence[str]) -> None:
-        await self._containers.readdress(id, addresses)
+        await (await self._up()).readdress(id, addresses)
 
     async def containers(self) -> list[ContainerState]:
-        return self._containers.all()
+        return (await self._up()).all()
 
     async def container(self, id: str) -> ContainerState | None:
-        return self._containers.find(id)
+        return (await self._up()).find(id)
 
     async def exec(self, id: str, process_config: ExecConfig) -> ExecSession:
-        state = self._containers.find(id)
+        state = (await self._up()).find(id)
         if state is None:
             raise errors.NotFound(f"No such container: {id}")
         if not state.pid:
@@ -224,13 +238,13 @@ class ContainerdRuntime:
         return await process.begin(self._containerd, id, self._folders.path(id), root, process_config)
 
     async def resize(self, id: str, width: int, height: int) -> None:
-        await self._containers.resize(id, width, height)
+        await (await self._up()).resize(id, width, height)
 
     async def stats(self, id: str) -> ContainerStats:
-        return await self._containers.stats(id)
+        return await (await self._up()).stats(id)
 
     async def processes(self, id: str) -> Sequence[int]:
-        return await self._containers.processes(id)
+        return await (await self._up()).processes(id)
 
     def watch(self) -> AsyncIterator[ContainerEvent]:
         return self._events.watch()

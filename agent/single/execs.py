@@ -7,6 +7,7 @@ are remembered for those who ask how.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ log = logging.getLogger("exec")
 KEPT: Final = 256
 NOT_STARTED: Final = 126  # the exit code of a program that cannot be run
 _AHEAD: Final = 64
+_STARTING: Final = 10.0  # seconds
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Execs:
         self._runtime = runtime
         self._known: dict[str, Exec] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._runs = asyncio.Event()
 
     def create(
         self, container_id: str, config: ExecConfig, attach: tuple[bool, bool, bool], detach_keys: str
@@ -90,8 +93,9 @@ class Execs:
         found = self.find(exec_id)
         if found.begun:
             raise errors.Conflict(f"exec command {exec_id} has already run")
-        if self._group is None:
-            raise errors.Unavailable("the agent is starting or ending")
+        group = await self._parent()
+        if found.begun:  # by somebody else meanwhile
+            raise errors.Conflict(f"exec command {exec_id} has already run")
         found.begun = True
         if not attached:
             found.leave()
@@ -103,8 +107,18 @@ class Execs:
             raise
         found.session, found.pid = session, session.pid
         found.started.set()
-        self._group.create_task(self._see_through(found, session), name=f"exec {exec_id[:12]}")
+        group.create_task(self._see_through(found, session), name=f"exec {exec_id[:12]}")
         return found
+
+    async def _parent(self) -> asyncio.TaskGroup:
+        """Of what runs; one who asks while the agent starts waits for it."""
+        if self._group is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STARTING):
+                    await self._runs.wait()
+        if self._group is None:
+            raise errors.Unavailable("the agent is starting or ending")
+        return self._group
 
     async def _see_through(self, running: Exec, session: ExecSession) -> None:
         try:
@@ -123,7 +137,9 @@ class Execs:
         """Until cancelled; what still runs then is ended, since nobody could read what it says."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            self._runs.set()
             try:
                 await asyncio.Event().wait()
             finally:
+                self._runs.clear()
                 self._group = None

@@ -6,6 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from agent.runtime import fifo, logfile
 from agent.runtime.logs import Logs
 from agent.runtime.tail import Tail
@@ -57,6 +59,40 @@ def test_what_is_still_to_be_read_is_not_cut_out(tmp_path: Path) -> None:
     writer.take()
     assert spool.punched > 4_000_000
     writer.close()
+
+
+async def test_a_container_that_is_removed_before_all_was_read(tmp_path: Path) -> None:
+    logs = Logs()
+    out, err = map(Path, logs.prepare(tmp_path))
+    tail = logs.tail("c", tmp_path)
+    logs.collect("c", tmp_path)
+    out.write_bytes(b"x" * 500_000)
+    await logs.finish("c")
+    await logs.drop("c")
+    out.unlink()
+    err.unlink()
+    assert sum(len(data) for _, data in await read(tail)) == 500_000
+    logs.let_go("c", tail)
+    await logs.close()
+    assert tail._files == [None, None]
+
+
+async def test_who_is_too_slow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logfile, "HELD", 1 << 20)
+    out = Path(logfile.prepare(tmp_path)[0])
+    tail = Tail(tmp_path)
+    out.write_bytes((b"y" * 4095 + b"\n") * 768)
+    writer = logfile.LogWriter.open(tmp_path)
+    writer.spools[0].hold = 0
+    while writer.take():
+        pass
+    writer.close()
+    tail.wake(ended=True)
+    (told, *rest) = await read(tail)
+    lost = 2 << 20
+    assert told == ("stderr", f"[shoal: {lost} bytes of output were lost: read too slowly]\n".encode())
+    assert sum(len(data) for name, data in rest if name == "stdout") == 768 * 4096 - lost
+    tail.close()
 
 
 async def test_input_waits_for_its_reader_and_ends(tmp_path: Path) -> None:
