@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,12 +27,14 @@ from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
 from agent.cancellation import still_wanted
-from agent.database import Database, Remembered, open_database
+from agent.database import Contact, Database, Remembered, open_database
 from agent.liveness import Liveness
 from agent.membership import Membership, Parts
 from agent.single.attachments import Attachments
 from agent.single.containers import Singles
 from agent.single.execs import Execs
+from agent.single.networks import LocalNetworks
+from agent.single.zones import views
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.files import TaskFiles
@@ -118,10 +120,14 @@ class Agent:
         applier = Applier(remembered.state, database, parts.network, worker)
         tools.network_stands = applier.stands
         attachments = Attachments(statuses, clock, applier.stands)
-        singles = Singles(parts.runtime, parts.network, database, attachments, remembered.singles)
+        networks = LocalNetworks(database, parts.network, remembered.networks)
+        singles = Singles(parts.runtime, parts.network, database, attachments, remembered.singles, networks)
         execs = Execs(parts.runtime)
         tools.others = singles.sandboxes
         parts.names.short_ids = lambda: {**worker.short_ids(), **singles.short_ids()}
+
+        parts.names.singles = lambda places: views(singles.records().values(), networks.get, places)
+        singles.wiring.changed = parts.names.refresh
 
         def changed(state: NodeState) -> None:
             parts.names.update(state)
@@ -158,7 +164,7 @@ class Agent:
         if mine is None and (remembered.state != NodeState() or remembered.tasks):
             log.warning("this node belongs to no swarm: what it remembers of one is dropped")
             await database.clear()
-            return Remembered(tasks=remembered.tasks, singles=remembered.singles)
+            return replace(remembered, state=NodeState(), contact=Contact())
         return remembered
 
     async def _serve(
@@ -171,7 +177,9 @@ class Agent:
         remembered: Remembered,
     ) -> None:
         member = membership.identity is not None
+        containers.singles.wiring.wire()
         await parts.network.start()
+        await containers.singles.begin(SystemClock().now_ns())
         if member:
             await self._put_into_kernel(applier)
         else:

@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import DecodeError
 
 from agent.sealing import Damaged, Seal, node_key
-from agent.single.record import SingleRecord
+from agent.single.record import LocalNetwork, SingleRecord
 from agent.state import NodeState
 from common import model
 
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS assignment (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS task (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS single (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS network (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 _BROKEN: Final = (sqlite3.DatabaseError, Damaged, DecodeError, ValueError)
 
@@ -96,6 +97,7 @@ class Remembered:
     tasks: Mapping[str, TaskRecord] = field(default_factory=dict)
     contact: Contact = field(default_factory=Contact)
     singles: Mapping[str, SingleRecord] = field(default_factory=dict)
+    networks: Mapping[str, LocalNetwork] = field(default_factory=dict)
 
 
 class TaskMemory(Protocol):
@@ -193,7 +195,11 @@ class Database:
             id: SingleRecord.from_bytes(self._seal.open(f"single/{id}", value))
             for id, value in self._db.execute("SELECT id, value FROM single")
         }
-        return Remembered(state, tasks, Contact.from_bytes(self._get("contact")), singles)
+        networks = {
+            id: LocalNetwork.from_bytes(self._seal.open(f"network/{id}", value))
+            for id, value in self._db.execute("SELECT id, value FROM network")
+        }
+        return Remembered(state, tasks, Contact.from_bytes(self._get("contact")), singles, networks)
 
     async def _write(self, function: Callable[[], object]) -> bool:
         """One transaction; says whether it was kept."""
@@ -260,6 +266,15 @@ class Database:
     async def drop_single(self, container_id: str) -> None:
         """Forgets a single container that is gone."""
         await self._write(lambda: self._db.execute("DELETE FROM single WHERE id = ?", (container_id,)))
+
+    async def put_network(self, network: LocalNetwork) -> None:
+        """Keeps a network of this node's own."""
+        row = (network.id, self._seal.seal(f"network/{network.id}", network.to_bytes()))
+        await self._write(lambda: self._db.execute("REPLACE INTO network VALUES (?, ?)", row))
+
+    async def drop_network(self, network_id: str) -> None:
+        """Forgets a network of this node's own."""
+        await self._write(lambda: self._db.execute("DELETE FROM network WHERE id = ?", (network_id,)))
 
     async def put_contact(self, contact: Contact) -> None:
         await self._write(lambda: self._put("contact", contact.to_bytes()))

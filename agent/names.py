@@ -61,6 +61,9 @@ class Names:
         self._server = DnsServer((lambda: resolvers) if resolvers else ResolvConf())
         self._views = Views()
         self._seen: dict[str, ZoneView] = {}
+        self._state = NodeState()
+        # Views of single containers, from those of their places in overlays.
+        self.singles: Callable[[Mapping[str, ZoneView]], Mapping[str, ZoneView]] = lambda of_places: {}
         self.short_ids: Callable[[], Mapping[str, str]] = dict  # of containers, by task
         pairs = stored_sockets(handed_over)
         self.adopted = frozenset(pairs)
@@ -86,6 +89,12 @@ class Names:
 
     def update(self, state: NodeState) -> None:
         """New assignments: what containers may ask for changes at once. One that is going keeps what it saw."""
-        self._seen = self._views.of(state, self.short_ids())
+        self._state = state
+        seen = self._views.of(state, self.short_ids())
+        self._seen = {**seen, **self.singles(seen)}
         for task_id in self._server.serving & self._seen.keys():
             self._server.update(task_id, self._seen[task_id])
+
+    def refresh(self) -> None:
+        """Single containers have come to other networks, or gone."""
+        self.update(self._state)

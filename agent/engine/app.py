@@ -30,6 +30,7 @@ from agent.engine import (
     images,
     networks,
     nodes,
+    processes,
     services,
     singles,
     swarm,
@@ -47,7 +48,7 @@ log = logging.getLogger("engine")
 
 _MODULES: Final = (
     system, swarm, backups, nodes, services, tasks, networks, configs, images, distribution, containers,
-    singles, attaching, events, unbuilt,
+    singles, processes, attaching, events, unbuilt,
 )  # fmt: skip
 _BODY_LIMIT: Final = 16 << 20
 _HEADER_LIMIT: Final = 64 << 10  # credentials of registries are tokens of several kilobytes

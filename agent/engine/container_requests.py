@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.engine import port_requests
 from agent.engine.http import Fields
 from agent.runtime.api import ContainerConfig, Device, Mount, Ulimit
-from agent.single.record import BRIDGE, HOST, NONE, OWN, Leg, SingleRecord
+from agent.single import restarting
+from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, SingleRecord
 from common import errors
 
 _SECOND: Final = 1_000_000_000
@@ -22,8 +24,6 @@ _SECURITY: Final = ("seccomp=unconfined", "apparmor=unconfined", "label=disable"
 _UNBUILT: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
     "VolumesFrom": ("--volumes-from", (None, [])),
     "Links": ("--link", (None, [])),
-    "PortBindings": ("publishing ports", (None, {})),
-    "PublishAllPorts": ("publishing ports", (None, False)),
     "PidMode": ("--pid", (None, "", "private")),
     "IpcMode": ("--ipc", (None, "", "private", "shareable")),
     "UTSMode": ("--uts", (None, "")),
@@ -72,8 +72,7 @@ def request(body: Fields, name: str, container_id: str, node_hostname: str) -> R
     command, args = _command(body)
     on_host = record.network_mode == HOST
     servers = host.texts("Dns")
-    if servers and not on_host and record.network_mode != NONE:
-        raise _unbuilt("--dns")
+    own_servers = on_host or record.network_mode == NONE or _only_default(record)
     grace = body.get("StopTimeout")
     config = ContainerConfig(
         id=container_id,
@@ -110,11 +109,16 @@ def request(body: Fields, name: str, container_id: str, node_hostname: str) -> R
         no_new_privileges=_security(host),
         host_network=on_host,
         extra_hosts=host.texts("ExtraHosts"),
-        dns_nameservers=servers if on_host or servers else ("127.0.0.11",),
+        dns_nameservers=servers if on_host or (servers and own_servers) else ("127.0.0.11",),
         dns_search=host.texts("DnsSearch"),
         dns_options=_dns_options(host.texts("DnsOptions"), on_host),
     )
     return Request(config, record, folders)
+
+
+def _only_default(record: SingleRecord) -> bool:
+    """On the default bridge, where nobody has a name, --dns goes straight into resolv.conf, as in Docker."""
+    return record.network_mode == BRIDGE and len(record.legs) == 1
 
 
 def _unbuilt(what: str) -> errors.Unimplemented:
@@ -127,9 +131,6 @@ def _refuse(body: Fields, host: Fields) -> None:
     for key, (what, nothing) in _UNBUILT.items():
         if host.get(key) not in nothing:
             raise _unbuilt(what)
-    policy = Fields(host.get("RestartPolicy") or {}).text("Name")
-    if policy not in ("", "no"):
-        raise _unbuilt(f"--restart {policy}")
     driver = Fields(host.get("LogConfig") or {}).text("Type")
     if driver not in ("", "json-file", "local"):
         raise _unbuilt(f"--log-driver {driver}")
@@ -148,48 +149,80 @@ def _refuse(body: Fields, host: Fields) -> None:
 def _record(body: Fields, host: Fields, container_id: str, name: str) -> SingleRecord:
     mode = NONE if body.flag("NetworkDisabled") else host.text("NetworkMode")
     mode = BRIDGE if mode in _DEFAULT_MODES else mode
-    if mode.startswith("container:"):
-        raise _unbuilt("--network container:NAME")
-    asked = Fields(body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    endpoints = {
-        BRIDGE if key in _DEFAULT_MODES else key: Fields(given or {}) for key, given in asked.items()
-    }
-    for given in endpoints.values():
-        _refuse_endpoint(given)
-    legs: list[Leg] = []
-    if mode in OWN:
-        if any(endpoint.texts("Aliases") for key, endpoint in endpoints.items() if key in OWN):
-            raise errors.InvalidArgument(_NO_ALIASES)
-        if endpoints.keys() - {mode}:
-            raise _unbuilt(f"network {mode} together with another one")
-    else:
-        if endpoints.keys() & set(OWN):
-            raise _unbuilt(f"network {mode} together with one of this node's own")
-        first = endpoints.pop(mode, Fields({}))
-        legs = [Leg(mode, first.texts("Aliases"))]
-        legs += [Leg(key, given.texts("Aliases")) for key, given in endpoints.items()]
+    policy, most = _restart(host)
     return SingleRecord(
         container_id,
         name,
         mode,
-        tuple(legs),
+        _legs(body, mode),
         auto_remove=host.flag("AutoRemove"),
         stdin_once=body.flag("StdinOnce"),
         attach=(body.flag("AttachStdin"), body.flag("AttachStdout"), body.flag("AttachStderr")),
+        ports=() if mode == HOST else port_requests.asked(host),
+        publish_all=host.flag("PublishAllPorts") and mode != HOST,
+        exposed=tuple(sorted(Fields(body.get("ExposedPorts") or {}).names())),
+        dns=host.texts("Dns"),
+        restart=policy,
+        most_restarts=most,
     )
 
 
-def _refuse_endpoint(given: Fields) -> None:
+def _restart(host: Fields) -> tuple[str, int]:
+    given = Fields(host.get("RestartPolicy") or {})
+    policy, most = given.text("Name"), _signed(given, "MaximumRetryCount")
+    if policy not in restarting.POLICIES:
+        raise errors.InvalidArgument(f"invalid restart policy '{policy}'")
+    if policy != restarting.ON_FAILURE and most:
+        raise errors.InvalidArgument(f"maximum retry count cannot be used with restart policy '{policy}'")
+    if most < 0:
+        raise errors.InvalidArgument("maximum retry count cannot be negative")
+    if host.flag("AutoRemove") and policy not in restarting.NO:
+        raise errors.InvalidArgument("can't create 'AutoRemove' container with restart policy")
+    return policy, most
+
+
+def _legs(body: Fields, mode: str) -> tuple[Leg, ...]:
+    asked = Fields(body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    endpoints = {
+        BRIDGE if key in _DEFAULT_MODES else key: Fields(given or {}) for key, given in asked.items()
+    }
+    if mode.startswith(JOINED):
+        if body.text("Hostname"):
+            raise errors.InvalidArgument("conflicting options: hostname and the network mode")
+        if Fields(body.get("HostConfig") or {}).get("PortBindings"):
+            raise errors.InvalidArgument(
+                "conflicting options: port publishing and the container type network mode"
+            )
+        return ()
+    if mode in (HOST, NONE):
+        if any(endpoint.texts("Aliases") for endpoint in endpoints.values()):
+            raise errors.InvalidArgument(_NO_ALIASES)
+        if endpoints.keys() - {mode}:
+            raise errors.InvalidArgument(
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+            )
+        return ()
+    first = endpoints.pop(mode, Fields({}))
+    return (leg(mode, first), *(leg(key, given) for key, given in endpoints.items()))
+
+
+def leg(network: str, given: Fields) -> Leg:
+    """What a container asks for in one network: at its making, or by POST /networks/{id}/connect."""
     addresses = Fields(given.get("IPAMConfig") or {})
-    for key in ("IPv4Address", "IPv6Address"):
-        if addresses.text(key):
-            raise _unbuilt("--ip")
+    if addresses.text("IPv6Address"):
+        raise _unbuilt("--ip6")
     if given.get("Links"):
         raise _unbuilt("--link")
     if given.text("MacAddress"):
         raise _unbuilt("--mac-address")
     if given.get("DriverOpts"):
         raise _unbuilt("a driver option of a network")
+    if network == BRIDGE and given.texts("Aliases"):
+        raise errors.InvalidArgument(_NO_ALIASES)
+    wanted = addresses.text("IPv4Address")
+    if wanted and network == BRIDGE:
+        raise errors.InvalidArgument("user specified IP address is supported on user defined networks only")
+    return Leg(network, given.texts("Aliases"), wanted)
 
 
 def _dns_options(given: tuple[str, ...], on_host: bool) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.engine.network_shapes import TASK_LABEL, stable_id
+from agent.network.bridges import ANY
 from agent.network.names import mac
 from agent.runtime.api import ContainerConfig, ContainerState, ImageInfo, Mount, Status
-from agent.single.record import BRIDGE, HOST, NONE, SingleRecord
+from agent.single import ports
+from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
 from agent.state import NodeState
 from common import apijson, model
 
@@ -32,8 +34,9 @@ class Around:
 
     state: NodeState = field(default_factory=NodeState)
     single: SingleRecord | None = None
-    gateways: Mapping[str, str] = field(default_factory=dict)  # addresses on docker_gwbridge, by namespace
+    locals: Mapping[str, LocalNetwork] = field(default_factory=dict)  # this node's own networks
     node: str = ""
+    restarting: bool = False  # its policy is about to start it again
 
 
 def human_duration(seconds: float) -> str:
@@ -54,7 +57,7 @@ def human_duration(seconds: float) -> str:
     return f"{int(seconds // 60)} minutes"
 
 
-def status_text(container: ContainerState, now: int) -> str:
+def status_text(container: ContainerState, now: int, restarting: bool = False) -> str:
     """Docker's Status column."""
     if container.status is Status.CREATED:
         return "Created"
@@ -62,7 +65,7 @@ def status_text(container: ContainerState, now: int) -> str:
         if container.exit is None:
             return "Dead"
         ago = human_duration((now - container.exit.exited_at) / _SECOND)
-        return f"Exited ({container.exit.code}) {ago} ago"
+        return f"{'Restarting' if restarting else 'Exited'} ({container.exit.code}) {ago} ago"
     up = f"Up {human_duration((now - container.started_at) / _SECOND)}"
     return f"{up} (Paused)" if container.status is Status.PAUSED else up
 
@@ -77,7 +80,6 @@ def summary(
     container: ContainerState, around: Around, images: Mapping[str, ImageInfo], now: int
 ) -> dict[str, Any]:
     """One line of GET /containers/json."""
-    state = around.state
     name, _, digest = container.image.partition("@")
     image = (
         images.get(name) or images.get(f"{name.rpartition(':')[0]}@{digest}") or images.get(f"{name}:latest")
@@ -91,10 +93,10 @@ def summary(
             f"'{part}'" if " " in part else part for part in _command(container.config, image)
         ),
         "Created": container.created_at // _SECOND,
-        "Ports": _ports_line(container, state, image),
+        "Ports": _ports_line(container, around, image),
         "Labels": dict(container.labels),
-        "State": str(container.status),
-        "Status": status_text(container, now),
+        "State": "restarting" if around.restarting else str(container.status),
+        "Status": status_text(container, now, around.restarting),
         "HostConfig": {"NetworkMode": around.single.network_mode if around.single else "default"},
         "NetworkSettings": {"Networks": networks(container, around)},
         "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ()) if m.listed],
@@ -113,32 +115,62 @@ def _command(config: ContainerConfig | None, image: ImageInfo | None) -> list[st
 
 def networks(container: ContainerState, around: Around) -> dict[str, Any]:
     """The networks that a container is in, by name; a single one's also while it doesn't run, without addresses."""
-    state, single = around.state, around.single
-    task_id = single.sandbox if single else container.labels.get(TASK_LABEL, "")
-    assignment = state.tasks.get(task_id)
+    if (single := around.single) is not None:
+        return _of_single(container, single, around)
+    return _of_place(around.state, container.labels.get(TASK_LABEL, ""), container.id, ())
+
+
+def _of_place(state: NodeState, task_id: str, container_id: str, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Of a task, or a single container's place in an overlay."""
     shown: dict[str, Any] = {}
+    assignment = state.tasks.get(task_id)
     for attachment in assignment.task.networks if assignment else ():
         network = state.networks.get(attachment.network_id)
         if network is None or not attachment.addresses:
             continue
         address, _, length = attachment.addresses[0].partition("/")
+        aliases = (*wanted, *attachment.aliases, container_id[:12])
         shown[network.spec.name] = _endpoint(
-            network.id, task_id, address, int(length or 32), (*attachment.aliases, container.id[:12])
+            network.id, task_id, address, int(length or 32), tuple(dict.fromkeys(aliases))
         )
-    if single is not None and not shown:
-        shown = _of_single(container, single, around)
     return shown
 
 
 def _of_single(container: ContainerState, single: SingleRecord, around: Around) -> dict[str, Any]:
-    """The node's own network that it is in, or overlays in which it has no address now."""
-    if single.legs:
-        return {leg.network: _endpoint("", "", "", 0, leg.aliases) for leg in single.legs}
-    network_id = stable_id(around.node, single.network_mode)
-    running = container.status in (Status.RUNNING, Status.PAUSED)
-    address = around.gateways.get(single.sandbox, "") if single.network_mode == BRIDGE else ""
-    endpoint = single.container_id if running and (address or single.network_mode in (HOST, NONE)) else ""
-    return {single.network_mode: _endpoint(network_id, endpoint, address, 16 if address else 0, ())}
+    """In the order in which it came to them; without addresses where it has none now."""
+    if single.network_mode.startswith(JOINED):
+        return {}
+    if single.network_mode in (HOST, NONE):
+        running = container.status in (Status.RUNNING, Status.PAUSED)
+        network_id = stable_id(around.node, single.network_mode)
+        endpoint = single.container_id if running else ""
+        return {single.network_mode: _endpoint(network_id, endpoint, "", 0, ())}
+    shown: dict[str, Any] = {}
+    for leg in single.legs:
+        if leg.attachment and (found := _of_place(around.state, leg.attachment, container.id, leg.aliases)):
+            shown |= found
+        elif (network := _local(around, leg)) is not None:
+            shown[network.name] = _on_bridge(network, leg, container.id, around.node)
+        else:
+            shown[leg.network] = _endpoint("", "", "", 0, leg.aliases)
+    return shown
+
+
+def _local(around: Around, leg: Leg) -> LocalNetwork | None:
+    known = around.locals.values()
+    named = [n for n in known if n.id == leg.network_id] or [n for n in known if n.name == leg.network]
+    return next(iter(named or [n for n in known if n.id.startswith(leg.network)]), None)
+
+
+def _on_bridge(network: LocalNetwork, leg: Leg, container_id: str, node: str) -> dict[str, Any]:
+    default = network.id == BRIDGE
+    aliases = () if default else (*leg.aliases, container_id[:12])
+    length = int(network.subnet.rpartition("/")[2]) if leg.address else 0
+    own = stable_id(node, BRIDGE) if default else network.id
+    shown = _endpoint(own, container_id if leg.address else "", leg.address, length, aliases)
+    shown["IPAMConfig"] = {"IPv4Address": leg.wanted} if leg.wanted else (None if default else {})
+    shown["Gateway"] = network.gateway if leg.address and not network.internal else ""
+    return shown
 
 
 def _endpoint(
@@ -173,14 +205,14 @@ def inspection(
         "Created": apijson.format_time(container.created_at),
         "Path": command[0] if command else "",
         "Args": command[1:],
-        "State": _state(container),
+        "State": _state(container, around.restarting),
         "Image": image.id if image else "",
         "ResolvConfPath": f"{folder}/resolv.conf",
         "HostnamePath": f"{folder}/hostname",
         "HostsPath": f"{folder}/hosts",
         "LogPath": "",
         "Name": "/" + container.name.removeprefix("/"),
-        "RestartCount": 0,
+        "RestartCount": around.single.restarts if around.single else 0,
         "Driver": "overlayfs",
         "Platform": "linux",
         "MountLabel": "",
@@ -197,13 +229,13 @@ def inspection(
     }
 
 
-def _state(container: ContainerState) -> dict[str, Any]:
+def _state(container: ContainerState, restarting: bool) -> dict[str, Any]:
     ended = container.exit
     return {
-        "Status": str(container.status),
-        "Running": container.status in (Status.RUNNING, Status.PAUSED),
+        "Status": "restarting" if restarting else str(container.status),
+        "Running": restarting or container.status in (Status.RUNNING, Status.PAUSED),
         "Paused": container.status is Status.PAUSED,
-        "Restarting": False,
+        "Restarting": restarting,
         "OOMKilled": bool(ended and ended.oom_killed),
         "Dead": False,
         "Pid": container.pid,
@@ -221,15 +253,18 @@ def _host_config(config: ContainerConfig, single: SingleRecord | None) -> dict[s
         "ContainerIDFile": "",
         "LogConfig": {"Type": "json-file", "Config": {}},
         "NetworkMode": single.network_mode if single else mode,
-        "PortBindings": {},
-        "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
+        "PortBindings": _port_bindings(single),
+        "RestartPolicy": {
+            "Name": single.restart if single else "",
+            "MaximumRetryCount": single.most_restarts if single else 0,
+        },
         "AutoRemove": bool(single and single.auto_remove),
         "VolumeDriver": "",
         "VolumesFrom": None,
         "CapAdd": list(config.cap_add) or None,
         "CapDrop": list(config.cap_drop) or None,
         "CgroupnsMode": "private",
-        "Dns": list(config.dns_nameservers),
+        "Dns": list(single.dns if single else config.dns_nameservers),
         "DnsOptions": list(config.dns_options),
         "DnsSearch": list(config.dns_search),
         "ExtraHosts": list(config.extra_hosts) or None,
@@ -239,7 +274,7 @@ def _host_config(config: ContainerConfig, single: SingleRecord | None) -> dict[s
         "OomScoreAdj": config.oom_score_adj,
         "PidMode": "",
         "Privileged": config.privileged,
-        "PublishAllPorts": False,
+        "PublishAllPorts": bool(single and single.publish_all),
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": ["no-new-privileges"] if config.no_new_privileges else None,
         "UTSMode": "",
@@ -257,6 +292,20 @@ def _host_config(config: ContainerConfig, single: SingleRecord | None) -> dict[s
         "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in config.ulimits],
         "Init": config.init,
     }
+
+
+def _targets(single: SingleRecord | None) -> list[str]:
+    return [f"{request.target}/{request.protocol}" for request in (single.ports if single else ())]
+
+
+def _port_bindings(single: SingleRecord | None) -> dict[str, list[dict[str, str]]]:
+    """As `-p` has asked for them."""
+    shown: dict[str, list[dict[str, str]]] = {}
+    for key, request in zip(_targets(single), single.ports if single else (), strict=True):
+        wide = request.last > request.first
+        port = f"{request.first}-{request.last}" if wide else str(request.first or "")
+        shown.setdefault(key, []).append({"HostIp": request.address, "HostPort": port})
+    return shown
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -277,7 +326,8 @@ def _config(
 ) -> dict[str, Any]:
     stdin, stdout, stderr = single.attach if single else (False, False, False)
     config, own = container.config, image.config if image else None
-    exposed = own.exposed_ports if own else ()
+    of_image = own.exposed_ports if own else ()
+    exposed = sorted({*of_image, *(single.exposed if single else ()), *_targets(single)})
     shown: dict[str, Any] = {
         "Hostname": config.hostname if config and config.hostname else container.id[:12],
         "Domainname": config.domainname if config else "",
@@ -313,50 +363,65 @@ def _environment(given: Iterable[str], of_image: Iterable[str]) -> list[str]:
 # ---- ports
 
 
-def _host_ports(container: ContainerState, state: NodeState) -> dict[str, list[int]]:
-    """The node's ports that lead to this container alone, by "80/tcp"."""
-    assignment = state.tasks.get(container.labels.get(TASK_LABEL, ""))
-    found: dict[str, list[int]] = {}
+_Published = dict[str, list[tuple[str, int]]]  # (address, port) of this node, by "80/tcp"
+
+
+def _host_ports(container: ContainerState, around: Around) -> _Published:
+    """The node's ports that lead to this container alone."""
+    found: _Published = {}
+    if around.single is not None:
+        for binding in around.single.bindings:
+            key = f"{binding.target}/{binding.protocol}"
+            found.setdefault(key, []).append((binding.address, binding.port))
+        return found
+    assignment = around.state.tasks.get(container.labels.get(TASK_LABEL, ""))
     for port in assignment.task.ports if assignment else ():
         if port.publish_mode is model.PublishMode.HOST and port.published_port:
             protocol = apijson.word(port.protocol)
-            found.setdefault(f"{port.target_port}/{protocol}", []).append(port.published_port)
+            found.setdefault(f"{port.target_port}/{protocol}", []).append((ANY, port.published_port))
     return found
 
 
-def _ports_line(container: ContainerState, state: NodeState, image: ImageInfo | None) -> list[dict[str, Any]]:
+def _ports_line(container: ContainerState, around: Around, image: ImageInfo | None) -> list[dict[str, Any]]:
     """The ports of GET /containers/json; a stopped container has none."""
-    if container.status not in (Status.RUNNING, Status.PAUSED):
+    if container.status not in (Status.RUNNING, Status.PAUSED) or _shares(around):
         return []
     shown: list[dict[str, Any]] = []
-    for name, published in _ports(container, state, image).items():
+    for name, published in _ports(container, around, image).items():
         number, _, protocol = name.partition("/")
         port = {"PrivatePort": int(number), "Type": protocol}
-        shown += [{"IP": "0.0.0.0", **port, "PublicPort": public} for public in published] or [port]
+        shown += [{"IP": ip, **port, "PublicPort": public} for ip, public in published] or [port]
     return shown
 
 
-def _ports_table(container: ContainerState, state: NodeState, image: ImageInfo | None) -> dict[str, Any]:
+def _ports_table(container: ContainerState, around: Around, image: ImageInfo | None) -> dict[str, Any]:
     """The ports of GET /containers/{id}/json."""
-    if container.status not in (Status.RUNNING, Status.PAUSED):
+    if container.status not in (Status.RUNNING, Status.PAUSED) or _shares(around):
         return {}
     return {
-        name: [{"HostIp": "0.0.0.0", "HostPort": str(public)} for public in published] or None
-        for name, published in _ports(container, state, image).items()
+        name: [{"HostIp": ip, "HostPort": str(public)} for ip, public in published] or None
+        for name, published in _ports(container, around, image).items()
     }
 
 
-def _ports(container: ContainerState, state: NodeState, image: ImageInfo | None) -> dict[str, list[int]]:
-    exposed = [
-        name if "/" in name else f"{name}/tcp" for name in (image.config.exposed_ports if image else ())
-    ]
-    known: dict[str, list[int]] = {name: [] for name in exposed if name.partition("/")[0].isdecimal()}
-    return {**known, **_host_ports(container, state)}
+def _shares(around: Around) -> bool:
+    """Whether it has no network of its own that ports could be of."""
+    mode = around.single.network_mode if around.single else ""
+    return mode in (HOST, NONE) or mode.startswith(JOINED)
+
+
+def _ports(container: ContainerState, around: Around, image: ImageInfo | None) -> _Published:
+    own = around.single.exposed if around.single else ()
+    exposed = ports.exposed((*(image.config.exposed_ports if image else ()), *own))
+    known: _Published = {f"{port}/{protocol}": [] for protocol, port in exposed}
+    return {**known, **_host_ports(container, around)}
 
 
 def _network_settings(
     container: ContainerState, config: ContainerConfig | None, around: Around, image: ImageInfo | None
 ) -> dict[str, Any]:
+    shown = networks(container, around)
+    default = shown.get(BRIDGE, {}) if around.single is not None else {}
     return {
         "Bridge": "",
         "SandboxID": "",
@@ -364,16 +429,16 @@ def _network_settings(
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "Ports": _ports_table(container, around.state, image),
+        "Ports": _ports_table(container, around, image),
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
+        "EndpointID": default.get("EndpointID", ""),
+        "Gateway": default.get("Gateway", ""),
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
+        "IPAddress": default.get("IPAddress", ""),
+        "IPPrefixLen": default.get("IPPrefixLen", 0),
         "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": networks(container, around),
+        "MacAddress": default.get("MacAddress", ""),
+        "Networks": shown,
     }

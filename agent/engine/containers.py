@@ -45,7 +45,8 @@ async def list_containers(call: Call) -> web.StreamResponse:
     around = {c.id: _around(call, c) for c in everything}
     chosen = [c for c in everything if _meets(c, around[c.id], wanted)]
     if not (call.flag("all") or limit or "status" in wanted or "exited" in wanted):
-        chosen = [c for c in chosen if c.status in (Status.RUNNING, Status.PAUSED)]
+        waits = call.backend.singles.restarts.waits
+        chosen = [c for c in chosen if c.status in (Status.RUNNING, Status.PAUSED) or waits(c.id)]
     chosen.sort(key=lambda c: (-c.created_at, c.id))
     images = {
         tag: image
@@ -59,7 +60,9 @@ async def list_containers(call: Call) -> web.StreamResponse:
 def _around(call: Call, container: ContainerState) -> shapes.Around:
     backend = call.backend
     single = backend.singles.record(container.id)
-    return shapes.Around(backend.swarm.state(), single, backend.gateway_addresses(), backend.host.info().id)
+    own = {network.id: network for network in backend.singles.networks.all()}
+    restarting = backend.singles.restarts.waits(container.id)
+    return shapes.Around(backend.swarm.state(), single, own, backend.host.info().id, restarting)
 
 
 def _meets(container: ContainerState, around: shapes.Around, wanted: filters.Filters) -> bool:

@@ -127,6 +127,10 @@ class Fields:
     def get(self, name: str) -> Any:
         return self._items.get(name.lower())
 
+    def names(self) -> tuple[str, ...]:
+        """All keys, in lower case."""
+        return tuple(self._items)
+
     def _typed(self, name: str, kind: type, word: str, default: Any) -> Any:
         value = self.get(name)
         if value is None:

@@ -33,7 +33,7 @@ def stable_id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _shape(
+def blank(
     name: str,
     identity: str,
     created: int,
@@ -69,7 +69,7 @@ def _shape(
 
 
 def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress]) -> list[Shape]:
-    """docker_gwbridge once it exists, and the three that every engine has."""
+    """docker_gwbridge once it exists, and two that every engine has; the third, the default bridge, is in local_networks.py."""
     own = {
         item.interface: ipaddress.ip_interface(item.address) for item in addresses if ":" not in item.address
     }
@@ -82,9 +82,9 @@ def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress
             f"{_BRIDGE_OPTION}.name": GATEWAY_BRIDGE,
         }
         identity = stable_id(node, GATEWAY_BRIDGE)
-        found.append(_shape(GATEWAY_BRIDGE, identity, created, "local", "bridge", [pool], options))
-    for name, driver in (("none", "null"), ("host", "host"), ("bridge", "bridge")):
-        found.append(_shape(name, stable_id(node, name), created, "local", driver, [], {}))
+        found.append(blank(GATEWAY_BRIDGE, identity, created, "local", "bridge", [pool], options))
+    for name, driver in (("none", "null"), ("host", "host")):
+        found.append(blank(name, stable_id(node, name), created, "local", driver, [], {}))
     return found
 
 
@@ -113,7 +113,7 @@ def with_containers(
 
 def host_of_the_swarm() -> Shape:
     """The node's own network as services may ask for it, before the first of them does: its name stands for its id."""
-    shape = _shape(HOST, HOST, 0, "swarm", HOST, [], None)
+    shape = blank(HOST, HOST, 0, "swarm", HOST, [], None)
     return {**shape, "Containers": None, "Labels": {SWARM_PREDEFINED: "true"}}
 
 
@@ -130,7 +130,7 @@ def overlay(network: model.Network) -> Shape:
     if network.driver_state:
         options |= network.driver_state.options
     driver = spec.driver.name if spec.driver is not None else ""
-    shape = _shape(
+    shape = blank(
         spec.name,
         network.id,
         network.created_at,

@@ -10,11 +10,22 @@ from typing import Final
 
 from aiohttp import web
 
-from agent.engine import filters, lookup, moments, network_requests
+from agent.engine import (
+    container_requests,
+    containers,
+    filters,
+    local_networks,
+    lookup,
+    moments,
+    network_requests,
+)
 from agent.engine import network_shapes as shapes
-from agent.engine.http import Call, answer, empty, routes
+from agent.engine.http import Call, Fields, answer, empty, finish, routes
+from agent.network.names import GATEWAY_BRIDGE
 from agent.runtime.api import ContainerState
-from common import errors, model
+from agent.single import addressing
+from agent.single.record import HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
+from common import errors, ids, model
 
 WORKER: Final = (
     "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
@@ -25,9 +36,14 @@ _LOCAL: Final = (
 )
 _FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
-_NOT_OURS: Final = ("bridge", "host", "ipvlan", "macvlan", "null")
+_NOT_OURS: Final = ("ipvlan", "macvlan")
 _OVERLAY: Final = "overlay"
+_BRIDGE: Final = "bridge"
+_HOST: Final = "container cannot be disconnected from host network or connected to host network"
 _EVER: Final = 1 << 63
+
+
+_Network = shapes.Shape | model.Network | str  # a network that this node doesn't know is what it was called
 
 
 # ---- finding
@@ -44,7 +60,23 @@ async def _containers(call: Call) -> Mapping[str, ContainerState]:
 async def _local(call: Call) -> list[shapes.Shape]:
     """The networks that are this node's alone."""
     info = call.backend.host.info()
-    return shapes.local_networks(info.id, info.started_at, await call.backend.host.addresses())
+    found = shapes.local_networks(info.id, info.started_at, await call.backend.host.addresses())
+    return [*found, *(_shown(call, network) for network in call.backend.singles.networks.all())]
+
+
+def _shown(call: Call, network: LocalNetwork, full: bool = False) -> shapes.Shape:
+    """A bridge of this node's own; its containers only where one is inspected, as in Docker."""
+    singles = call.backend.singles
+    members = singles.wiring.members(network.id) if full else {}
+    names = {id: record.name for id, record in singles.records().items()}
+    return local_networks.shown(network, call.backend.host.info().id, members, names)
+
+
+def _own(call: Call, shape: shapes.Shape) -> LocalNetwork | None:
+    """The record of a local network that this node makes and removes."""
+    node = call.backend.host.info().id
+    known = call.backend.singles.networks.all()
+    return next((n for n in known if local_networks.identity(n, node) == shape["Id"]), None)
 
 
 async def _swarm_networks(call: Call, *terms: model.FilterTerm) -> Sequence[model.Network]:
@@ -102,7 +134,7 @@ async def list_networks(call: Call) -> web.StreamResponse:
     found += await _local(call)
     chosen = [network for network in found if all(_TESTS[key](network, wanted[key]) for key in wanted)]
     if (dangling := filters.truth(wanted.get("dangling", ()))) is not None:
-        used = await _used(call)
+        used = await _used(call) | _used_here(call)
         chosen = [network for network in chosen if _dangles(network, used) is dangling]
     return answer(chosen)
 
@@ -116,9 +148,16 @@ async def _used(call: Call) -> frozenset[str]:
     return frozenset(attachment.target for s in services for attachment in s.spec.task.networks)
 
 
+def _used_here(call: Call) -> frozenset[str]:
+    """Ids of this node's own networks that containers are on now."""
+    singles = call.backend.singles
+    return frozenset(n.id for n in singles.networks.all() if singles.wiring.members(n.id))
+
+
 def _dangles(network: shapes.Shape, used: frozenset[str]) -> bool:
     """Nobody uses it; what every node needs never dangles."""
-    return network["Scope"] == "swarm" and not network["Ingress"] and network["Id"] not in used
+    needed = network["Ingress"] or network["Name"] in (*shapes.PREDEFINED, GATEWAY_BRIDGE)
+    return not needed and network["Id"] not in used
 
 
 def _of_type(network: shapes.Shape, values: Sequence[str]) -> bool:
@@ -144,6 +183,8 @@ async def inspect(call: Call) -> web.StreamResponse:
     scope = call.text("scope")
     network = await _find(call, call.names["id"], scope)
     state = call.backend.swarm.state()
+    if not isinstance(network, model.Network) and (ours := _own(call, network)) is not None:
+        return answer(_shown(call, ours, full=True))
     if not isinstance(network, model.Network):
         own = state.nodes.get(state.node_id)
         meshes = [n.spec.name for n in state.networks.values() if n.spec.ingress]
@@ -166,10 +207,25 @@ async def create(call: Call) -> web.StreamResponse:
     await _refuse_name(call, name)
     if fields.text("Scope") == "swarm" and not fields.text("Driver"):
         driver = _OVERLAY
+    if driver in ("host", "null"):
+        raise errors.PermissionDenied(f'only one instance of "{driver}" network is allowed')
+    config_from = Fields(fields.get("ConfigFrom") or {}).text("Network")
+    if driver == _BRIDGE and fields.text("Scope") in ("", "local"):
+        asked = local_networks.requested(fields, name, ids.new_container_id(), call.backend.now_ns())
+        if config_from:
+            asked = local_networks.configured(asked, config_from, call.backend.singles.networks.all())
+        made = await finish(call.backend.singles.add_network(asked))
+        return answer({"Id": made.id, "Warning": ""}, 201)
+    if fields.flag("ConfigOnly") or config_from:
+        raise errors.Unimplemented(
+            "such a network takes no configuration from another one yet: only bridges do"
+        )
     if driver in _NOT_OURS:
-        raise errors.Unimplemented(f"networks of driver {driver} are not supported yet: use driver overlay")
-    if fields.flag("ConfigOnly") or (fields.get("ConfigFrom") or {}).get("Network"):
-        raise errors.Unimplemented("networks that hold only a configuration are not supported yet")
+        raise errors.Unimplemented(
+            f"networks of driver {driver} are not supported yet: use overlay or bridge"
+        )
+    if driver == _BRIDGE:
+        raise errors.Unimplemented("bridge networks of the swarm's scope are not supported yet")
     if driver != _OVERLAY:
         raise errors.NotFound(f'plugin "{driver}" not found')
     if fields.text("Scope") == "local":
@@ -205,6 +261,10 @@ async def remove(call: Call) -> web.StreamResponse:
     if not isinstance(found, model.Network):
         if found["Name"] in shapes.PREDEFINED:
             raise errors.PermissionDenied(f"{found['Name']} is a pre-defined network and cannot be removed")
+        if (ours := _own(call, found)) is not None:
+            local_networks.refuse_configuring(ours, call.backend.singles.networks.all())
+            await finish(call.backend.singles.drop_network(ours))
+            return empty(204)
         raise errors.PermissionDenied(
             f"error while removing network: network {found['Name']} id {found['Id']} has active endpoints"
         )
@@ -217,11 +277,15 @@ async def prune(call: Call) -> web.StreamResponse:
     """POST /networks/prune: removes the overlays that no service uses."""
     wanted = filters.parse(call.text("filters"), _PRUNE_FILTERS)
     until = _until(wanted.get("until", ()), call.backend.now_ns())
-    removed: list[str] = []
+    removed = await _prune_local(call, wanted, until)
     if call.backend.swarm.membership().manager:
         control = call.backend.swarm.control()
         for network in await _swarm_networks(call):
-            if network.spec.ingress or network.created_at > until or not _prunable(network, wanted):
+            if (
+                network.spec.ingress
+                or network.created_at > until
+                or not _prunable(network.spec.labels, wanted)
+            ):
                 continue
             try:
                 await call.ask(control.RemoveNetwork, model.RemoveRequest(network.id))
@@ -238,16 +302,110 @@ def _until(values: Sequence[str], now: int) -> int:
     return moments.moment(values[0], now) if values else _EVER
 
 
-def _prunable(network: model.Network, wanted: filters.Filters) -> bool:
-    labels = network.spec.labels
+async def _prune_local(call: Call, wanted: filters.Filters, until: int) -> list[str]:
+    """Bridges of this node's own that no container is in, or will be when it starts."""
+    singles = call.backend.singles
+    removed: list[str] = []
+    for network in singles.networks.all():
+        if network.name in shapes.PREDEFINED or network.created_at > until:
+            continue
+        if network.id not in _used_here(call) and _prunable(network.labels, wanted):
+            await finish(singles.drop_network(network))
+            removed.append(network.name)
+    return removed
+
+
+def _prunable(labels: Mapping[str, str], wanted: filters.Filters) -> bool:
     if not filters.labels_match(labels, wanted.get("label", ())):
         return False
     return not any(filters.labels_match(labels, (term,)) for term in wanted.get("label!", ()))
 
 
-async def not_yet(call: Call) -> web.StreamResponse:
-    """POST /networks/{id}/connect and /disconnect."""
-    raise errors.Unimplemented("connecting single containers to networks is not supported yet")
+# ---- containers come and go
+
+
+async def connect(call: Call) -> web.StreamResponse:
+    """POST /networks/{id}/connect: for containers that run and others, on this node's bridges and in overlays."""
+    fields = await call.fields()
+    container, record, network = await _both(call, fields)
+    name = network if isinstance(network, str) else _name(network)
+    _refuse_kinds(record, name)
+    asked = container_requests.leg(name, Fields(fields.get("EndpointConfig") or {}))
+    ours = _own(call, network) if isinstance(network, dict) else None
+    if _leg_in(call, record, network) is not None:
+        if ours is None:
+            raise errors.Conflict(f"{container.name} is already attached to network {name}")
+        raise errors.PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
+    if ours is not None and asked.wanted:
+        addressing.refuse_wanted(ours, asked.wanted)
+    await finish(call.backend.singles.connect(container.id, asked))
+    return empty(200)
+
+
+async def disconnect(call: Call) -> web.StreamResponse:
+    """POST /networks/{id}/disconnect."""
+    fields = await call.fields()
+    container, record, network = await _both(call, fields)
+    name = network if isinstance(network, str) else _name(network)
+    if HOST in (name, record.network_mode):
+        raise errors.PermissionDenied(_HOST)
+    leg = _leg_in(call, record, network)
+    if leg is None:
+        raise errors.ShoalError(f"container {container.id} is not connected to network {name}")
+    await finish(call.backend.singles.disconnect(container.id, leg))
+    return empty(200)
+
+
+async def _both(call: Call, fields: Fields) -> tuple[ContainerState, SingleRecord, _Network]:
+    """The network first, as Docker looks for them. A worker doesn't know overlays in which it has nothing."""
+    ref = call.names["id"]
+    network: _Network = ref
+    try:
+        network = await _find(call, ref)
+    except errors.NotFound:
+        if not call.backend.swarm.membership().node_id:
+            raise
+    container = await containers.find(call, fields.text("Container"))
+    record = call.backend.singles.record(container.id)
+    if record is None:
+        raise errors.PermissionDenied(
+            f"container {container.id} belongs to a task: its networks are those of its service"
+        )
+    return container, record, network
+
+
+def _refuse_kinds(record: SingleRecord, name: str) -> None:
+    mode = record.network_mode
+    if HOST in (name, mode):
+        raise errors.PermissionDenied(_HOST)
+    if mode.startswith(JOINED):
+        raise errors.PermissionDenied(
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        )
+    if NONE in (name, mode):
+        raise errors.PermissionDenied(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
+    if name == GATEWAY_BRIDGE:
+        raise errors.PermissionDenied(f"network {name} is this node's own way out of overlays")
+
+
+def _leg_in(call: Call, record: SingleRecord, network: _Network) -> Leg | None:
+    """The container's part in a network, whatever name it was asked for by."""
+    known = call.backend.singles.networks
+    local = _own(call, network) if isinstance(network, dict) else None
+    for leg in record.legs:
+        if local is not None and known.find(leg.network) is local:
+            return leg
+        if local is None and known.find(leg.network) is None and _means(leg.network, network):
+            return leg
+    return None
+
+
+def _means(ref: str, network: _Network) -> bool:
+    if isinstance(network, str):
+        return ref == network
+    return ref == _name(network) or _id(network).startswith(ref)
 
 
 ROUTES: Final = routes({
@@ -256,6 +414,6 @@ ROUTES: Final = routes({
     "POST /networks/prune": prune,
     "GET /networks/{id}": inspect,
     "DELETE /networks/{id}": remove,
-    "POST /networks/{id}/connect": not_yet,
-    "POST /networks/{id}/disconnect": not_yet,
+    "POST /networks/{id}/connect": connect,
+    "POST /networks/{id}/disconnect": disconnect,
 })  # fmt: skip

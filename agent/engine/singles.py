@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -27,24 +28,33 @@ _CONDITIONS: Final[Mapping[str, WaitCondition]] = {
 }  # fmt: skip
 _RUNNING: Final = (Status.RUNNING, Status.PAUSED)
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
+_ENDING: Final = ("KILL", "9", "TERM", "15")  # who sends these wants a container to stay ended
 _EVER: Final = 1 << 63
 
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/create?name."""
     name = call.text("name").removeprefix("/")
-    if name and not _NAME.fullmatch(name):
-        raise errors.InvalidArgument(
-            f"Invalid container name ({name}), only {_NAME.pattern.removesuffix('+')} are allowed"
-        )
+    if name:
+        _check_name(name)
     taken = {c.name for c in await call.backend.runtime.containers()}
     body = await call.fields()
     container_id = ids.new_container_id()
     hostname = call.backend.host.info().hostname
     made = container_requests.request(body, name or _nickname(taken), container_id, hostname)
     await asyncio.to_thread(_make_folders, made.folders)
-    await finish(call.backend.singles.create(made.config, made.record))
+    image = await call.backend.runtime.image(made.config.image)
+    of_image = image.config.exposed_ports if image is not None else ()
+    record = replace(made.record, exposed=tuple(sorted({*made.record.exposed, *of_image})))
+    await finish(call.backend.singles.create(made.config, record))
     return answer({"Id": container_id, "Warnings": []}, 201)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise errors.InvalidArgument(
+            f"Invalid container name ({name}), only {_NAME.pattern.removesuffix('+')} are allowed"
+        )
 
 
 def _nickname(taken: Iterable[str]) -> str:
@@ -119,7 +129,45 @@ async def kill(call: Call) -> web.StreamResponse:
         raise errors.Conflict(
             f"cannot kill container: {call.names['id']}: container {container.id} is not running"
         )
-    await call.backend.runtime.kill(container.id, call.text("signal") or "SIGKILL")
+    signal = call.text("signal") or "SIGKILL"
+    if signal.upper().removeprefix("SIG") in _ENDING:
+        await call.backend.singles.note_stopped(container.id)
+    await call.backend.runtime.kill(container.id, signal)
+    return empty(204)
+
+
+async def pause(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/pause."""
+    container = await find(call, call.names["id"])
+    _single(container, "pausing")
+    if container.status is Status.PAUSED:
+        raise errors.Conflict(f"Container {container.id} is already paused")
+    if container.status is not Status.RUNNING:
+        raise errors.Conflict(f"Container {container.id} is not running")
+    await finish(call.backend.runtime.pause(container.id))
+    return empty(204)
+
+
+async def unpause(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/unpause."""
+    container = await find(call, call.names["id"])
+    if container.status is not Status.PAUSED:
+        raise errors.Conflict(f"Container {container.id} is not paused")
+    await finish(call.backend.runtime.resume(container.id))
+    return empty(204)
+
+
+async def rename(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/rename?name."""
+    container = await find(call, call.names["id"])
+    _single(container, "renaming")
+    name = call.text("name").removeprefix("/")
+    if not name:
+        raise errors.InvalidArgument("Neither old nor new names may be empty")
+    if name == container.name:
+        raise errors.InvalidArgument("Renaming a container with the same name as its current name")
+    _check_name(name)
+    await finish(call.backend.singles.rename(container.id, name))
     return empty(204)
 
 
@@ -213,6 +261,9 @@ ROUTES: Final = routes({
     "POST /containers/{id}/stop": stop,
     "POST /containers/{id}/restart": restart,
     "POST /containers/{id}/kill": kill,
+    "POST /containers/{id}/pause": pause,
+    "POST /containers/{id}/rename": rename,
+    "POST /containers/{id}/unpause": unpause,
     "POST /containers/{id}/wait": wait,
     "POST /containers/{id}/resize": resize,
     "DELETE /containers/{id}": remove,

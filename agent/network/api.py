@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.network.bridges import Local
 from agent.state import NodeState
 
 
@@ -37,7 +38,11 @@ class Network(Protocol):
 
     @property
     def local(self) -> Collection[str]:
-        """Single containers that have a namespace on this node's bridge, and nothing of the swarm."""
+        """Single containers that have a namespace."""
+
+    @property
+    def gateway_subnet(self) -> str:
+        """docker_gwbridge's; empty where nobody needs one yet: it gives way to others then."""
 
     async def apply(self, state: NodeState) -> None:
         """Returns when the kernel stands as `state` says (for the sandboxes that exist); then the agent acknowledges."""
@@ -45,8 +50,31 @@ class Network(Protocol):
     async def attach(self, task_id: str) -> Sandbox:
         """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError that names the cause."""
 
+    async def routes(self) -> tuple[str, ...]:
+        """Destinations of this machine's routes, without those that overlays make."""
+
+    def next_gateway_address(self) -> str:
+        """One on docker_gwbridge that nobody has."""
+
+    def wire(self, local: Local) -> None:
+        """What there is of bridges of this node's own and of single containers; the kernel is asked by those below."""
+
     async def attach_local(self, container_id: str) -> Sandbox:
-        """Makes a namespace with a leg on docker_gwbridge alone, for a single container; works without a swarm."""
+        """Makes a single container's namespace, as wire() has said."""
+
+    async def rewire(
+        self, container_id: str, unplugged: str = "", way_out: tuple[str, str] = ("", "")
+    ) -> None:
+        """Carries out what wire() has changed in one that has a namespace."""
+
+    async def bridge(self) -> None:
+        """Carries out what wire() has changed of the bridges."""
+
+    async def is_foreign(self, interface: str) -> bool:
+        """Whether this machine has an interface of that name which isn't a bridge of ours."""
+
+    async def busy(self, address: str, protocol: str, port: int) -> bool:
+        """Whether a process of this machine listens there, or the swarm has the port."""
 
     async def detach(self, task_id: str) -> None:
         """Removes a task's or single container's namespace, after it is gone; also flushes what conntrack knows."""

@@ -127,8 +127,8 @@ class Kernel:
                     for mark in marks:
                         conntrack.flush(mark, mask)
 
-    def busy_port(self, ports: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-        """The first of these host-mode ports that a process of the machine listens on: rules would go before it."""
+    def busy_port(self, ports: Iterable[tuple[str, int]], address: str = "0.0.0.0") -> tuple[str, int] | None:
+        """The first of these ports of the host that a process of the machine listens on: rules would go before it."""
         for protocol, port in ports:
             kind = _SOCKETS.get(protocol)
             if kind is None:
@@ -136,7 +136,7 @@ class Kernel:
             with socket.socket(socket.AF_INET, kind) as tried:
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind is socket.SOCK_STREAM))
                 try:
-                    tried.bind(("0.0.0.0", port))
+                    tried.bind((address, port))
                 except OSError as error:
                     if error.errno != errno.EADDRINUSE:
                         raise
@@ -147,6 +147,19 @@ class Kernel:
         """Lets conntrack forget what comes to a UDP port of the host and has this mark, of each (port, mark); how many."""
         with self._namespaces.conntrack(names.HOST) as conntrack:
             return sum(conntrack.forget_datagrams(port, mark) for port, mark in flows)
+
+    def unplug(self, namespace: str, interface: str) -> None:
+        """Takes a leg out of a container's namespace: what a container has otherwise stays its own."""
+        self._indexes.clear()
+        if namespace in self._namespaces.existing():
+            self._drop_link(namespace, interface)
+        self.forget([namespace])
+
+    def lead_out(self, namespace: str, gateway: str, interface: str) -> None:
+        """The default route of a container that runs, in the place of the one it has."""
+        self._indexes.clear()
+        self._make_default(namespace, DefaultRoute(gateway, interface))
+        self.forget([namespace])
 
     def dns_sockets(self, task_id: str) -> tuple[socket.socket, socket.socket]:
         """(UDP, TCP) on the resolver's address in a task's namespace, non-blocking."""
@@ -234,7 +247,9 @@ class Kernel:
         if not self._exists(namespace, fact.name):
             route.link("add", ifname=fact.name, kind="bridge", mtu=fact.mtu, **mac)
         index = self._index(namespace, fact.name)
-        route.link("set", index=index, mtu=fact.mtu, state="up")
+        ours = namespace == names.HOST and fact.name != names.GATEWAY_BRIDGE
+        alias = {"ifalias": names.OURS} if ours else {}
+        route.link("set", index=index, mtu=fact.mtu, state="up", **alias)
         if fact.address:
             route.addr("replace", index=index, **_interface_address(fact.address))
 

@@ -20,12 +20,20 @@ from typing import Final
 
 from agent.network import gateway, names, plan
 from agent.network.api import Sandbox
+from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
 from agent.network.facts import KernelView
 from agent.network.forgetting import Forgetting
 from agent.network.kernel import Kernel, KernelError, describe
+from agent.network.own import Own
 from agent.network.plan import Underlay
-from agent.network.refusals import first_failure, refuse_busy, refuse_failed, refuse_impossible
+from agent.network.refusals import (
+    first_failure,
+    refuse_allocated,
+    refuse_busy,
+    refuse_failed,
+    refuse_impossible,
+)
 from agent.network.thread import NetThread
 from agent.network.watcher import SLICE, next_turn, watch
 from agent.state import NodeState
@@ -61,9 +69,10 @@ class KernelNetwork:
         self._state = NodeState()
         self._remembered: dict[str, model.TaskAssignment] = {}  # of tasks that are attached
         self._attached: dict[str, str] = {}  # with the address on docker_gwbridge
-        self._local: dict[str, model.TaskAssignment] = {}  # single containers, as tasks without networks
+        self._own = Own()  # single containers, and this node's own bridges
         self._last_gateway = ""
         self._gateway_subnet = ""
+        self._routes: tuple[str, ...] = ()
         self._underlay: Underlay | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._served: asyncio.Future[None] | None = None
@@ -87,17 +96,19 @@ class KernelNetwork:
         reader = self._kernel.reader
         standing = await self._thread.run(reader.gateway_subnet)
         routes = await self._thread.run(reader.host_routes)
-        chosen = standing or gateway.choose_subnet(routes)
+        chosen = standing or gateway.choose_subnet((*routes, *self._own.subnets()))
         if chosen is None:
             raise errors.FailedPrecondition(
                 "no free subnet for docker_gwbridge: all pools overlap routes of this machine"
             )
         self._gateway_subnet = chosen
+        self._routes = routes
         subnet = ipaddress.IPv4Network(chosen)
         for task, addresses in (await self._thread.run(self._kernel.tasks)).items():
             self._attached[task] = next((a for a in addresses if ipaddress.IPv4Address(a) in subnet), "")
             if len(task) == _CONTAINER_ID:
-                self._local[task] = _without_networks(task)
+                self._own.present.add(task)
+                self._attached[task] = ""
         self._last_gateway = max(
             (a for a in self._attached.values() if a), key=ipaddress.IPv4Address, default=""
         )
@@ -137,16 +148,29 @@ class KernelNetwork:
     @property
     def attached(self) -> frozenset[str]:
         """Tasks that have a namespace; a worker compares them with its containers."""
-        return frozenset(self._attached.keys() - self._local.keys())
+        return frozenset(self._attached.keys() - self._own.present)
 
     @property
     def local(self) -> frozenset[str]:
-        """Single containers with a namespace on docker_gwbridge alone."""
-        return frozenset(self._local)
+        """Single containers with a namespace."""
+        return frozenset(self._own.present)
 
     def gateway_addresses(self) -> Mapping[str, str]:
         """The addresses on docker_gwbridge, by task; what is there for people to look at."""
-        return {task_id: address for task_id, address in self._attached.items() if address}
+        of_tasks = {task_id: address for task_id, address in self._attached.items() if address}
+        return {**of_tasks, **self._own.local.gateway_addresses()}
+
+    @property
+    def gateway_subnet(self) -> str:
+        """docker_gwbridge's; empty where nobody needs one yet: it gives way to others then."""
+        return self._gateway_subnet if self._gateway_used() else ""
+
+    def _gateway_used(self) -> bool:
+        return bool(self._state.node_id or self._own.local.gateway_addresses())
+
+    def next_gateway_address(self) -> str:
+        """One on docker_gwbridge that nobody has; for a single container, which names it in wire()."""
+        return self._gateway_address()
 
     @property
     def changes(self) -> int:
@@ -166,6 +190,7 @@ class KernelNetwork:
             if task in state.tasks:
                 self._remembered[task] = state.tasks[task]
         self._state = state
+        self._own.remember(state.tasks)
         if not state.node_id:
             return
         if self._worker is None or self._worker.done():
@@ -186,18 +211,21 @@ class KernelNetwork:
     async def attach(self, task_id: str) -> Sandbox:
         """Makes the namespace and legs of a task of the applied state; raises errors.ShoalError with the cause."""
         thread = self._running()
-        assignment = self._state.tasks.get(task_id) or self._local.get(task_id)
+        assignment = self._own.assignment(task_id) or self._state.tasks.get(task_id)
         if assignment is None:
             raise errors.NotFound(f"task {task_id} not found")
         refuse_impossible(self._state, assignment.task)
         ports = [(protocol, port.published_port) for protocol, port in plan.host_ports(assignment.task)]
         if task_id not in self._attached:
+            refuse_allocated(assignment.task, ports, self._own.local)
             refuse_busy(assignment.task, await thread.run(self._kernel.busy_port, ports))
         task_legs = plan.legs(self._state, assignment.task)
-        if plan.needs_gateway(task_legs) and not self._attached.get(task_id):
+        single = task_id in self._own.present
+        if plan.needs_gateway(task_legs) and not self._attached.get(task_id) and not single:
             self._attached[task_id] = self._gateway_address()
         self._attached.setdefault(task_id, "")
-        self._remembered[task_id] = assignment
+        if not single:
+            self._remembered[task_id] = assignment
         view = await self._plan()
         sandboxes = [names.network_namespace(leg.network.id) for leg in task_legs]
         own = names.task_namespace(task_id)
@@ -205,6 +233,7 @@ class KernelNetwork:
         try:
             refuse_failed(failed, own, task_legs)
             await self._forgetting.ports(self._known(), dict(self._attached))
+            await self._forget_datagrams()
             await self._open_dns(task_id)
         except errors.ShoalError:
             try:
@@ -217,17 +246,76 @@ class KernelNetwork:
             tuple(leg.address for leg in task_legs), self._attached[task_id],
         )  # fmt: skip
 
+    # ---- single containers, and the bridges that are this node's own
+
+    def wire(self, local: Local) -> None:
+        """What there is of them from now on; the kernel is asked by those below, or by start()."""
+        self._own.tell(local, self._state.tasks)
+        if self._thread is not None and not self._gateway_used():
+            chosen = gateway.choose_subnet((*self._routes, *self._own.subnets()))
+            self._gateway_subnet, self._underlay = chosen or self._gateway_subnet, None
+
     async def attach_local(self, container_id: str) -> Sandbox:
-        """A namespace with a leg on docker_gwbridge alone, for a single container; needs no swarm."""
+        """A namespace as wire() has said for a single container; without overlays it needs no swarm."""
         self._running()
-        self._local.setdefault(container_id, _without_networks(container_id))
-        return await self.attach(container_id)
+        self._own.present.add(container_id)
+        try:
+            return await self.attach(container_id)
+        except errors.ShoalError:
+            self._own.present.discard(container_id)
+            raise
+
+    async def rewire(
+        self, container_id: str, unplugged: str = "", way_out: tuple[str, str] = ("", "")
+    ) -> None:
+        """wire() has changed a container that has a namespace: an interface is to go, a (gateway, interface) to lead out."""
+        thread = self._running()
+        own = names.task_namespace(container_id)
+        if unplugged:
+            await thread.run(self._kernel.unplug, own, unplugged)
+        await self._move_all(own, f"could not change the networks of container {container_id[:12]}")
+        if all(way_out):
+            try:
+                await thread.run(self._kernel.lead_out, own, *way_out)
+            except KernelError as error:
+                raise errors.Internal(f"could not set the default route: {describe(error)}") from error
+
+    async def bridge(self) -> None:
+        """wire() has changed the bridges."""
+        await self._move_all("", "could not change the bridges of this node")
+
+    async def is_foreign(self, interface: str) -> bool:
+        """Whether this machine has an interface of that name which isn't a bridge of ours."""
+        return await self._running().run(self._kernel.reader.is_foreign, interface)
+
+    async def busy(self, address: str, protocol: str, port: int) -> bool:
+        """Whether a process of this machine listens there, or a task or the mesh has the port."""
+        held = plan.published_ports(self._state, self._attached)
+        if (protocol, port) in held:
+            return True
+        return await self._running().run(self._kernel.busy_port, [(protocol, port)], address) is not None
+
+    async def _move_all(self, own: str, what: str) -> None:
+        thread = self._running()
+        view = await self._plan()
+        scope = {names.HOST, *await thread.run(self._kernel.sandboxes), *([own] if own else [])}
+        scope |= {name for name in view if names.is_sandbox(name)}
+        failed = await thread.run(self._kernel.move, view, scope)
+        await self._forget_datagrams()
+        if failed:
+            raise errors.Internal(f"{what}: {first_failure(failed)}")
+
+    async def _forget_datagrams(self) -> None:
+        """Clients that have sent to a UDP port before it led to a container are taken up."""
+        if new := self._own.new_datagram_ports():
+            await self._running().run(self._kernel.forget_datagrams, [(port, 0) for port in new])
 
     async def detach(self, task_id: str) -> None:
         """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
         thread = self._running()
-        self._local.pop(task_id, None)
-        address = self._attached.pop(task_id, "")
+        wired = self._own.wired(task_id)
+        self._own.present.discard(task_id)
+        addresses = [self._attached.pop(task_id, ""), *(leg.address for leg in wired.bridges)]
         self._remembered.pop(task_id, None)
         if task_id in self._dns:
             self._dns.discard(task_id)
@@ -237,7 +325,7 @@ class KernelNetwork:
         failed = await thread.run(
             self._kernel.move, view, [names.HOST, *sandboxes, names.task_namespace(task_id)]
         )
-        if address:
+        for address in filter(None, addresses):
             await self._forgetting.task(address)
         if failed:
             raise errors.Internal(f"could not remove the network of task {task_id}: {first_failure(failed)}")
@@ -246,11 +334,14 @@ class KernelNetwork:
         """Removes everything of the swarm's from the kernel: the node has left it. Single containers stay."""
         thread = self._running()
         self._state = NodeState()
-        for task in sorted(self._dns - self._local.keys()):
+        for task in sorted(self._dns - self._own.present):
             self._dns_closed(task)
-        self._dns &= self._local.keys()
-        self._attached = {task: address for task, address in self._attached.items() if task in self._local}
+        self._dns &= self._own.present
+        self._attached = {
+            task: address for task, address in self._attached.items() if task in self._own.present
+        }
         self._remembered.clear()
+        self._own.forget_places()
         self._underlay = None
         everything = [names.HOST, *await thread.run(thread.namespaces.existing)]
         await thread.run(self._kernel.forget, everything)
@@ -266,16 +357,21 @@ class KernelNetwork:
     def _known(self) -> NodeState:
         """The state, with single containers, and tasks that the managers have dropped but whose containers are here."""
         gone = {task: a for task, a in self._remembered.items() if task not in self._state.tasks}
-        if not gone and not self._local:
+        singles = self._own.assignments()
+        if not gone and not singles:
             return self._state
-        return replace(self._state, tasks={**self._local, **self._state.tasks, **gone})
+        return replace(self._state, tasks={**singles, **self._state.tasks, **gone})
 
     async def _plan(self) -> KernelView:
-        """What the kernel should be; nothing at all where the node isn't in a swarm and has no single container."""
-        if not self._state.node_id and not self._local:
+        """What the kernel should be; nothing where the node isn't in a swarm and has neither container nor bridge."""
+        if self._idle():
             return {}
         underlay = await self._find_underlay()
-        return plan.desired(self._known(), dict(self._attached), underlay)
+        view = plan.desired(self._known(), dict(self._attached), underlay)
+        return self._own.laid_over(view, self._state, underlay)
+
+    def _idle(self) -> bool:
+        return not self._state.node_id and self._own.idle()
 
     async def _find_underlay(self) -> Underlay:
         """The machine's side of the tunnels: the address that managers know this node's VTEP by."""
@@ -290,7 +386,8 @@ class KernelNetwork:
         return self._underlay
 
     def _gateway_address(self) -> str:
-        found = gateway.next_address(self._gateway_subnet, set(self._attached.values()), self._last_gateway)
+        used = {*self._attached.values(), *self._own.local.gateway_addresses().values()}
+        found = gateway.next_address(self._gateway_subnet, used, self._last_gateway)
         if found is None:
             raise errors.Internal(f"no address left in docker_gwbridge's subnet {self._gateway_subnet}")
         self._last_gateway = found
@@ -342,7 +439,7 @@ class KernelNetwork:
 
     async def _pass(self, afresh: bool) -> str:
         """One move of everything to the newest plan; returns what went wrong, in words."""
-        if not self._state.node_id and not self._local:
+        if self._idle():
             return ""
         thread = self._running()
         if afresh:
@@ -398,8 +495,3 @@ class KernelNetwork:
             ) from error
         self._dns.add(task_id)
         self._dns_opened(task_id, udp, tcp)
-
-
-def _without_networks(container_id: str) -> model.TaskAssignment:
-    """A single container as the plan sees it: a task with nothing but a way out."""
-    return model.TaskAssignment(model.Task(id=container_id))

@@ -19,6 +19,9 @@ INGRESS_PORT: Final = "vhost"  # its other end, in the ingress sandbox
 BRIDGE: Final = "br0"  # in a sandbox
 VXLAN: Final = "vxlan0"
 TABLE: Final = "shoal"  # the nftables table in each namespace
+LOCAL_TABLE: Final = (
+    "shoal_local"  # beside it in the host's: this node's own bridges and what is published from them
+)
 FLOWS_TABLE: Final = (
     "shoal_flows"  # beside it in a task of the mesh: what is learnt there outlives changes of the other
 )
@@ -43,6 +46,8 @@ LARGEST_NODE_MARK: Final = 0x7FFF_FFFF
 _NETWORK_PREFIX: Final = "n-"
 _TASK_PREFIX: Final = "t-"
 _GATEWAY_PORT: Final = re.compile(r"g[0-9a-z]{13}")
+_BRIDGE_PORT: Final = re.compile(r"b[0-9a-z]{13}")
+OURS: Final = "shoal"  # the alias of a bridge of this node's own: its name may be anything
 
 
 def _short(identifier: str) -> str:
@@ -84,6 +89,17 @@ def gateway_port(task_id: str) -> str:
 def is_gateway_port(interface: str) -> bool:
     """Whether an interface of the host could be one of gateway_port()."""
     return _GATEWAY_PORT.fullmatch(interface) is not None
+
+
+def bridge_port(container_id: str, network_id: str) -> str:
+    """A container's end in a bridge of this node's own."""
+    digest = int.from_bytes(hashlib.sha256(f"{container_id}/{network_id}".encode()).digest()[:8], "big")
+    return "b" + container_id[:6].lower().rjust(6, "0") + base36(digest % 36**7, 7)
+
+
+def is_bridge_port(interface: str) -> bool:
+    """Whether an interface of the host could be one of bridge_port()."""
+    return _BRIDGE_PORT.fullmatch(interface) is not None
 
 
 def mac(address: str) -> str:

@@ -46,11 +46,14 @@ MOST_WAYS_BACK: Final = (
     500  # in a swarm of more nodes a task would need too many routes: there the mesh masquerades
 )
 
+INTERFACE_LABEL: Final = "shoal.interface."  # of a single container's task, before a network's id
+
 SERVING: Final = model.EndpointState.ENDPOINT_SERVING
 
 _NO_BRIDGE_FILTER: Final = frozenset(
     Sysctl(f"net/bridge/bridge-nf-call-{what}", "0") for what in ("iptables", "ip6tables", "arptables")
 )
+FORWARDING: Final[Facts] = frozenset((*_NO_BRIDGE_FILTER, Sysctl("net/ipv4/ip_forward", "1")))
 _NO_IPV6: Final = frozenset(
     Sysctl(f"net/ipv6/conf/{where}/disable_ipv6", "1") for where in ("all", "default")
 )
@@ -118,9 +121,15 @@ def legs(state: NodeState, task: model.Task) -> tuple[Leg, ...]:
         address = next((a for a in attachment.addresses if ":" not in a), "")
         if network is not None and network.vni and address:
             parsed = ipaddress.IPv4Interface(address)
-            found.append((not network.spec.ingress, network, str(parsed.ip), parsed.network.prefixlen))
+            chosen = task.labels.get(INTERFACE_LABEL + network.id, "")
+            found.append(
+                (not network.spec.ingress, network, str(parsed.ip), parsed.network.prefixlen, chosen)
+            )
     found.sort(key=lambda item: item[0])  # stable: the others stay in their order
-    return tuple(Leg(f"eth{n}", *rest) for n, (_, *rest) in enumerate(found))  # type: ignore[arg-type]
+    return tuple(
+        Leg(chosen or f"eth{n}", network, address, prefix)
+        for n, (_, network, address, prefix, chosen) in enumerate(found)
+    )
 
 
 def needs_gateway(task_legs: Iterable[Leg]) -> bool:
@@ -192,6 +201,15 @@ def datagram_ports(state: NodeState, attached: Mapping[str, str]) -> Mapping[int
         if item.protocol == "udp" and item.backends:
             found[item.port] = frozenset(names.backend_mark(address) for address in item.backends)
     return found
+
+
+def published_ports(state: NodeState, attached: Mapping[str, str]) -> frozenset[tuple[str, int]]:
+    """(protocol, port) of all that is published on this node, by the mesh and in host mode."""
+    tasks = _attached_tasks(state, attached)
+    found = _published(
+        state, ingress_network(state), tasks, {t: a for t, a in attached.items() if t in tasks}, {}
+    )
+    return frozenset((item.protocol, item.port) for item in found)
 
 
 def _present(state: NodeState) -> Mapping[tuple[str, str], tuple[str, ...]]:
@@ -315,8 +333,7 @@ def _host(
     published: Iterable[Published], underlay: Underlay,
 ) -> Facts:  # fmt: skip
     facts: set[Fact] = {
-        *_NO_BRIDGE_FILTER,
-        Sysctl("net/ipv4/ip_forward", "1"),
+        *FORWARDING,
         Bridge(names.GATEWAY_BRIDGE, underlay.mtu, f"{underlay.gateway}/{underlay.gateway_prefix}"),
         Sysctl(f"net/ipv4/conf/{names.GATEWAY_BRIDGE}/route_localnet", "1"),
         *(

@@ -42,7 +42,7 @@ _PERMANENT: Final = 0x80
 _SELF: Final = 0x2
 _MAIN: Final = 254
 _BY_THE_KERNEL: Final = 2  # a route that came with an address
-_TABLES: Final = (names.TABLE, names.FLOWS_TABLE)
+_TABLES: Final = (names.TABLE, names.FLOWS_TABLE, names.LOCAL_TABLE)
 _TASK_LEG: Final = re.compile(r"eth\d+")
 # Without the module (bridge filter) or the protocol (IPv6) there is nothing to switch off.
 _MAY_BE_MISSING: Final = ("net/bridge/", "net/ipv6/")
@@ -60,6 +60,7 @@ class _Link:
     isolated: bool
     vni: int
     local: str
+    ours: bool  # a bridge that says so
 
 
 def _link(message: Any) -> _Link:
@@ -79,6 +80,7 @@ def _link(message: Any) -> _Link:
         isolated=hasattr(slave, "get_attr") and bool(slave.get_attr("IFLA_BRPORT_ISOLATED")),
         vni=(tunnel.get_attr("IFLA_VXLAN_ID") or 0) if tunnel is not None else 0,
         local=(tunnel.get_attr("IFLA_VXLAN_LOCAL") or "") if tunnel is not None else "",
+        ours=message.get_attr("IFLA_IFALIAS") == names.OURS,
     )
 
 
@@ -119,6 +121,11 @@ class Reader:
                 return link.name, link.mtu
         return None
 
+    def is_foreign(self, interface: str) -> bool:
+        """Whether the host has an interface of this name that isn't a bridge of ours."""
+        links = map(_link, self._namespaces.route(names.HOST).get_links())
+        return any(link.name == interface and not link.ours for link in links)
+
     def gateway_subnet(self) -> str | None:
         """The subnet of a docker_gwbridge that stands."""
         route = self._namespaces.route(names.HOST)
@@ -155,7 +162,8 @@ class Reader:
         own_bridge = names.GATEWAY_BRIDGE if host else names.BRIDGE
         if not link.up:
             return set()
-        if link.name == own_bridge and link.kind == "bridge" and (host or sandbox):
+        own = link.name == own_bridge or (host and link.ours)
+        if own and link.kind == "bridge" and (host or sandbox):
             return {_bridge(link, tuple(addresses), wanted)}
         if sandbox and link.name == names.VXLAN and link.kind == "vxlan":
             if link.master not in links:
@@ -163,7 +171,8 @@ class Reader:
             return {Vxlan(link.name, link.vni, link.local, link.mtu, links[link.master].name)}
         if link.kind != "veth":
             return set()
-        if sandbox or (host and names.is_gateway_port(link.name)):
+        port = names.is_gateway_port(link.name) or names.is_bridge_port(link.name)
+        if sandbox or (host and port):
             master = links[link.master].name if link.master in links else ""
             return {Port(link.name, master, link.isolated, link.mtu)}
         if (host and link.name == names.INGRESS_LEG) or (not host and _TASK_LEG.fullmatch(link.name)):
@@ -215,10 +224,11 @@ class Reader:
     def _tables(self, name: str, wanted: Facts) -> set[Fact]:
         tables = [fact for fact in wanted if isinstance(fact, Table)]
         context = self._namespaces.table(name)
-        if not tables:
-            present = context.run("list tables ip").splitlines()
-            return {Table("", "", ours) for ours in _TABLES if f"table ip {ours}" in present}
         found: set[Fact] = set()
+        if not tables or name == names.HOST:
+            present = context.run("list tables ip").splitlines()
+            others = [ours for ours in _TABLES if ours not in {table.name for table in tables}]
+            found = {Table("", "", ours) for ours in others if f"table ip {ours}" in present}
         for table in tables:
             try:
                 context.run(f"list chain ip {table.name} {marker(table.digest)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.network import names, plan
+from agent.network import bridges, names, plan
 from agent.network.kernel import describe
 from agent.state import NodeState
 from common import errors, model
@@ -40,6 +40,17 @@ def refuse_busy(task: model.Task, busy: tuple[str, int] | None) -> None:
             f"driver failed programming external connectivity on endpoint {task.name}: "
             f"failed to bind host port for 0.0.0.0:{busy[1]}/{busy[0]}: address already in use"
         )
+
+
+def refuse_allocated(task: model.Task, ports: Sequence[tuple[str, int]], local: bridges.Local) -> None:
+    """Raises when a single container has a host-mode port of the task."""
+    held = {(b.protocol, b.port): b for wired in local.containers.values() for b in wired.bindings}
+    for port in ports:
+        if port in held:
+            raise errors.Internal(
+                f"driver failed programming external connectivity on endpoint {task.name}: "
+                f"Bind for 0.0.0.0:{port[1]} failed: port is already allocated"
+            )
 
 
 def refuse_failed(failed: Mapping[str, Exception], own: str, legs: Sequence[plan.Leg]) -> None:

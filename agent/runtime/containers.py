@@ -46,6 +46,7 @@ OPTIONS_TYPE = "containerd.runc.v1.Options"
 SHIM = "io.containerd.runc.v2"
 STARTS_AT_ONCE = 4  # more at once is no faster on the whole, only slower for each
 LOST = 255  # the exit code of a container whose end nobody saw, as Docker gives it
+_SIGKILL = 9
 _KILL_AGAIN_S = 10.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -57,6 +58,7 @@ class _Live:
 
     record: Record
     pid: int = 0
+    paused: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     runs: asyncio.Event = field(default_factory=asyncio.Event)
     next_end: asyncio.Event = field(default_factory=asyncio.Event)  # replaced at every end
@@ -67,7 +69,7 @@ class _Live:
     @property
     def status(self) -> Status:
         if self.pid:
-            return Status.RUNNING
+            return Status.PAUSED if self.paused else Status.RUNNING
         return Status.STOPPED if self.record.exit is not None else Status.CREATED
 
 
@@ -122,7 +124,7 @@ class Containers:
         for id in await asyncio.to_thread(self._folders.ids):
             if id not in known:
                 await asyncio.to_thread(self._folders.remove, id)
-        running = sum(live.status is Status.RUNNING for live in self._live.values())
+        running = sum(live.pid != 0 for live in self._live.values())
         log.info("found %d containers, %d of them running", len(self._live), running)
 
     async def _adopt_one(self, live: _Live, task: pb.TaskProcess | None) -> None:
@@ -134,7 +136,7 @@ class Containers:
                 await self._supervise(live)  # it ended unseen, or its end was seen but not cleared away
             else:
                 live.record = replace(live.record, exit=None)
-                live.pid = task.pid
+                live.pid, live.paused = task.pid, task.status == pb.PAUSED
                 live.runs.set()
                 self._spawn(self._supervise(live))
             return
@@ -308,7 +310,7 @@ class Containers:
         async with live.changing:
             live.record = replace(live.record, exit=ended)
             await self._keep(live.record)
-            live.pid = 0
+            live.pid, live.paused = 0, False
             live.runs.clear()
             live.ended.set()
             ended_now, live.next_end = live.next_end, asyncio.Event()
@@ -353,6 +355,31 @@ class Containers:
         number = signals.parse(signal)
         if not live.pid or not await self._signal(id, number):
             raise errors.Conflict(f"cannot kill container: {id}: container {id} is not running")
+        if number == _SIGKILL and live.paused:
+            await self.resume(id)
+
+    async def pause(self, id: str) -> None:
+        """Its processes stand still, whatever they are at."""
+        live = self._get(id)
+        async with live.changing:
+            if live.pid and not live.paused:
+                await self._containerd.call(c.TASK_PAUSE, pb.TaskKey(container_id=id))
+                live.paused = True
+
+    async def resume(self, id: str) -> None:
+        """They go on."""
+        live = self._get(id)
+        async with live.changing:
+            if live.pid and live.paused:
+                key = pb.TaskKey(container_id=id)
+                await c.tolerate(self._containerd.call(c.TASK_RESUME, key), errors.NotFound)
+                live.paused = False
+
+    async def rename(self, id: str, name: str) -> None:
+        live = self._get(id)
+        async with live.changing:
+            live.record = replace(live.record, config=replace(live.record.config, name=name))
+            await self._keep(live.record)
 
     async def _signal(self, id: str, number: int) -> bool:
         """False if there is no process to hear it."""
@@ -366,6 +393,7 @@ class Containers:
         live = self._get(id)
         if live.pid:
             await self._signal(id, signals.parse(signal or live.record.stop_signal))
+            await self.resume(id)  # what stands still hears nothing
             grace = live.record.config.stop_grace_ns / 1e9 if grace_s is None else grace_s
             if not await _within(live.ended, grace):
                 log.info("container %s didn't stop within %g s: killed", live.record.config.name, grace)

@@ -240,6 +240,15 @@ class ContainerdRuntime:
     async def resize(self, id: str, width: int, height: int) -> None:
         await (await self._up()).resize(id, width, height)
 
+    async def pause(self, id: str) -> None:
+        await self._containers.pause(id)
+
+    async def resume(self, id: str) -> None:
+        await self._containers.resume(id)
+
+    async def rename(self, id: str, name: str) -> None:
+        await self._containers.rename(id, name)
+
     async def stats(self, id: str) -> ContainerStats:
         return await (await self._up()).stats(id)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from agent.single.record import SingleRecord
+from agent.single.record import Leg, SingleRecord
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from common import errors, ids, model
@@ -97,16 +97,30 @@ class Attachments:
     def keep(self, records: Iterable[SingleRecord]) -> None:
         """Those that there were when the agent ended."""
         for record in records:
-            if record.legs and record.sandbox:
-                self._held[record.sandbox] = _attachment(record.sandbox, record)
+            for leg in record.legs:
+                if leg.attachment:
+                    self._held[leg.attachment] = _attachment(leg.attachment, record, leg)
 
-    async def acquire(self, record: SingleRecord) -> str:
-        """A place in the container's networks; its id is the task's. Raises errors.ShoalError with Docker's texts."""
+    def leads_out(self, id: str) -> bool:
+        """Whether it is in a network that isn't an internal one."""
+        assignment = self._state.tasks.get(id)
+        networks = assignment.task.networks if assignment is not None else ()
+        known = (self._state.networks.get(attachment.network_id) for attachment in networks)
+        return any(network is not None and not network.spec.internal for network in known)
+
+    def addresses(self, id: str) -> tuple[str, ...]:
+        """What the managers have given for a place, without prefix lengths."""
+        assignment = self._state.tasks.get(id)
+        networks = assignment.task.networks if assignment is not None else ()
+        return tuple(address.partition("/")[0] for network in networks for address in network.addresses)
+
+    async def acquire(self, record: SingleRecord, leg: Leg) -> str:
+        """A container's place in a network; its id is the task's. Raises errors.ShoalError with Docker's texts."""
         if not self._state.node_id:
-            raise errors.NotFound(f"network {record.legs[0].network} not found")
+            raise errors.NotFound(f"network {leg.network} not found")
         id = ids.new_id()
         asking = asyncio.get_running_loop().create_future()
-        self._held[id] = _attachment(id, record)
+        self._held[id] = _attachment(id, record, leg)
         self._asking[id] = asking
         try:
             self.declare()
@@ -166,9 +180,9 @@ class Attachments:
                 self._statuses.put(id, self._running[id])
 
 
-def _attachment(id: str, record: SingleRecord) -> model.ContainerAttachment:
-    networks = tuple(model.NetworkAttachmentConfig(leg.network, leg.aliases) for leg in record.legs)
-    return model.ContainerAttachment(id, record.container_id, record.name, networks)
+def _attachment(id: str, record: SingleRecord, leg: Leg) -> model.ContainerAttachment:
+    network = model.NetworkAttachmentConfig(leg.network, leg.aliases)
+    return model.ContainerAttachment(id, record.container_id, record.name, (network,))
 
 
 def _could_not(refusal: model.AttachmentRefused) -> errors.ShoalError:

@@ -11,14 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from agent.network.api import Network, Sandbox
+from agent.network.api import Network
 from agent.runtime.api import ContainerConfig, ContainerState, EventKind, ExitStatus, Runtime, Status
-from agent.single.record import BRIDGE, OWN, SingleRecord
+from agent.single import restarting
+from agent.single.networks import LocalNetworks
+from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
+from agent.single.restarting import Restarts
+from agent.single.wiring import Attachments, Wiring
 from common import errors
 
 log = logging.getLogger("single")
@@ -33,29 +37,12 @@ class Memory(Protocol):
     async def drop_single(self, container_id: str) -> None: ...
 
 
-class Attachments(Protocol):
-    """The way into networks of the swarm (agent/single/attachments.py)."""
-
-    async def acquire(self, record: SingleRecord) -> str:
-        """A place in the container's networks; answers with the attachment's id, once this node knows of it."""
-        ...
-
-    def started(self, attachment_id: str, container_id: str, pid: int) -> None:
-        """The container runs."""
-
-    def keep(self, records: Iterable[SingleRecord]) -> None:
-        """Those that there are at the agent's start."""
-
-    def release(self, attachment_id: str) -> None:
-        """The place isn't needed any more."""
-
-
 class Singles:
     """See the module's text."""
 
     def __init__(
         self, runtime: Runtime, network: Network, memory: Memory, attachments: Attachments,
-        records: Mapping[str, SingleRecord],
+        records: Mapping[str, SingleRecord], networks: LocalNetworks,
     ) -> None:  # fmt: skip
         self._runtime = runtime
         self._network = network
@@ -64,6 +51,10 @@ class Singles:
         self._records = dict(records)
         self._locks: dict[str, asyncio.Lock] = {}
         self._names: set[str] = set()  # of containers that are being made
+        self.restarts: Final = Restarts(self._start_again)
+        self._fresh = True  # nobody has looked at the containers yet
+        self.networks: Final = networks
+        self.wiring: Final = Wiring(network, attachments, networks, self._records, self._keep)
         attachments.keep(self._records.values())
 
     # ---- looking
@@ -72,13 +63,19 @@ class Singles:
         """None for the container of a task, or one whose record is lost."""
         return self._records.get(container_id)
 
+    def records(self) -> Mapping[str, SingleRecord]:
+        """All that there are, by id."""
+        return self._records
+
     def sandboxes(self) -> dict[str, str]:
-        """Container ids by what the network knows their namespaces by."""
-        return {r.sandbox: r.container_id for r in self._records.values() if r.sandbox}
+        """Container ids by what others know them by: their namespaces, their places in overlays."""
+        found = {r.sandbox: r.container_id for r in self._records.values() if r.sandbox}
+        places = {place: r.container_id for r in self._records.values() for place in r.attachments}
+        return {**found, **places}
 
     def short_ids(self) -> dict[str, str]:
         """The short ids of those that have a place in the swarm's networks, by that: names that DNS knows."""
-        return {r.sandbox: r.container_id[:12] for r in self._records.values() if r.sandbox and r.legs}
+        return {place: r.container_id[:12] for r in self._records.values() for place in r.attachments}
 
     # ---- the life of one
 
@@ -91,7 +88,7 @@ class Singles:
             raise _taken(config.name, "")
         self._names.add(config.name)
         try:
-            if record.network_mode == BRIDGE or record.network_mode not in OWN:
+            if record.network_mode not in (HOST, NONE):
                 namespace = str(Path(self._runtime.folder(config.id)) / _NETNS)
                 config = replace(config, network_namespace=namespace)
             await self._runtime.create(config)
@@ -105,28 +102,65 @@ class Singles:
             state = await self._state(container_id)
             if state.status in (Status.RUNNING, Status.PAUSED):
                 return False
+            self.restarts.cancel(container_id)
             record = self._records.get(container_id) or _guessed(state)
-            try:
-                record = await self._connect(record)
-                pid = await self._runtime.start_container(container_id)
-                if record.sandbox and record.legs:
-                    self._attachments.started(record.sandbox, container_id, pid)
-            except BaseException:
-                await asyncio.shield(self._fallen(container_id))
-                raise
+            await self._started(replace(record, stopped=False, restarts=0))
             return True
+
+    async def _start_again(self, container_id: str) -> None:
+        """By its policy; raises errors.ShoalError where it cannot be now."""
+        async with self._lock(container_id):
+            state = await self._runtime.container(container_id)
+            record = self._records.get(container_id)
+            if record is None or state is None or state.status is not Status.STOPPED:
+                return
+            await self._started(replace(record, stopped=False, restarts=record.restarts + 1))
+
+    async def _started(self, record: SingleRecord) -> None:
+        container_id = record.container_id
+        record = await self._keep(record)
+        try:
+            record = await self._connect(record)
+            pid = await self._runtime.start_container(container_id)
+            for place in record.attachments:
+                self._attachments.started(place, container_id, pid)
+        except BaseException:
+            await asyncio.shield(self._fallen(container_id))
+            raise
 
     async def stop(self, container_id: str, signal: str = "", grace_s: float | None = None) -> bool:
         """Says whether there was anything to do; its network is given back by `run`."""
+        waited = self.restarts.waits(container_id)
+        await self.note_stopped(container_id)
         state = await self._state(container_id)
         if state.status not in (Status.RUNNING, Status.PAUSED):
-            return False
+            return waited
         await self._runtime.stop(container_id, signal, grace_s)
         return True
+
+    async def note_stopped(self, container_id: str) -> None:
+        """Somebody ends it: its policy starts it again no more."""
+        self.restarts.cancel(container_id)
+        if (record := self._records.get(container_id)) is not None:
+            await self._keep(replace(record, stopped=True))
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Its name, in the networks of this node at once, in overlays from the next start on."""
+        async with self._lock(container_id):
+            for other in await self._runtime.containers():
+                if other.name == name:
+                    raise _taken(name, other.id)
+            if name in self._names:
+                raise _taken(name, "")
+            await self._runtime.rename(container_id, name)
+            if (record := self._records.get(container_id)) is not None:
+                await self._keep(replace(record, name=name))
+                self.wiring.wire()
 
     async def remove(self, container_id: str, force: bool = False) -> None:
         """Away with it; errors.Conflict for one that runs, unless `force`."""
         async with self._lock(container_id):
+            self.restarts.cancel(container_id)
             state = await self._runtime.container(container_id)
             if state is not None and state.status in (Status.RUNNING, Status.PAUSED):
                 if not force:
@@ -161,47 +195,126 @@ class Singles:
 
     async def _connect(self, record: SingleRecord) -> SingleRecord:
         await self._disconnect(record)
-        if record.network_mode in OWN and record.network_mode != BRIDGE:
+        record = self._records.get(record.container_id, record)
+        if record.network_mode in (HOST, NONE):
             return record
-        if record.network_mode == BRIDGE:
-            record = await self._keep(replace(record, sandbox=record.container_id))
-            sandbox = await self._network.attach_local(record.container_id)
-        else:
-            record = await self._keep(replace(record, sandbox=await self._attachments.acquire(record)))
-            sandbox = await self._network.attach(record.sandbox)
-        await asyncio.to_thread(_link, self._runtime.folder(record.container_id), sandbox)
-        own = sandbox.addresses or ((sandbox.gateway_address,) if sandbox.gateway_address else ())
-        await self._runtime.readdress(record.container_id, own)
+        if record.network_mode.startswith(JOINED):
+            await self._join(record)
+            return record
+        record, sandbox = await self.wiring.plug(record)
+        folder = self._runtime.folder(record.container_id)
+        await asyncio.to_thread(_link, folder, sandbox.netns_path)
+        await self._runtime.readdress(record.container_id, self.wiring.addresses(record))
         return record
 
+    async def _join(self, record: SingleRecord) -> None:
+        """The namespace of another container, and its files of names."""
+        ref = record.network_mode.removeprefix(JOINED)
+        everything = await self._runtime.containers()
+        found = [c for c in everything if c.name == ref or c.id.startswith(ref)]
+        if not found:
+            raise errors.NotFound(f"No such container: {ref}")
+        other = found[0]
+        if other.id == record.container_id:
+            raise errors.Conflict("cannot join own network")
+        if other.status not in (Status.RUNNING, Status.PAUSED):
+            raise errors.Conflict(f"cannot join network of a non running container: {other.id}")
+        source, target = self._runtime.folder(other.id), self._runtime.folder(record.container_id)
+        await self._runtime.readdress(record.container_id, ())
+        await asyncio.to_thread(_link, target, f"/proc/{other.pid}/ns/net")
+        await asyncio.to_thread(_copy_names, source, target)
+
     async def _disconnect(self, record: SingleRecord) -> None:
-        if not record.sandbox:
-            return
-        await self._network.detach(record.sandbox)
-        if record.legs:
-            self._attachments.release(record.sandbox)
-        await self._keep(replace(record, sandbox=""))
+        if record.sandbox:
+            await self.wiring.unplug(record)
+
+    async def connect(self, container_id: str, leg: Leg) -> None:
+        """One network more; errors.PermissionDenied and errors.Conflict with Docker's texts."""
+        async with self._lock(container_id):
+            state, record = await self._of_networks(container_id)
+            shown = await self.wiring.connect(record, leg)
+            if shown.sandbox:
+                for place in set(shown.attachments) - set(record.attachments):
+                    self._attachments.started(place, container_id, state.pid)
+                await self._readdress(shown)
+
+    async def disconnect(self, container_id: str, leg: Leg) -> None:
+        """One network less."""
+        async with self._lock(container_id):
+            _, record = await self._of_networks(container_id)
+            left = await self.wiring.disconnect(record, leg)
+            if left.sandbox:
+                await self._readdress(left)
+
+    async def _of_networks(self, container_id: str) -> tuple[ContainerState, SingleRecord]:
+        state = await self._state(container_id)
+        record = self._records.get(container_id)
+        if record is None:
+            raise errors.NotFound(f"No such container: {container_id}")
+        return state, record
+
+    async def _readdress(self, record: SingleRecord) -> None:
+        await self._runtime.readdress(record.container_id, self.wiring.addresses(record))
+
+    # ---- this node's own networks
+
+    async def begin(self, now: int) -> None:
+        """The default bridge is there from the first start on; its interface from its first container on."""
+        await self.networks.begin(now, await self._network.routes())
+        self.wiring.wire()
+
+    async def add_network(self, network: LocalNetwork) -> LocalNetwork:
+        """Makes one; its bridge stands when this returns."""
+        made = await self.networks.add(network, await self._network.routes())
+        self.wiring.wire()
+        try:
+            await self._network.bridge()
+        except errors.ShoalError:
+            await self.networks.drop(made.id)
+            self.wiring.wire()
+            raise
+        return made
+
+    async def drop_network(self, network: LocalNetwork) -> None:
+        """Takes one away; errors.PermissionDenied where containers are on it."""
+        if self.wiring.members(network.id):
+            raise errors.PermissionDenied(
+                f"error while removing network: network {network.name} id {network.id} has active endpoints"
+            )
+        await self.networks.drop(network.id)
+        self.wiring.wire()
+        await self._network.bridge()
 
     # ---- what happens by itself
 
     async def run(self) -> None:
-        """Until cancelled: ended containers give back their network, and go if they were made to."""
+        """Until cancelled: ended containers give back their network, and go, or start again, if they were made to."""
+        async with asyncio.TaskGroup() as group:
+            self.restarts.within(group)
+            try:
+                await self._watch()
+            finally:
+                self.restarts.within(None)
+
+    async def _watch(self) -> None:
+        fresh, self._fresh = self._fresh, False
         async for event in self._runtime.watch():
             if event.kind is EventKind.RESYNC:
-                await self._look_at(list(self._records))
+                await self._look_at(list(self._records), fresh)
                 await self._sweep()
+                fresh = False
             elif event.kind is EventKind.EXIT and event.id in self._records:
                 await self._look_at([event.id])
 
-    async def _look_at(self, ids: Sequence[str]) -> None:
+    async def _look_at(self, ids: Sequence[str], fresh: bool = False) -> None:
         for container_id in ids:
             try:
                 async with self._lock(container_id):
-                    await self._settle(container_id)
+                    await self._settle(container_id, fresh)
             except errors.ShoalError as exc:
                 log.warning("single container %s: %s", container_id[:12], exc.message)
 
-    async def _settle(self, container_id: str) -> None:
+    async def _settle(self, container_id: str, fresh: bool) -> None:
         record = self._records.get(container_id)
         if record is None:
             return
@@ -212,11 +325,15 @@ class Singles:
             await self._remove(container_id)
         elif state.status not in (Status.RUNNING, Status.PAUSED):
             await self._disconnect(record)
-        elif record.legs and record.sandbox:
-            self._attachments.started(record.sandbox, container_id, state.pid)
+            ended = exit_of(state)
+            if state.status is Status.STOPPED and restarting.wanted(record, ended.code, fresh):
+                self.restarts.after(container_id, (ended.exited_at - state.started_at) / 1e9)
+        else:
+            for place in record.attachments:
+                self._attachments.started(place, container_id, state.pid)
 
     async def _sweep(self) -> None:
-        """Namespaces on this node's own bridge that belong to no container."""
+        """Namespaces that belong to no container."""
         for sandbox in set(self._network.local) - self.sandboxes().keys():
             async with self._lock(sandbox):
                 if self.sandboxes().get(sandbox) is None:
@@ -244,13 +361,20 @@ def exit_of(state: ContainerState) -> ExitStatus:
     return state.exit or ExitStatus(0)
 
 
-def _link(folder: str, sandbox: Sandbox) -> None:
+def _link(folder: str, namespace: str) -> None:
     """Blocking: the container's way to its namespace."""
     path = Path(folder) / _NETNS
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
-    os.symlink(sandbox.netns_path, fresh)
+    os.symlink(namespace, fresh)
     fresh.replace(path)
+
+
+def _copy_names(source: str, target: str) -> None:
+    """Blocking: who shares a container's network has its /etc/hosts and resolver, too."""
+    for name in ("hosts", "resolv.conf", "hostname"):
+        if (Path(source) / name).exists():
+            (Path(target) / name).write_bytes((Path(source) / name).read_bytes())
 
 
 def _guessed(state: ContainerState) -> SingleRecord:
@@ -258,7 +382,7 @@ def _guessed(state: ContainerState) -> SingleRecord:
     mode = "host" if state.config is not None and state.config.host_network else "none"
     if state.config is not None and state.config.network_namespace:
         mode = BRIDGE
-    return SingleRecord(state.id, state.name, mode)
+    return SingleRecord(state.id, state.name, mode, (Leg(BRIDGE),) if mode == BRIDGE else ())
 
 
 def _taken(name: str, container_id: str) -> errors.Conflict:

@@ -1,23 +1,46 @@
-"""What the agent keeps of a single container beyond what the runtime does. Pure; a row of the agent's database each."""
+"""What the agent keeps of a single container beyond what the runtime does, and of this node's own networks. Pure; a row of the
+agent's database each."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, TypeVar
+
+from agent.network.bridges import Binding
 
 BRIDGE: Final = "bridge"
 HOST: Final = "host"
 NONE: Final = "none"
 OWN: Final = (BRIDGE, HOST, NONE)  # modes that need no network of the swarm
+JOINED: Final = "container:"  # before the container whose network is shared
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One network of the swarm that the container asks for."""
+    """One network that the container is in. What it has there is empty while it has no namespace."""
 
     network: str  # name or id, as the user gave it
     aliases: tuple[str, ...] = ()
+    wanted: str = ""  # the address that the user asks for
+    interface: str = ""
+    network_id: str = ""  # of a network of this node's own
+    address: str = ""  # there
+    attachment: str = ""  # the place in an overlay
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    """What `-p` asks for: a port of the container, and of this node."""
+
+    protocol: str
+    target: int
+    address: str = ""  # empty: all of this node's
+    first: int = 0  # a range of which one is taken; 0 for any that is free
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +49,77 @@ class SingleRecord:
 
     container_id: str
     name: str = ""
-    network_mode: str = BRIDGE  # as the user said it: one of OWN, or the first of `legs`
+    network_mode: str = BRIDGE  # as the user said it: one of OWN, another container, or the first of `legs`
     legs: tuple[Leg, ...] = ()
     auto_remove: bool = False
     stdin_once: bool = False
     attach: tuple[bool, bool, bool] = (False, False, False)  # stdin, stdout, stderr: for those who inspect it
-    sandbox: str = ""  # by which the network knows its namespace: the container's id, or an attachment's
+    sandbox: str = ""  # its id, while it has a namespace
+    gateway_leg: Leg | None = None  # on docker_gwbridge, where no bridge of its own leads out
+    ports: tuple[PortRequest, ...] = ()
+    publish_all: bool = False
+    exposed: tuple[str, ...] = ()  # "80/tcp", by the image and by --expose
+    bindings: tuple[Binding, ...] = ()  # what it has of this node's ports while it runs
+    dns: tuple[str, ...] = ()
+    restart: str = ""  # the policy's name (restarting.py)
+    most_restarts: int = 0  # for on-failure; 0 means that there is no end
+    restarts: int = 0  # since somebody has started it
+    stopped: bool = False  # by somebody
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        """Its places in overlays."""
+        return tuple(leg.attachment for leg in self.legs if leg.attachment)
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SingleRecord:
-        values: dict[str, Any] = json.loads(data)
-        stdin, stdout, stderr = values["attach"]
-        return cls(
-            container_id=values["container_id"],
-            name=values.get("name", ""),
-            network_mode=values["network_mode"],
-            legs=tuple(Leg(leg["network"], tuple(leg["aliases"])) for leg in values["legs"]),
-            auto_remove=values["auto_remove"],
-            stdin_once=values["stdin_once"],
-            attach=(stdin, stdout, stderr),
-            sandbox=values["sandbox"],
-        )
+        values = _known(cls, json.loads(data))
+        for name, kind in (("legs", Leg), ("ports", PortRequest), ("bindings", Binding)):
+            values[name] = tuple(kind(**_known(kind, item)) for item in values.get(name, ()))
+        if "gateway_leg" not in values and values.get("network_mode") == BRIDGE:
+            values["legs"] = (Leg(BRIDGE),)  # written before the default bridge was one
+        gateway = values.get("gateway_leg")
+        values["gateway_leg"] = Leg(**_known(Leg, gateway)) if gateway else None
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNetwork:
+    """A bridge network of this node's own."""
+
+    id: str
+    name: str
+    created_at: int
+    bridge: str  # the interface
+    subnet: str
+    gateway: str
+    ip_range: str = ""
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = False  # the subnet is the user's
+    internal: bool = False
+    attachable: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    pools: tuple[Mapping[str, Any], ...] = ()  # what inspection shows of them
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] | None = None
+    config_only: bool = False
+    config_from: str = ""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LocalNetwork:
+        return cls(**_known(cls, json.loads(data)))
+
+
+def _known(kind: type[T], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a class's fields: another version may have written more. JSON has lists for tuples."""
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names
+    }

@@ -86,7 +86,7 @@ def test_on_a_machines_own(clean: Lab) -> None:
     assert "already in use by container" in refused(
         machine, "run", "-d", "--name", "talker", "alpine", "true"
     )
-    assert "is not supported yet" in refused(machine, "run", "--rm", "-p", "80:80", "alpine", "true")
+    assert "is not supported yet" in refused(machine, "run", "--rm", "--pid", "host", "alpine", "true")
     assert machine.docker("run", "--rm", "alpine", "nosuch", check=False).returncode == 127
     (shown,) = json.loads(machine.docker("inspect", "talker").stdout)
     pid = shown["State"]["Pid"]

@@ -10,6 +10,7 @@ from aiohttp import test_utils
 from agent.engine.app import Engine, server
 from agent.engine.backend import Backend, InterfaceAddress, LocalState, Membership, NodeInfo
 from agent.network.api import Sandbox
+from agent.network.bridges import Local
 from agent.runtime import reference
 from agent.runtime.api import (
     Descriptor,
@@ -24,6 +25,8 @@ from agent.runtime.api import (
 from agent.single.attachments import Attachments
 from agent.single.containers import Singles
 from agent.single.execs import Execs
+from agent.single.networks import LocalNetworks
+from agent.single.record import LocalNetwork
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from common import errors, ids, model, rpc
@@ -393,12 +396,40 @@ class FakeMemory:
     async def drop_single(self, container_id):
         self.rows.pop(container_id, None)
 
+    async def put_network(self, network):
+        """A network of the node's own."""
+
+    async def drop_network(self, network_id):
+        """It has gone."""
+
 
 class FakeNetwork:
     """Namespaces by name alone."""
 
     def __init__(self):
-        self.local, self.attached = set(), set()
+        self.local, self.attached, self.wired, self.busy_ports = set(), set(), Local(), set()
+        self.gateway_subnet = ""
+
+    def wire(self, local):
+        self.wired = local
+
+    def next_gateway_address(self):
+        return "172.19.0.2"
+
+    async def routes(self):
+        return ("192.0.2.0/24",)
+
+    async def bridge(self):
+        """The bridges stand."""
+
+    async def rewire(self, container_id, unplugged="", way_out=("", "")):
+        """So do the containers' legs."""
+
+    async def is_foreign(self, interface):
+        return False
+
+    async def busy(self, address, protocol, port):
+        return (protocol, port) in self.busy_ports
 
     async def attach_local(self, container_id):
         self.local.add(container_id)
@@ -436,9 +467,10 @@ class World:
         self.swarm, self.runtime, self.host = FakeSwarm(), FakeRuntime(), FakeHost()
         self.gateways = {}  # addresses on docker_gwbridge by task
         memory, self.network = FakeMemory(), FakeNetwork()
-        self.singles = Singles(
-            self.runtime, self.network, memory, Attachments(StatusQueue(), SystemClock(), stands), {}
-        )
+        default = LocalNetwork("bridge", "bridge", NOW, "docker0", "172.17.0.0/16", "172.17.0.1")
+        networks = LocalNetworks(memory, self.network, {"bridge": default})
+        self.places = Attachments(StatusQueue(), SystemClock(), stands)
+        self.singles = Singles(self.runtime, self.network, memory, self.places, {}, networks)
         self.execs = Execs(self.runtime)
         self.engine = Engine(
             Backend(

@@ -6,7 +6,7 @@ import pytest
 
 from agent.engine.container_requests import Request, request
 from agent.engine.http import Fields
-from agent.single.record import Leg
+from agent.single.record import Leg, PortRequest
 from common import errors
 
 ID = "c" * 64
@@ -35,7 +35,7 @@ def test_docker_runs_own_options() -> None:
     assert found.folders == ("/srv",)
     assert (record.network_mode, record.legs, record.auto_remove, record.stdin_once) == (
         "bridge",
-        (),
+        (Leg("bridge"),),
         True,
         True,
     )
@@ -53,6 +53,51 @@ def test_networks() -> None:
     assert made(plain).record.network_mode == "bridge"
     with pytest.raises(errors.InvalidArgument, match="network-scoped alias is supported only"):
         made({"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["x"]}}}})
+    mixed = {"NetworkingConfig": {"EndpointsConfig": {"net": {"IPAMConfig": {"IPv4Address": "10.9.0.9"}}}}}
+    assert made(mixed).record.legs == (Leg("bridge"), Leg("net", (), "10.9.0.9"))
+    with pytest.raises(errors.InvalidArgument, match="cannot attach both user-defined and non-user-defined"):
+        made(mixed, NetworkMode="host")
+    default = {
+        "NetworkingConfig": {"EndpointsConfig": {"default": {"IPAMConfig": {"IPv4Address": "1.2.3.4"}}}}
+    }
+    with pytest.raises(errors.InvalidArgument, match="supported on user defined networks only"):
+        made(default)
+
+
+def test_the_network_of_another_container() -> None:
+    record = made(NetworkMode="container:x").record
+    assert (record.network_mode, record.legs) == ("container:x", ())
+    with pytest.raises(errors.InvalidArgument, match="hostname and the network mode"):
+        made({"Hostname": "h"}, NetworkMode="container:x")
+    with pytest.raises(errors.InvalidArgument, match="port publishing and the container type network mode"):
+        made(NetworkMode="container:x", PortBindings={"80/tcp": [{}]})
+
+
+def test_name_servers() -> None:
+    """On the default bridge they stand in resolv.conf; elsewhere our resolver asks them."""
+    default, own = made(Dns=["192.0.2.1"]), made(NetworkMode="net", Dns=["192.0.2.1"])
+    assert (default.config.dns_nameservers, default.record.dns) == (("192.0.2.1",), ("192.0.2.1",))
+    assert (own.config.dns_nameservers, own.record.dns) == (("127.0.0.11",), ("192.0.2.1",))
+
+
+def test_ports() -> None:
+    asked = {
+        "80/tcp": [{"HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "9000-9010"}],
+        "53/udp": [{"HostIp": "0.0.0.0", "HostPort": ""}],
+    }
+    record = made({"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "7/tcp": {}}}, PortBindings=asked).record
+    assert record.ports == (
+        PortRequest("udp", 53), PortRequest("tcp", 80, "", 8080, 8080), PortRequest("tcp", 80, "127.0.0.1", 9000, 9010),
+    )  # fmt: skip
+    assert record.exposed == ("53/udp", "7/tcp", "80/tcp")
+    assert made(NetworkMode="host", PortBindings=asked, PublishAllPorts=True).record.ports == ()
+    for wrong, text in (
+        ({"80/xyz": [{}]}, "invalid proto: xyz"), ({"0/tcp": [{}]}, "invalid port specification"),
+        ({"80/tcp": [{"HostPort": "x"}]}, "invalid port specification"),
+        ({"80/tcp": [{"HostIp": "nowhere"}]}, "invalid IP address: nowhere"), ([], "must be an object"),
+    ):  # fmt: skip
+        with pytest.raises(errors.InvalidArgument, match=text):
+            made(PortBindings=wrong if wrong else ["x"])
 
 
 def test_an_empty_entry_point_takes_the_images_away() -> None:
@@ -64,15 +109,12 @@ def test_an_empty_entry_point_takes_the_images_away() -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        {"PortBindings": {"80/tcp": [{}]}},
-        {"RestartPolicy": {"Name": "always"}},
+        {"PortBindings": {"80/tcp": [{"HostIp": "::1"}]}},
         {"PidMode": "host"},
         {"Binds": ["data:/data"]},
         {"Mounts": [{"Type": "volume", "Target": "/data"}]},
-        {"NetworkMode": "container:x"},
         {"CpuShares": 5},
         {"LogConfig": {"Type": "syslog"}},
-        {"Dns": ["192.0.2.1"]},
         {"SecurityOpt": ["seccomp=mine.json"]},
     ],
 )
@@ -86,3 +128,19 @@ def test_what_makes_no_sense() -> None:
         made(Binds=["/x:/a", "/y:/a/"])
     with pytest.raises(errors.InvalidArgument, match="no image specified"):
         request(Fields({}), "one", ID, "node1")
+
+
+def test_restart_policies() -> None:
+    record = made(RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 3}).record
+    assert (record.restart, record.most_restarts) == ("on-failure", 3)
+    for host, text in (
+        ({"RestartPolicy": {"Name": "often"}}, "invalid restart policy 'often'"),
+        (
+            {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 1}},
+            "cannot be used with restart policy 'always'",
+        ),
+        ({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}}, "cannot be negative"),
+        ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't create 'AutoRemove' container"),
+    ):
+        with pytest.raises(errors.InvalidArgument, match=text):
+            made(**host)

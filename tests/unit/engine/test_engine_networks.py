@@ -300,8 +300,8 @@ def pool(**fields):
          "invalid auxiliary address a: invalid address"),
         ({"EnableIPv4": False}, 400, "IPv4 cannot be disabled in a Swarm scoped network"),
         ({"Name": "host"}, 403, "operation is not permitted on predefined host network "),
-        ({"Driver": "bridge"}, 501, "networks of driver bridge are not supported yet: use driver overlay"),
-        ({"Driver": ""}, 501, "networks of driver bridge are not supported yet: use driver overlay"),
+        ({"Driver": "macvlan"}, 501, "networks of driver macvlan are not supported yet: use overlay or bridge"),
+        ({"Driver": "host"}, 403, 'only one instance of "host" network is allowed'),
     ],
 )  # fmt: skip
 async def test_create_that_cannot_be(manager, change, status, text):

@@ -133,7 +133,7 @@ async def test_what_is_not_built_says_so(manager):
     assert await manager.ask("GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
     assert await manager.ask("GET", "/volumes/web") == (404, {"message": "get web: no such volume"})
     assert await manager.ask("GET", "/secrets/nosuch") == (404, {"message": "secret nosuch not found"})
-    for path in ("/secrets/create", "/build", "/networks/x/connect"):
+    for path in ("/secrets/create", "/build"):
         status, body = await manager.ask("POST", path, {})
         assert (status, "supported yet" in body["message"]) == (501, True)
 

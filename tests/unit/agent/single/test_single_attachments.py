@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from common import errors, model
 from common.clock import SystemClock
 
 RECORD = SingleRecord("c" * 64, "one", "net", (Leg("net", ("al",)),))
+HELD = replace(RECORD, legs=(Leg("net", ("al",), attachment="a1"),), sandbox="c" * 64)
 S = model.TaskState
 
 
@@ -45,7 +47,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def test_a_place_is_named_given_told_and_let_go() -> None:
     b = Bench()
-    asking = asyncio.create_task(b.places.acquire(RECORD))
+    asking = asyncio.create_task(b.places.acquire(RECORD, RECORD.legs[0]))
     await until(lambda: b.told)
     (named,) = b.told[0].held
     assert (named.container_id, named.name) == ("c" * 64, "one")
@@ -65,7 +67,7 @@ async def test_a_place_is_named_given_told_and_let_go() -> None:
 
 async def test_the_managers_refusal_is_dockers_text() -> None:
     b = Bench()
-    asking = asyncio.create_task(b.places.acquire(RECORD))
+    asking = asyncio.create_task(b.places.acquire(RECORD, RECORD.legs[0]))
     await until(lambda: b.told)
     said = "network net not manually attachable"
     b.places.refused(model.AttachmentRefused(b.told[0].held[0].id, "net", "PermissionDenied", said))
@@ -83,16 +85,16 @@ async def test_managers_that_do_not_answer_and_no_swarm_at_all() -> None:
     with pytest.raises(
         errors.ShoalError, match=r"attaching to network failed, make sure .* deadline exceeded"
     ):
-        await b.places.acquire(RECORD)
+        await b.places.acquire(RECORD, RECORD.legs[0])
     b.places.update(NodeState())
     with pytest.raises(errors.NotFound, match="network net not found"):
-        await b.places.acquire(RECORD)
+        await b.places.acquire(RECORD, RECORD.legs[0])
     assert b.places.held.held == ()
 
 
 async def test_other_nodes_are_not_waited_for_without_end() -> None:
     b = Bench(peers=0.01)
-    asking = asyncio.create_task(b.places.acquire(RECORD))
+    asking = asyncio.create_task(b.places.acquire(RECORD, RECORD.legs[0]))
     await until(lambda: b.told)
     b.give(ready=False)
     assert await asking
@@ -100,14 +102,14 @@ async def test_other_nodes_are_not_waited_for_without_end() -> None:
 
 async def test_another_swarm_knows_nothing_of_places_in_the_last_one() -> None:
     b = Bench()
-    b.places.keep([SingleRecord("c" * 64, "one", "net", RECORD.legs, sandbox="a1")])
+    b.places.keep([HELD])
     b.places.update(NodeState("n2"))
     assert b.told[-1].held == ()
 
 
 async def test_after_a_restart_places_are_kept_and_told_again() -> None:
     b = Bench()
-    b.places.keep([SingleRecord("c" * 64, "one", "net", RECORD.legs, sandbox="a1"), SingleRecord("d" * 64)])
+    b.places.keep([HELD, SingleRecord("d" * 64)])
     assert [place.id for place in b.places.held.held] == ["a1"]
     b.places.started("a1", "c" * 64, 7)
     assert b.statuses.batch() is None  # the managers have not spoken yet

@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 
 from agent.network.api import Sandbox
+from agent.network.bridges import BridgeLeg, Local, OverlayLeg, Wired
+from agent.network.names import GATEWAY_BRIDGE
 from agent.runtime.api import ContainerConfig, ContainerEvent, ContainerState, EventKind, ExitStatus, Status
 from agent.single.containers import Singles
-from agent.single.record import Leg, SingleRecord
+from agent.single.networks import LocalNetworks
+from agent.single.record import BRIDGE, Leg, LocalNetwork, SingleRecord
 from common import errors
+
+DEFAULT = LocalNetwork(BRIDGE, BRIDGE, 0, "docker0", "172.17.0.0/16", "172.17.0.1")
 
 
 class Runtime:
@@ -72,21 +77,48 @@ class Runtime:
 
 
 class Network:
+    """Namespaces by name, and what was said of them."""
+
+    gateway_subnet = "172.18.0.0/16"
+
     def __init__(self) -> None:
         self.local: set[str] = set()
-        self.attached: set[str] = set()
+        self.wired = Local()
+        self.unplugged: list[tuple[str, str, tuple[str, str]]] = []
+        self.held: set[tuple[str, int]] = set()  # by others
+        self.fail: errors.ShoalError | None = None
+
+    def wire(self, local: Local) -> None:
+        self.wired = local
+
+    def next_gateway_address(self) -> str:
+        return "172.18.0.2"
+
+    async def routes(self) -> tuple[str, ...]:
+        return ("192.0.2.0/24",)
+
+    async def bridge(self) -> None:
+        if self.fail:
+            raise self.fail
+
+    async def is_foreign(self, interface: str) -> bool:
+        return interface == "virbr0"
+
+    async def busy(self, address: str, protocol: str, port: int) -> bool:
+        return (protocol, port) in self.held
+
+    async def rewire(self, id: str, unplugged: str = "", way_out: tuple[str, str] = ("", "")) -> None:
+        if self.fail:
+            raise self.fail
+        self.unplugged.append((id, unplugged, way_out))
 
     async def attach_local(self, id: str) -> Sandbox:
+        assert id in self.wired.containers
         self.local.add(id)
-        return Sandbox(id, f"/netns/{id}", (), "172.18.0.2")
-
-    async def attach(self, id: str) -> Sandbox:
-        self.attached.add(id)
-        return Sandbox(id, f"/netns/{id}", ("10.0.1.5",), "172.18.0.3")
+        return Sandbox(id, f"/netns/{id}", ())
 
     async def detach(self, id: str) -> None:
         self.local.discard(id)
-        self.attached.discard(id)
 
 
 class Attachments:
@@ -97,9 +129,15 @@ class Attachments:
         self.fail: errors.ShoalError | None = None
 
     def keep(self, records: Iterable[SingleRecord]) -> None:
-        self.held = {record.sandbox for record in records if record.legs and record.sandbox}
+        self.held = {place for record in records for place in record.attachments}
 
-    async def acquire(self, record: SingleRecord) -> str:
+    def leads_out(self, id: str) -> bool:
+        return True
+
+    def addresses(self, id: str) -> tuple[str, ...]:
+        return (f"10.0.1.{id.removeprefix('a')}",)
+
+    async def acquire(self, record: SingleRecord, leg: Leg) -> str:
         if self.fail:
             raise self.fail
         self.number += 1
@@ -116,12 +154,19 @@ class Attachments:
 class Memory:
     def __init__(self) -> None:
         self.rows: dict[str, SingleRecord] = {}
+        self.networks = {BRIDGE: DEFAULT}
 
     async def put_single(self, record: SingleRecord) -> None:
         self.rows[record.container_id] = SingleRecord.from_bytes(record.to_bytes())
 
     async def drop_single(self, container_id: str) -> None:
         self.rows.pop(container_id, None)
+
+    async def put_network(self, network: LocalNetwork) -> None:
+        self.networks[network.id] = LocalNetwork.from_bytes(network.to_bytes())
+
+    async def drop_network(self, network_id: str) -> None:
+        self.networks.pop(network_id, None)
 
 
 class Bench:
@@ -132,12 +177,14 @@ class Bench:
 
     def again(self) -> Singles:
         """As after a restart of the agent."""
+        networks = LocalNetworks(self.memory, self.network, self.memory.networks)
         self.singles = Singles(
-            self.runtime, self.network, self.memory, self.attachments, self.memory.rows,  # type: ignore[arg-type]
+            self.runtime, self.network, self.memory, self.attachments, self.memory.rows, networks,  # type: ignore[arg-type]
         )  # fmt: skip
         return self.singles
 
     async def create(self, id: str, **record: object) -> str:
+        record.setdefault("legs", (Leg(BRIDGE),))
         await self.singles.create(
             ContainerConfig(id, f"name-{id}", "alpine"), SingleRecord(id, f"name-{id}", **record)
         )  # type: ignore[arg-type]
@@ -167,7 +214,7 @@ async def test_the_network_comes_with_the_start_and_goes_with_the_end(bench: Ben
     async with bench.running():
         assert await bench.singles.start(one)
         assert bench.network.local == {one}
-        assert bench.runtime.addresses[one] == ("172.18.0.2",)
+        assert bench.runtime.addresses[one] == ("172.17.0.2",)
         assert (tmp_path / one / "netns").readlink() == Path("/netns/one")
         config = bench.runtime.found[one].config
         assert config is not None and config.network_namespace == str(tmp_path / one / "netns")
@@ -206,10 +253,14 @@ async def test_overlays_are_asked_for_at_every_start(bench: Bench) -> None:
     async with bench.running():
         await bench.singles.start(one)
         assert (bench.attachments.held, bench.attachments.running) == ({"a1"}, {"a1"})
-        assert bench.singles.sandboxes() == {"a1": one}
+        assert bench.singles.sandboxes() == {"a1": one, one: one}
         await bench.singles.stop(one)
         await bench.singles.start(one)
-        assert bench.attachments.held == bench.network.attached == {"a2"}
+        assert bench.attachments.held == {"a2"}
+        # A leg on docker_gwbridge leads out.
+        assert bench.network.wired.containers[one] == Wired(
+            (BridgeLeg(GATEWAY_BRIDGE, "eth1", "172.18.0.2"),), (OverlayLeg("a2", "eth0"),), GATEWAY_BRIDGE
+        )
     bench.attachments.fail = errors.ShoalError("Could not attach to network net: …")
     await bench.singles.remove(one, force=True)
     two = await bench.create("two", network_mode="net", legs=(Leg("net"),))
@@ -230,8 +281,8 @@ async def test_a_restart_of_the_agent_finds_them_again(bench: Bench) -> None:
     bench.runtime.events = asyncio.Queue()
     bench.again()
     async with bench.running():
-        await bench.until(lambda: set(bench.memory.rows) == {one} and not bench.network.local)
-    assert bench.attachments.held == bench.network.attached == {"a1"}
+        await bench.until(lambda: set(bench.memory.rows) == {one} and bench.network.local == {one})
+    assert (bench.attachments.held, bench.network.local) == ({"a1"}, {one})
     assert bench.singles.record(one) == bench.memory.rows[one]
 
 

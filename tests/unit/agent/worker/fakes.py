@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.database import TaskRecord
 from agent.network.api import Sandbox
+from agent.network.bridges import Local
 from agent.runtime.api import (
     ContainerConfig,
     ContainerEvent,
@@ -105,8 +106,16 @@ class FakeNetwork:
         self.torn_down = 0
         self.fail: errors.ShoalError | None = None
 
+    gateway_subnet = "172.18.0.0/16"
+
     async def start(self) -> None: ...
     async def close(self) -> None: ...
+    def wire(self, local: Local) -> None: ...
+    async def is_foreign(self, interface: str) -> bool:
+        return False
+
+    async def routes(self) -> tuple[str, ...]:
+        return ()
 
     async def apply(self, state: NodeState) -> None:
         if self.fail:

@@ -1,0 +1,127 @@
+"""Networks of this node's own in the Engine API: what is asked for, and what they look like. Pure; for networks.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from agent.engine import network_requests
+from agent.engine.http import Fields
+from agent.engine.network_shapes import Shape, blank, stable_id
+from agent.network.names import mac
+from agent.single.networks import ICC, MASQUERADE, NAME
+from agent.single.record import BRIDGE, Leg, LocalNetwork
+from common import errors
+
+MAIN_OPTIONS: Final = {
+    "com.docker.network.bridge.default_bridge": "true",
+    ICC: "true",
+    MASQUERADE: "true",
+    "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+    NAME: "docker0",
+    "com.docker.network.driver.mtu": "1500",
+}
+
+
+def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetwork:
+    """A bridge network as the user asks for it; errors.InvalidArgument for what makes no sense."""
+    if fields.flag("EnableIPv6"):
+        raise errors.Unimplemented("IPv6 in bridge networks is not supported yet")
+    if fields.flag("Ingress"):
+        raise errors.InvalidArgument("Ingress network can only be global scope")
+    ipam = Fields(fields.get("IPAM") or {})
+    pools = [Fields(item) for item in ipam.get("Config") or ()]
+    if len(pools) > 1:
+        raise errors.Unimplemented("several subnets in a bridge network are not supported yet")
+    driver = ipam.text("Driver") or "default"
+    if driver not in ("default", "null"):
+        raise errors.NotFound(f'plugin "{driver}" not found')
+    if fields.flag("ConfigOnly") and Fields(fields.get("ConfigFrom") or {}).text("Network"):
+        raise errors.InvalidArgument("configuration network depends on another configuration network")
+    found = network_requests.pool(pools[0]) if pools else None
+    chosen = found is not None and bool(found.subnet)
+    if chosen and found is not None and ":" in found.subnet:
+        raise errors.Unimplemented("IPv6 in bridge networks is not supported yet")
+    return LocalNetwork(
+        network_id,
+        name,
+        now,
+        "",
+        str(network_requests.parse(found.subnet)) if found is not None and chosen else "",
+        found.gateway.partition("/")[0] if found is not None else "",
+        found.range if found is not None else "",
+        dict(found.reserved) if found is not None else {},
+        chosen,
+        fields.flag("Internal"),
+        fields.flag("Attachable"),
+        fields.table("Labels"),
+        fields.table("Options"),
+        tuple(_shown(pool) for pool in pools) if chosen else (),
+        driver,
+        ipam.table("Options") if ipam.get("Options") is not None else None,
+        fields.flag("ConfigOnly"),
+    )
+
+
+def configured(asked: LocalNetwork, source: str, known: Sequence[LocalNetwork]) -> LocalNetwork:
+    """A network with what another one holds for it; it may say nothing of its own then."""
+    found = next((n for n in known if n.config_only and source in (n.name, n.id)), None)
+    if found is None:
+        raise errors.NotFound(f'configuration network "{source}" not found')
+    if asked.options or asked.chosen or asked.internal or asked.labels:
+        raise errors.InvalidArgument(
+            "user specified configurations are not supported if the network depends on a configuration network"
+        )
+    return replace(
+        found, id=asked.id, name=asked.name, created_at=asked.created_at, config_only=False, config_from=found.name,
+        attachable=asked.attachable,
+    )  # fmt: skip
+
+
+def refuse_configuring(network: LocalNetwork, known: Sequence[LocalNetwork]) -> None:
+    """Raises where another network has its configuration from this one."""
+    if network.config_only and any(n.config_from == network.name for n in known):
+        raise errors.PermissionDenied(f'configuration network "{network.name}" is in use')
+
+
+def _shown(pool: Fields) -> Mapping[str, Any]:
+    found: dict[str, Any] = {key: pool.text(key) for key in ("Subnet", "IPRange", "Gateway")}
+    return {k: v for k, v in {**found, "AuxiliaryAddresses": pool.table("AuxiliaryAddresses")}.items() if v}
+
+
+def identity(network: LocalNetwork, node: str) -> str:
+    """The id that the API shows: the default bridge's stays with the installation."""
+    return stable_id(node, BRIDGE) if network.id == BRIDGE else network.id
+
+
+def shown(network: LocalNetwork, node: str, members: Mapping[str, Leg], names: Mapping[str, str]) -> Shape:
+    """A network with the containers on it; `names` by container."""
+    pools: Sequence[Mapping[str, Any]] = network.pools
+    if not pools and not network.config_only:
+        pools = ({"Subnet": network.subnet, "Gateway": network.gateway},)
+    options = {**MAIN_OPTIONS, NAME: network.bridge} if network.id == BRIDGE else dict(network.options)
+    own = identity(network, node)
+    driver = "null" if network.config_only else "bridge"
+    made = blank(
+        network.name, own, network.created_at, "local", driver, [dict(pool) for pool in pools], options
+    )
+    made["IPAM"]["Driver"] = network.ipam_driver
+    options_of_ipam = network.ipam_options
+    made["IPAM"]["Options"] = dict(options_of_ipam) if options_of_ipam is not None else None
+    made["Internal"], made["Attachable"] = network.internal, network.attachable
+    made["Labels"] = dict(network.labels)
+    made["ConfigOnly"], made["ConfigFrom"] = network.config_only, {"Network": network.config_from}
+    length = network.subnet.rpartition("/")[2]
+    made["Containers"] = {
+        id: {
+            "Name": names.get(id, ""),
+            "EndpointID": stable_id(own, id),
+            "MacAddress": mac(leg.address),
+            "IPv4Address": f"{leg.address}/{length}",
+            "IPv6Address": "",
+        }
+        for id, leg in sorted(members.items())
+        if leg.address
+    }
+    return made

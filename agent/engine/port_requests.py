@@ -1,0 +1,61 @@
+"""What `docker run -p` asks for, from HostConfig.PortBindings. Pure; for container_requests.py. Texts are Docker's."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from agent.engine.http import Fields
+from agent.network.bridges import ANY
+from agent.single.record import PortRequest
+from common import errors
+
+_PROTOCOLS: Final = ("tcp", "udp", "sctp")
+
+
+def asked(host: Fields) -> tuple[PortRequest, ...]:
+    """One for each port of this node, in the order of the container's ports."""
+    table = host.get("PortBindings") or {}
+    if not isinstance(table, dict):
+        raise errors.InvalidArgument("invalid JSON: PortBindings must be an object")
+    found: list[PortRequest] = []
+    for key, bindings in table.items():
+        protocol, target = port(str(key))
+        for binding in bindings or [{}]:
+            given = Fields(binding or {})
+            first, last = _range(given.text("HostPort"))
+            found.append(PortRequest(protocol, target, _address(given.text("HostIp")), first, last))
+    return tuple(sorted(found, key=lambda request: (request.target, request.protocol)))
+
+
+def port(text: str) -> tuple[str, int]:
+    """(protocol, port) of "80/tcp"."""
+    number, _, protocol = text.partition("/")
+    protocol = protocol or "tcp"
+    if not number.isascii() or not number.isdecimal() or not 0 < int(number) < 65536:
+        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+    if protocol not in _PROTOCOLS:
+        raise errors.InvalidArgument(f"invalid proto: {protocol}")
+    return protocol, int(number)
+
+
+def _range(text: str) -> tuple[int, int]:
+    if not text or text == "0":
+        return 0, 0
+    first, _, last = text.partition("-")
+    ends = [first, last or first]
+    if not all(end.isascii() and end.isdecimal() and 0 < int(end) < 65536 for end in ends):
+        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+    return int(ends[0]), int(ends[1])
+
+
+def _address(text: str) -> str:
+    if not text or text == ANY:
+        return ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as exc:
+        raise errors.InvalidArgument(f"invalid IP address: {text}") from exc
+    if address.version == 6:
+        raise errors.Unimplemented("publishing on IPv6 addresses is not supported yet for single containers")
+    return str(address)

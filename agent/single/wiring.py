@@ -1,0 +1,268 @@
+"""Puts single containers on networks and takes them off: this node's own bridges, overlays of the swarm, ports of this node.
+
+Called by containers.py when a container starts, ends, or is connected while it runs. A record says all that a container has,
+before the kernel has it; whatever is broken off is put right by unplug().
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Final, Protocol
+
+from agent.network import names
+from agent.network.api import Network, Sandbox
+from agent.network.bridges import Binding, BridgeLeg, Local, OverlayLeg, Wired
+from agent.single import addressing, ports
+from agent.single.networks import LocalNetworks
+from agent.single.record import Leg, LocalNetwork, SingleRecord
+from common import errors
+
+_NOTHING: Final = Leg("")
+
+
+class Attachments(Protocol):
+    """The way into networks of the swarm (agent/single/attachments.py)."""
+
+    async def acquire(self, record: SingleRecord, leg: Leg) -> str:
+        """A container's place in a network; answers with the attachment's id, once this node knows of it."""
+        ...
+
+    def started(self, attachment_id: str, container_id: str, pid: int) -> None:
+        """The container runs."""
+
+    def keep(self, records: Iterable[SingleRecord]) -> None:
+        """Those that there are at the agent's start."""
+
+    def leads_out(self, attachment_id: str) -> bool:
+        """Whether it is in a network that isn't an internal one."""
+        ...
+
+    def addresses(self, attachment_id: str) -> tuple[str, ...]:
+        """What the managers have given for it."""
+        ...
+
+    def release(self, attachment_id: str) -> None:
+        """The place isn't needed any more."""
+
+
+Keep = Callable[[SingleRecord], Awaitable[SingleRecord]]
+
+
+class Wiring:
+    """See the module's text. `records` are all there are; `keep` changes one of them, at once, and writes it down."""
+
+    def __init__(
+        self, network: Network, attachments: Attachments, networks: LocalNetworks,
+        records: Mapping[str, SingleRecord], keep: Keep,
+    ) -> None:  # fmt: skip
+        self._network = network
+        self._attachments = attachments
+        self.networks = networks
+        self._records = records
+        self._keep = keep
+        self._ports = asyncio.Lock()
+        self.changed: Callable[[], None] = lambda: None  # what containers may ask DNS for
+
+    def wire(self) -> None:
+        """Tells the network what there is; so does every change here."""
+        self._network.wire(self._local())
+        self.changed()
+
+    async def plug(self, record: SingleRecord) -> tuple[SingleRecord, Sandbox]:
+        """A namespace with everything that the container asks for."""
+        record = await self._keep(replace(record, sandbox=record.container_id))
+        for number in range(len(record.legs)):
+            record = await self._acquire(record, number)
+        record = await self._keep(self._with_gateway(record))
+        record = await self._publish(record)
+        self.wire()
+        return record, await self._network.attach_local(record.container_id)
+
+    async def unplug(self, record: SingleRecord) -> SingleRecord:
+        """Gives everything back."""
+        if record.sandbox:
+            await self._network.detach(record.sandbox)
+        for attachment in record.attachments:
+            self._attachments.release(attachment)
+        legs = tuple(Leg(leg.network, leg.aliases, leg.wanted) for leg in record.legs)
+        record = await self._keep(replace(record, sandbox="", legs=legs, gateway_leg=None, bindings=()))
+        self.wire()
+        return record
+
+    async def connect(self, record: SingleRecord, leg: Leg) -> SingleRecord:
+        """One network more, at once where the container has a namespace."""
+        before = record
+        if any(other.network == leg.network for other in record.legs):
+            raise errors.Conflict(f"{record.name} is already attached to network {leg.network}")
+        record = await self._keep(replace(record, legs=(*record.legs, leg)))
+        if not record.sandbox:
+            return record
+        try:
+            record = await self._acquire(record, len(record.legs) - 1)
+            return await self._rewire(before, await self._keep(self._with_gateway(record)))
+        except BaseException:
+            await asyncio.shield(self._take_back(before, leg))
+            raise
+
+    async def _take_back(self, before: SingleRecord, leg: Leg) -> None:
+        now = self._records.get(before.container_id, before)
+        await self._keep(before)
+        self.wire()
+        for lost in now.legs[len(before.legs) :]:
+            if lost.interface:
+                await self._network.rewire(before.container_id, lost.interface)
+            if lost.attachment:
+                self._attachments.release(lost.attachment)
+
+    async def disconnect(self, record: SingleRecord, leg: Leg) -> SingleRecord:
+        """One network less."""
+        leg = next((other for other in record.legs if other.network == leg.network), leg)
+        after = replace(record, legs=tuple(other for other in record.legs if other is not leg))
+        if not record.sandbox:
+            return await self._keep(after)
+        after = await self._rewire(record, await self._keep(self._with_gateway(after)), leg)
+        if leg.attachment:
+            self._attachments.release(leg.attachment)
+        return after
+
+    async def _rewire(self, before: SingleRecord, after: SingleRecord, gone: Leg = _NOTHING) -> SingleRecord:
+        self.wire()
+        id, way_out = after.container_id, self._way_out(after)
+        route = self._route(after, way_out) if way_out != self._way_out(before) else ("", "")
+        old, new = before.gateway_leg or _NOTHING, after.gateway_leg or _NOTHING
+        if old.interface and old.interface != new.interface:
+            await self._network.rewire(id, old.interface)
+        await self._network.rewire(id, gone.interface, route)
+        return after
+
+    # ---- places
+
+    async def _acquire(self, record: SingleRecord, number: int) -> SingleRecord:
+        leg = record.legs[number]
+        interface = _free_interface(record)
+        network = self.networks.find(leg.network)
+        if network is None:
+            if leg.wanted:
+                raise errors.Unimplemented(
+                    "--ip in networks of the swarm is not supported yet for single containers"
+                )
+            attachment = await self._attachments.acquire(record, leg)
+            record = self._records.get(record.container_id, record)
+            leg = replace(leg, interface=interface, attachment=attachment)
+        else:
+            used = self.used(network.id)
+            address = (
+                addressing.wanted_address(network, leg.wanted, used) if leg.wanted
+                else addressing.next_address(network, used)
+            )  # fmt: skip
+            leg = replace(leg, interface=interface, network_id=network.id, address=address)
+        legs = (*record.legs[:number], leg, *record.legs[number + 1 :])
+        return await self._keep(replace(record, legs=legs))
+
+    def used(self, network_id: str) -> set[str]:
+        """Addresses that containers have on a bridge; those that a stopped one has asked for stay its own."""
+        network = self.networks.get(network_id)
+        found = set()
+        for record in self._records.values():
+            for leg in record.legs:
+                if leg.network_id == network_id:
+                    found.add(leg.address)
+                elif leg.wanted and not record.sandbox and self.networks.find(leg.network) is network:
+                    found.add(leg.wanted)
+        return found
+
+    def members(self, network_id: str) -> dict[str, Leg]:
+        """Who is on a bridge now, by container."""
+        legs = ((id, leg) for id, record in self._records.items() for leg in record.legs)
+        return {id: leg for id, leg in legs if leg.network_id == network_id}
+
+    def addresses(self, record: SingleRecord) -> tuple[str, ...]:
+        """The container's own, in the order of its networks; on docker_gwbridge where it has no others."""
+        found: list[str] = []
+        for leg in record.legs:
+            found += (
+                self._attachments.addresses(leg.attachment)
+                if leg.attachment
+                else filter(None, (leg.address,))
+            )
+        gateway = record.gateway_leg
+        return tuple(found) or ((gateway.address,) if gateway is not None else ())
+
+    # ---- the way out
+
+    def _with_gateway(self, record: SingleRecord) -> SingleRecord:
+        """With a leg on docker_gwbridge where nothing else leads out, and only there."""
+        needed = not self._bridge_out(record) and any(map(self._attachments.leads_out, record.attachments))
+        if needed == (record.gateway_leg is not None):
+            return record
+        if not needed:
+            return replace(record, gateway_leg=None)
+        address = self._network.next_gateway_address()
+        leg = Leg(names.GATEWAY_BRIDGE, interface=_free_interface(record), address=address)
+        return replace(record, gateway_leg=leg)
+
+    def _bridge_out(self, record: SingleRecord) -> LocalNetwork | None:
+        """As in Docker the first by name, of those that lead out."""
+        found = [
+            network
+            for leg in record.legs
+            if leg.interface and (network := self.networks.get(leg.network_id)) is not None
+            if not network.internal
+        ]
+        return min(found, key=lambda network: network.name, default=None)
+
+    def _way_out(self, record: SingleRecord) -> str:
+        if (network := self._bridge_out(record)) is not None:
+            return network.id
+        return names.GATEWAY_BRIDGE if record.gateway_leg is not None else ""
+
+    def _route(self, record: SingleRecord, way_out: str) -> tuple[str, str]:
+        """(gateway, interface) of a bridge that leads out; the one of docker_gwbridge comes with its leg."""
+        network = self.networks.get(way_out)
+        leg = next((leg for leg in record.legs if leg.network_id == way_out), None)
+        return (network.gateway, leg.interface) if network is not None and leg is not None else ("", "")
+
+    # ---- ports
+
+    async def _publish(self, record: SingleRecord) -> SingleRecord:
+        if not ports.requests(record):
+            return record
+
+        async def taken(binding: Binding) -> bool:
+            return await self._network.busy(binding.address, binding.protocol, binding.port)
+
+        async with self._ports:
+            try:
+                bindings = await ports.allocate(record, self._bindings, taken)
+            except errors.ShoalError as exc:
+                raise errors.ShoalError(
+                    "driver failed programming external connectivity on endpoint "
+                    f"{record.name} ({record.container_id}): {exc.message}"
+                ) from exc
+            return await self._keep(replace(record, bindings=bindings))
+
+    def _bindings(self) -> list[Binding]:
+        return [binding for record in self._records.values() for binding in record.bindings]
+
+    # ---- what the network is told
+
+    def _local(self) -> Local:
+        held = {id: self._wired(record) for id, record in self._records.items() if record.sandbox == id}
+        return Local(self.networks.bridges(), held)
+
+    def _wired(self, record: SingleRecord) -> Wired:
+        known = [leg for leg in record.legs if leg.interface]
+        on_bridges = [leg for leg in known if self.networks.get(leg.network_id) is not None]
+        bridges = [BridgeLeg(leg.network_id, leg.interface, leg.address) for leg in on_bridges]
+        if (gateway := record.gateway_leg) is not None:
+            bridges.append(BridgeLeg(names.GATEWAY_BRIDGE, gateway.interface, gateway.address))
+        overlays = tuple(OverlayLeg(leg.attachment, leg.interface) for leg in known if leg.attachment)
+        return Wired(tuple(bridges), overlays, self._way_out(record), record.bindings)
+
+
+def _free_interface(record: SingleRecord) -> str:
+    legs = (*record.legs, record.gateway_leg or _NOTHING)
+    used = {leg.interface for leg in legs}
+    return next(name for n in range(len(legs) + 1) if (name := f"eth{n}") not in used)

@@ -1,0 +1,51 @@
+"""The names that single containers see: those of their bridges beside those of their overlays. Pure; for agent/names.py.
+
+On a network of one's own a container is known by its name, its aliases there and its short id. The default bridge has no
+names, as in Docker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from agent.dns.zone import OURSELVES, Endpoint, NetworkZone, ZoneView, build_network
+from agent.single.record import BRIDGE, LocalNetwork, SingleRecord
+
+Find = Callable[[str], LocalNetwork | None]
+
+
+def views(
+    records: Iterable[SingleRecord], network: Find, of_places: Mapping[str, ZoneView]
+) -> dict[str, ZoneView]:
+    """By container; `of_places` are the views of their places in overlays, each as if it were alone."""
+    held = [record for record in records if record.sandbox]
+    zones = _zones(held, network)
+    return {record.container_id: _view(record, zones, network, of_places) for record in held}
+
+
+def _zones(records: Iterable[SingleRecord], network: Find) -> dict[str, NetworkZone]:
+    found: dict[str, list[Endpoint]] = {}
+    for record in records:
+        for leg in record.legs:
+            if leg.network_id and leg.network_id != BRIDGE and leg.address:
+                names = (record.container_id[:12], *leg.aliases)
+                found.setdefault(leg.network_id, []).append(Endpoint(record.name, leg.address, names=names))
+    known = {id: made for id in found if (made := network(id)) is not None}
+    return {id: build_network(made.name, (), found[id]) for id, made in known.items()}
+
+
+def _view(
+    record: SingleRecord, zones: Mapping[str, NetworkZone], network: Find, of_places: Mapping[str, ZoneView]
+) -> ZoneView:
+    seen: list[NetworkZone] = []
+    forward = not record.legs
+    for leg in record.legs:
+        if leg.attachment and (place := of_places.get(leg.attachment)) is not None:
+            seen += place.networks
+            forward = forward or place.forward
+        elif leg.network_id in zones:
+            seen.append(zones[leg.network_id])
+        local = network(leg.network_id)
+        forward = forward or (local is not None and not local.internal)
+    servers = tuple(address for address in record.dns if address != OURSELVES)
+    return ZoneView(tuple(seen), forward, servers)

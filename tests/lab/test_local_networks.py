@@ -1,0 +1,214 @@
+"""Networks of a machine's own by the unchanged docker CLI: bridges, the default one, connect and disconnect, published ports."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.support import Lab, Machine, until
+
+pytestmark = pytest.mark.lab
+
+NETWORKS = ("one", "two", "inner", "apart", "att")
+SERVE = ("sh", "-c", "hostname >/tmp/index.html; cd /tmp; httpd -f -p 80")
+
+
+@pytest.fixture
+def machine(swarm: Lab) -> Iterator[Machine]:
+    """A worker; afterwards its kernel is as before, by what is seen of bridges and of our tables."""
+    worker = swarm.machines["worker2"]
+    before = standing(worker)
+    yield worker
+    if mine := worker.docker("ps", "-aq", "--filter", "is-task=false").stdout.split():
+        worker.docker("rm", "-f", *mine)
+    worker.docker("network", "rm", "-f", *NETWORKS, check=False)
+    swarm.manager.docker("network", "rm", "-f", "att", check=False)
+    until(lambda: standing(worker) == before, 30, "the machine as it was before")
+
+
+def standing(machine: Machine) -> dict[str, Any]:
+    """Interfaces, tables and namespaces."""
+    script = "ip -br link | sed 's/[@ ].*//' | sort; nft list tables; ls /run/shoal/netns"
+    return {
+        "kernel": machine.sh(script),
+        "networks": machine.docker("network", "ls", "-q").stdout.split()[:0],
+    }
+
+
+def inspected(machine: Machine, name: str) -> dict[str, Any]:
+    (shown,) = json.loads(machine.docker("inspect", name).stdout)
+    return dict(shown)
+
+
+def address(machine: Machine, name: str, network: str) -> str:
+    return str(inspected(machine, name)["NetworkSettings"]["Networks"][network]["IPAddress"])
+
+
+def refused(machine: Machine, *words: str) -> str:
+    done = machine.docker(*words, check=False)
+    assert done.returncode, (words, done.stdout, done.stderr)
+    return done.stderr
+
+
+def ping(machine: Machine, name: str, target: str) -> bool:
+    return not machine.docker("exec", name, "ping", "-c1", "-W1", target, check=False).returncode
+
+
+def get(address: str, port: object) -> str:
+    return f"curl -s -m 3 http://{address}:{port} || true"
+
+
+def from_outside(lab: Lab, machine: Machine, port: object) -> str:
+    return lab.outside("sh", "-c", get(machine.addr, port)).strip()
+
+
+def test_bridges(swarm: Lab, machine: Machine) -> None:
+    """Two networks and the default one: names, isolation, the way out, what inspection shows, what is refused."""
+    docker = machine.docker
+    made = docker("network", "create", "--subnet", "172.28.0.0/16", "--ip-range", "172.28.5.0/24", "--gateway",
+                  "172.28.5.254", "--aux-address", "other=172.28.5.0", "--label", "a=b", "--opt",
+                  "com.docker.network.bridge.name=lab-one", "one").stdout.strip()  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{64}", made)
+    docker("network", "create", "two")
+    docker("network", "create", "--internal", "inner")
+    (shown,) = json.loads(docker("network", "inspect", "one").stdout)
+    assert (shown["Scope"], shown["Driver"], shown["Labels"]) == ("local", "bridge", {"a": "b"})
+    assert shown["IPAM"]["Config"] == [
+        {"Subnet": "172.28.0.0/16", "IPRange": "172.28.5.0/24", "Gateway": "172.28.5.254",
+         "AuxiliaryAddresses": {"other": "172.28.5.0"}}
+    ]  # fmt: skip
+    assert "172.28.5.254/16" in machine.sh("ip -4 addr show lab-one")
+    assert "already exists" in refused(machine, "network", "create", "one")
+    assert "Pool overlaps with other one" in refused(
+        machine, "network", "create", "--subnet", "172.28.9.0/24", "x"
+    )
+    for name, *words in (
+        ("c1", "--network", "one", "--network-alias", "al"), ("c2", "--network", "one", "--ip", "172.28.7.7"),
+        ("c3", "--network", "two"), ("c4", "--network", "inner"), ("c5",), ("c6",),
+    ):  # fmt: skip
+        docker("run", "-d", "--name", name, *words, "alpine", "sleep", "1000")
+    assert (address(machine, "c1", "one"), address(machine, "c2", "one")) == ("172.28.5.1", "172.28.7.7")
+    assert all(
+        ping(machine, "c2", target) for target in ("c1", "al", "c1.one", inspected(machine, "c1")["Id"][:12])
+    )
+    assert ping(machine, "c5", address(machine, "c6", "bridge")) and not ping(machine, "c5", "c6")
+    outside = swarm.manager.addr
+    assert [ping(machine, name, outside) for name in ("c1", "c3", "c5")] == [True] * 3 and not ping(
+        machine, "c4", outside
+    )
+    for name, target in (("c1", address(machine, "c3", "two")), ("c5", address(machine, "c1", "one"))):
+        assert not ping(machine, name, target)
+    (shown,) = json.loads(docker("network", "inspect", "one").stdout)
+    assert {m["Name"]: m["IPv4Address"] for m in shown["Containers"].values()} == {
+        "c1": "172.28.5.1/16", "c2": "172.28.7.7/16",
+    }  # fmt: skip
+    # Taken away by somebody else, and back.
+    machine.sh("ip link del lab-one; nft delete table ip shoal_local")
+    until(lambda: ping(machine, "c2", "c1") and ping(machine, "c1", outside), 30, "the bridge's repair")
+    assert "has active endpoints" in refused(machine, "network", "rm", "one")
+    assert "Address already in use" in refused(
+        machine, "run", "--network", "one", "--ip", "172.28.7.7", "alpine", "true"
+    )
+    assert "user configured subnets" in refused(
+        machine, "run", "--network", "two", "--ip", "172.19.0.9", "alpine", "true"
+    )
+    # The agent's death is nothing to them.
+    machine.kill9("shoal-agent")
+    until(lambda: machine.docker("ps", check=False).returncode == 0, 30, "the agent")
+    assert ping(machine, "c2", "c1") and ping(machine, "c3", outside)
+    assert docker("network", "prune", "-f").stdout == ""
+    docker("rm", "-f", "c1", "c2", "c3")
+    pruned = docker("network", "prune", "-f").stdout.split()
+    assert {"one", "two"} <= set(pruned) and "inner" not in pruned
+    assert "lab-one" not in machine.sh("ip -br link")
+
+
+def test_connect_and_disconnect(swarm: Lab, machine: Machine) -> None:
+    """While containers run and while they don't, on bridges and in an overlay; Docker's refusals."""
+    docker = machine.docker
+    swarm.manager.docker("network", "create", "-d", "overlay", "--attachable", "att")
+    docker("network", "create", "--subnet", "172.28.0.0/16", "one")
+    docker("network", "create", "two")
+    docker("run", "-d", "--name", "c1", "alpine", "sleep", "1000")
+    docker("run", "-d", "--name", "c2", "--network", "one", "alpine", "sleep", "1000")
+    swarm.manager.docker("run", "-d", "--rm", "--name", "far", "--network", "att", "alpine", "sleep", "1000")
+    try:
+        docker("network", "connect", "--ip", "172.28.3.3", "--alias", "al", "one", "c1")
+        assert (
+            address(machine, "c1", "one") == "172.28.3.3"
+            and ping(machine, "c2", "al")
+            and ping(machine, "c1", "c2")
+        )
+        assert "already exists in network one" in refused(machine, "network", "connect", "one", "c1")
+        docker("network", "connect", "att", "c1")
+        assert ping(machine, "c1", "far")
+        until(lambda: ping(swarm.manager, "far", "c1"), 30, "its name in the overlay")
+        assert "is already attached to network att" in refused(machine, "network", "connect", "att", "c1")
+        docker("network", "disconnect", "bridge", "c1")
+        assert (
+            ping(machine, "c1", swarm.manager.addr)
+            and ping(machine, "c1", "c2")
+            and ping(machine, "c1", "far")
+        )
+        docker("network", "disconnect", "one", "c1")
+        assert ping(machine, "c1", swarm.manager.addr) and not ping(machine, "c2", "al")
+        docker("network", "disconnect", "att", "c1")
+        assert machine.docker("exec", "c1", "ip", "route").stdout == ""
+        docker("network", "connect", "two", "c1")
+        assert ping(machine, "c1", swarm.manager.addr)
+        assert "is not connected to network one" in refused(machine, "network", "disconnect", "one", "c1")
+        docker("stop", "-t", "0", "c1")
+        docker("network", "connect", "one", "c1")
+        docker("network", "disconnect", "two", "c1")
+        docker("start", "c1")
+        assert ping(machine, "c2", "c1") and list(
+            inspected(machine, "c1")["NetworkSettings"]["Networks"]
+        ) == ["one"]
+    finally:
+        swarm.manager.docker("rm", "-f", "far")
+    for network, said in (
+        ("host", "container cannot be disconnected from host network or connected to host network"),
+        ("nginx-net", "not manually attachable"), ("nosuch", "network nosuch not found"),
+    ):  # fmt: skip
+        assert said in refused(machine, "network", "connect", network, "c1")
+    assert "No such container: nosuch" in refused(machine, "network", "connect", "one", "nosuch")
+    shared = docker("run", "--rm", "--network", "container:c1", "alpine", "ip", "-4", "addr").stdout
+    assert address(machine, "c1", "one") in shared
+
+
+def test_published_ports(swarm: Lab, machine: Machine) -> None:
+    """On all addresses and on one, ranges, UDP, from outside and from the machine itself; clashes."""
+    docker = machine.docker
+    docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "9000-9001:80-81", "-p",
+           "5353:53/udp", "--hostname", "w", "alpine", *SERVE)  # fmt: skip
+    docker("run", "-d", "--name", "all", "-P", "--expose", "80", "--hostname", "all", "alpine", *SERVE)
+    assert docker("port", "web", "80").stdout.split() == ["0.0.0.0:8080", "0.0.0.0:9000", "127.0.0.1:8081"]
+    dynamic = docker("port", "all", "80").stdout.strip().rpartition(":")[2]
+    assert int(dynamic) >= 49153
+    ports = docker("ps", "--filter", "name=web", "--format", "{{.Ports}}").stdout
+    assert all(text in ports for text in ("0.0.0.0:8080->80/tcp", "127.0.0.1:8081->80/tcp", "5353->53/udp"))
+    for port, said in ((8080, "w"), (9000, "w"), (dynamic, "all")):
+        until(lambda p=port, w=said: from_outside(swarm, machine, p) == w, 30, f"{port} from outside")
+    for where, port in (("127.0.0.1", 8080), ("127.0.0.1", 8081), (machine.addr, 9000)):
+        until(lambda w=where, p=port: machine.sh(get(w, p)).strip() == "w", 30, f"{where}:{port}")
+    assert from_outside(swarm, machine, 8081) == from_outside(swarm, machine, 9001) == ""
+    inside = (
+        f"wget -q -O- http://{machine.addr}:8080"  # from a neighbour on the same bridge, and through itself
+    )
+    until(lambda: docker("exec", "all", "sh", "-c", inside, check=False).stdout == "w\n", 30, "a neighbour")
+    for words in (("-p", "8080:80"), ("-p", "127.0.0.1:8080:80"), ("-p", "8081:80")):
+        said = refused(machine, "run", "--rm", *words, "alpine", "true")
+        assert re.search(
+            r"Bind for (0\.0\.0\.0|127\.0\.0\.1):808[01] failed: port is already allocated", said
+        ), said
+    # What listens on the machine itself, and what the swarm has.
+    assert "port is already allocated" in refused(machine, "run", "--rm", "-p", "7946:80", "alpine", "true")
+    machine.kill9("shoal-agent")
+    assert from_outside(swarm, machine, 9000) == "w"
+    until(lambda: machine.docker("ps", check=False).returncode == 0, 30, "the agent")
+    docker("rm", "-f", "web")
+    docker("run", "--rm", "-p", "8080:80", "alpine", "true")

@@ -1,0 +1,80 @@
+"""Subnets and addresses of this node's own bridges."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.single import addressing
+from agent.single.record import LocalNetwork
+from common import errors
+
+NET = LocalNetwork("n", "net", 0, "br-n", "172.20.0.0/29", "172.20.0.1", chosen=True)
+
+
+def test_the_first_pool_that_overlaps_nothing() -> None:
+    assert addressing.choose_subnet(["192.0.2.0/24"]) == "172.17.0.0/16"
+    assert addressing.choose_subnet(["172.17.0.0/24", "172.18.5.0/24"]) == "172.19.0.0/16"
+    with pytest.raises(
+        errors.ShoalError, match="could not find an available, non-overlapping IPv4 address pool"
+    ):
+        addressing.choose_subnet(["0.0.0.0/0"])
+    addressing.refuse_overlap("172.20.0.0/16", ["172.21.0.0/16"])
+    with pytest.raises(errors.PermissionDenied, match="Pool overlaps with other one on this address space"):
+        addressing.refuse_overlap("172.20.0.0/16", ["172.20.5.0/24"])
+
+
+def test_the_lowest_address_that_is_free() -> None:
+    network = replace(NET, reserved={"router": "172.20.0.3"})
+    assert addressing.next_address(network, ()) == "172.20.0.2"
+    assert addressing.next_address(network, {"172.20.0.2"}) == "172.20.0.4"
+    with pytest.raises(
+        errors.ShoalError, match="no available IPv4 addresses on this network's address pools: net"
+    ):
+        addressing.next_address(network, {f"172.20.0.{n}" for n in range(8)})
+
+
+def test_a_range_of_the_subnet() -> None:
+    network = replace(NET, subnet="172.20.0.0/16", ip_range="172.20.5.0/24", gateway="172.20.5.0")
+    assert addressing.first_address("172.20.0.0/16", "172.20.5.0/24", ()) == "172.20.5.0"
+    assert addressing.first_address("172.20.0.0/16", "", {"172.20.0.1"}) == "172.20.0.2"
+    assert addressing.next_address(network, ()) == "172.20.5.1"
+
+
+@pytest.mark.parametrize(
+    ("network", "wanted", "text"),
+    [
+        (replace(NET, name="bridge"), "172.20.0.2", "supported on user defined networks only"),
+        (replace(NET, chosen=False), "172.20.0.2", "networks with user configured subnets"),
+        (NET, "172.20.0.7", "does not belong to any of this network's subnets"),
+        (NET, "10.0.0.1", "does not belong to any of this network's subnets"),
+        (NET, "x", "invalid IPv4 address: x"),
+        (NET, "172.20.0.1", "Address already in use"),
+        (NET, "172.20.0.5", "Address already in use"),
+    ],
+)
+def test_an_address_that_cannot_be_had(network: LocalNetwork, wanted: str, text: str) -> None:
+    with pytest.raises(errors.ShoalError, match=text):
+        addressing.wanted_address(network, wanted, {"172.20.0.5"})
+
+
+def test_one_that_can() -> None:
+    assert addressing.wanted_address(NET, "172.20.0.6", {"172.20.0.5"}) == "172.20.0.6"
+
+
+@given(st.integers(16, 30), st.sets(st.integers(0, 40)))
+def test_what_is_given_lies_in_the_subnet_and_is_nobodys(length: int, taken: set[int]) -> None:
+    subnet = ipaddress.IPv4Network(f"172.20.0.0/{length}")
+    used = {str(subnet.network_address + n) for n in taken}
+    network = replace(NET, subnet=str(subnet))
+    try:
+        found = addressing.next_address(network, used)
+    except errors.ShoalError:
+        assert all(str(host) in {*used, NET.gateway} for host in subnet.hosts())
+        return
+    assert ipaddress.IPv4Address(found) in list(subnet.hosts())[:50]
+    assert found not in used and found != NET.gateway

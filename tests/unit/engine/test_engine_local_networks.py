@@ -1,0 +1,289 @@
+"""Networks of this node's own, and containers on them, as the Engine API shows them."""
+
+import asyncio
+import dataclasses
+
+import pytest
+from engine_fakes import NOW, World
+
+from agent.runtime.api import ContainerState, ExitStatus, Status
+
+CREATE = {
+    "Driver": "bridge", "Scope": "", "IPAM": {"Driver": "default", "Options": {}, "Config": []}, "Internal": False,
+    "Attachable": False, "Ingress": False, "ConfigOnly": False, "ConfigFrom": None, "Options": {}, "Labels": {},
+    "Name": "net",
+}  # fmt: skip
+POOL = {
+    "Driver": "default",
+    "Options": {},
+    "Config": [{"Subnet": "172.28.0.0/16", "Gateway": "172.28.0.254"}],
+}
+RUN = {"Image": "nginx"}
+
+
+@pytest.fixture
+async def engine(tmp_path):
+    async with World() as world:
+        runtime = world.runtime
+
+        def change(id, **more):
+            runtime.running = [dataclasses.replace(c, **more) if c.id == id else c for c in runtime.running]
+
+        async def create(config):
+            (tmp_path / config.id).mkdir()
+            runtime.running.append(
+                ContainerState(
+                    config.id, config.name, config.image, config.labels, Status.CREATED, config=config
+                )
+            )
+
+        async def container(id):
+            return next((c for c in runtime.running if c.id == id), None)
+
+        async def start_container(id):
+            change(id, status=Status.RUNNING, pid=9)
+            return 9
+
+        async def kill(id, signal="SIGKILL"):
+            change(id, status=Status.STOPPED, pid=0, exit=ExitStatus(137))
+
+        async def remove(id, force=False):
+            runtime.running = [c for c in runtime.running if c.id != id]
+
+        async def readdress(id, addresses):
+            """/etc/hosts is written."""
+
+        async def wait(id, condition="not-running"):
+            return ExitStatus(0)
+
+        for function in (create, container, start_container, remove, readdress, wait, kill):
+            setattr(runtime, function.__name__, function)
+        runtime.folder = lambda id: str(tmp_path / id)
+        await asyncio.sleep(0)
+        yield world
+
+
+async def run(engine, name, network="default", **host):
+    body = {**RUN, "HostConfig": {"NetworkMode": network, **host}}
+    status, made = await engine.ask("POST", f"/containers/create?name={name}", body)
+    assert status == 201, made
+    return (made["Id"], *await engine.ask("POST", f"/containers/{name}/start"))
+
+
+async def test_the_life_of_a_network(engine):
+    status, made = await engine.ask(
+        "POST", "/networks/create", {**CREATE, "Labels": {"a": "b"}, "IPAM": POOL}
+    )
+    assert (status, len(made["Id"])) == (201, 64)
+    assert await engine.ask("POST", "/networks/create", CREATE) == (
+        409, {"message": "network with name net already exists"},
+    )  # fmt: skip
+    listed = {n["Name"]: n for n in (await engine.ask("GET", "/networks"))[1]}
+    assert set(listed) == {"net", "bridge", "host", "none"}
+    one, *_ = await run(engine, "one", "net")
+    _, shown = await engine.ask("GET", "/networks/net")
+    assert (shown["Scope"], shown["Driver"], shown["Labels"], shown["IPAM"]["Config"]) == (
+        "local", "bridge", {"a": "b"}, POOL["Config"],
+    )  # fmt: skip
+    assert shown["Containers"][one]["IPv4Address"] == "172.28.0.1/16"
+    assert listed["net"]["Containers"] == {}
+    status, body = await engine.ask("DELETE", "/networks/net")
+    assert (status, body["message"].partition(" id ")[0]) == (
+        403,
+        "error while removing network: network net",
+    )
+    assert await engine.ask("POST", "/networks/prune") == (200, {"NetworksDeleted": None})
+    await engine.ask("DELETE", "/containers/one?force=1")
+    assert await engine.ask("POST", "/networks/prune") == (200, {"NetworksDeleted": ["net"]})
+    assert (await engine.ask("GET", "/networks/net"))[0] == 404
+
+
+async def test_the_default_bridge(engine):
+    one, *_ = await run(engine, "one")
+    _, shown = await engine.ask("GET", "/networks/bridge")
+    assert shown["IPAM"]["Config"] == [{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1"}]
+    assert shown["Options"]["com.docker.network.bridge.name"] == "docker0"
+    assert shown["Containers"][one]["Name"] == "one"
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    settings = shown["NetworkSettings"]
+    assert (settings["IPAddress"], settings["Gateway"], settings["IPPrefixLen"]) == (
+        "172.17.0.2",
+        "172.17.0.1",
+        16,
+    )
+    assert settings["Networks"]["bridge"]["Aliases"] is None
+    assert (await engine.ask("DELETE", "/networks/bridge"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "text"),
+    [
+        (
+            {"IPAM": {"Config": [{"Subnet": "172.17.9.0/24"}]}},
+            403,
+            "Pool overlaps with other one on this address space",
+        ),
+        ({"IPAM": {"Config": [{"Subnet": "x"}]}}, 500, "Invalid subnet x : invalid CIDR address: x"),
+        ({"IPAM": {"Driver": "mine"}}, 404, 'plugin "mine" not found'),
+        ({"EnableIPv6": True}, 501, "IPv6 in bridge networks is not supported yet"),
+        ({"Ingress": True}, 400, "Ingress network can only be global scope"),
+    ],
+)
+async def test_what_cannot_be(engine, change, status, text):
+    assert await engine.ask("POST", "/networks/create", {**CREATE, **change}) == (status, {"message": text})
+
+
+async def test_connect_and_disconnect(engine):
+    await engine.ask("POST", "/networks/create", {**CREATE, "IPAM": POOL})
+    one, *_ = await run(engine, "one")
+    given = {"IPAMConfig": {"IPv4Address": "172.28.0.9"}, "Aliases": ["al"]}
+    path = "/networks/net/connect"
+    assert (await engine.ask("POST", path, {"Container": "one", "EndpointConfig": given}))[0] == 200
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    net = shown["NetworkSettings"]["Networks"]["net"]
+    assert (net["IPAddress"], net["Aliases"], net["Gateway"], net["IPAMConfig"]) == (
+        "172.28.0.9", ["al", one[:12]], "172.28.0.254", {"IPv4Address": "172.28.0.9"},
+    )  # fmt: skip
+    assert await engine.ask("POST", path, {"Container": "one"}) == (
+        403, {"message": "endpoint with name one already exists in network net"},
+    )  # fmt: skip
+    assert (await engine.ask("POST", "/networks/net/disconnect", {"Container": "one"}))[0] == 200
+    assert await engine.ask("POST", "/networks/net/disconnect", {"Container": "one"}) == (
+        500, {"message": f"container {one} is not connected to network net"},
+    )  # fmt: skip
+    await run(engine, "two", "host")
+    for container, network, text in (
+        ("one", "host", "container cannot be disconnected from host network or connected to host network"),
+        ("two", "net", "container cannot be disconnected from host network or connected to host network"),
+        ("one", "none",
+         "container cannot be connected to multiple networks with one of the networks in private (none) mode"),
+    ):  # fmt: skip
+        assert await engine.ask("POST", f"/networks/{network}/connect", {"Container": container}) == (
+            403, {"message": text},
+        )  # fmt: skip
+    assert (await engine.ask("POST", path, {"Container": "three"}))[0] == 404
+    assert (await engine.ask("POST", "/networks/nosuch/connect", {"Container": "one"}))[0] == 404
+    given = {"IPAMConfig": {"IPv4Address": "10.0.0.1"}}
+    status, body = await engine.ask("POST", path, {"Container": "one", "EndpointConfig": given})
+    assert (status, body["message"]) == (
+        400, "Invalid address 10.0.0.1: It does not belong to any of this network's subnets",
+    )  # fmt: skip
+
+
+async def test_containers_of_tasks_are_their_services(engine):
+    await engine.ask("POST", "/networks/create", CREATE)
+    engine.runtime.running.append(
+        ContainerState(
+            "t" * 64, "web.1.x", "nginx", {"com.docker.swarm.task.id": "x"}, Status.RUNNING, created_at=NOW
+        )
+    )
+    status, body = await engine.ask("POST", "/networks/net/connect", {"Container": "web.1.x"})
+    assert (status, "its networks are those of its service" in body["message"]) == (403, True)
+
+
+async def test_ports(engine):
+    asked = {"80/tcp": [{"HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"}]}
+    _, status, _ = await run(engine, "one", PortBindings=asked)
+    assert status == 204
+    (listed,) = (await engine.ask("GET", "/containers/json"))[1]
+    assert listed["Ports"] == [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "Type": "tcp", "PublicPort": 8080},
+        {"IP": "127.0.0.1", "PrivatePort": 80, "Type": "tcp", "PublicPort": 8081},
+    ]
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    assert shown["NetworkSettings"]["Ports"]["80/tcp"] == [
+        {"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"},
+    ]  # fmt: skip
+    assert shown["HostConfig"]["PortBindings"] == {
+        "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"}]
+    }
+    two, status, body = await run(engine, "two", PortBindings=asked)
+    assert (status, body["message"]) == (
+        500,
+        f"driver failed programming external connectivity on endpoint two ({two}): "
+        "Bind for 0.0.0.0:8080 failed: port is already allocated",
+    )
+
+
+async def test_networks_that_hold_a_configuration(engine):
+    config = {**CREATE, "Name": "config", "ConfigOnly": True, "IPAM": POOL, "Internal": True}
+    assert (await engine.ask("POST", "/networks/create", config))[0] == 201
+    _, shown = await engine.ask("GET", "/networks/config")
+    assert (shown["Driver"], shown["ConfigOnly"]) == ("null", True)
+    taking = {**CREATE, "ConfigFrom": {"Network": "config"}}
+    status, body = await engine.ask("POST", "/networks/create", {**taking, "Options": {"a": "b"}})
+    assert (status, body["message"].partition(" if ")[0]) == (
+        400,
+        "user specified configurations are not supported",
+    )
+    assert (await engine.ask("POST", "/networks/create", taking))[0] == 201
+    _, shown = await engine.ask("GET", "/networks/net")
+    assert (shown["Driver"], shown["ConfigFrom"], shown["Internal"]) == (
+        "bridge",
+        {"Network": "config"},
+        True,
+    )
+    assert shown["IPAM"]["Config"] == POOL["Config"]
+    assert await engine.ask("DELETE", "/networks/config") == (
+        403, {"message": 'configuration network "config" is in use'},
+    )  # fmt: skip
+    assert await engine.ask("POST", "/networks/create", {**taking, "Name": "x", "ConfigFrom": {"Network": "y"}}) == (
+        404, {"message": 'configuration network "y" not found'},
+    )  # fmt: skip
+    _, status, body = await run(engine, "one", "config")
+    assert (status, body["message"]) == (500, "network config not found")
+
+
+async def test_filters(engine):
+    await engine.ask("POST", "/networks/create", CREATE)
+    await engine.ask("POST", "/networks/create", {**CREATE, "Name": "free"})
+    await run(engine, "one", "net")
+    await run(engine, "two")
+    for value, names in (("net", ["/one"]), ("bridge", ["/two"]), ("nosuch", [])):
+        _, listed = await engine.ask("GET", f'/containers/json?filters={{"network":["{value}"]}}')
+        assert [c["Names"][0] for c in listed] == names
+    _, listed = await engine.ask("GET", '/networks?filters={"dangling":["true"]}')
+    assert [n["Name"] for n in listed] == ["free"]
+
+
+def test_top():
+    from agent.engine.processes import table
+    from common import errors
+
+    text = "UID PID CMD\nroot 7 sleep 10\nroot 8 other\n"
+    assert table(text, [7]) == {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", "7", "sleep 10"]]}
+    with pytest.raises(errors.InvalidArgument, match="Couldn't find PID field in ps output"):
+        table("UID CMD\n", [7])
+
+
+async def test_pause_and_rename(engine):
+    runtime = engine.runtime
+
+    async def rename(id, name):
+        runtime.running = [dataclasses.replace(c, name=name) if c.id == id else c for c in runtime.running]
+
+    async def pause(id):
+        runtime.running = [dataclasses.replace(c, status=Status.PAUSED) for c in runtime.running]
+
+    async def resume(id):
+        runtime.running = [dataclasses.replace(c, status=Status.RUNNING) for c in runtime.running]
+
+    runtime.rename, runtime.pause, runtime.resume = rename, pause, resume
+    one, *_ = await run(engine, "one")
+    two, *_ = await run(engine, "two")
+    path = "/containers/one/"
+    assert (await engine.ask("POST", path + "pause"))[0] == 204
+    assert await engine.ask("POST", path + "pause") == (
+        409,
+        {"message": f"Container {one} is already paused"},
+    )
+    (listed, _) = (await engine.ask("GET", "/containers/json"))[1]
+    assert "(Paused)" in listed["Status"]
+    assert (await engine.ask("POST", path + "unpause"))[0] == 204
+    assert await engine.ask("POST", path + "unpause") == (409, {"message": f"Container {one} is not paused"})
+    status, body = await engine.ask("POST", path + "rename?name=two")
+    assert (status, f'"/two" is already in use by container "{two}"' in body["message"]) == (409, True)
+    assert (await engine.ask("POST", path + "rename?name=-"))[0] == 400
+    assert (await engine.ask("POST", path + "rename?name=three"))[0] == 204
+    _, shown = await engine.ask("GET", "/networks/bridge")
+    assert shown["Containers"][one]["Name"] == "three"
