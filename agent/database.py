@@ -171,6 +171,11 @@ class Database:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return default if row is None else self._seal.open(f"meta/{name}", row[0])
 
+    def _has(self, table: str) -> bool:
+        """A file that an older version has written, and that cannot be written now, may have fewer tables."""
+        found = self._db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
+        return found.fetchone() is not None
+
     def _put(self, name: str, value: bytes) -> None:
         self._db.execute("REPLACE INTO meta VALUES (?, ?)", (name, self._seal.seal(f"meta/{name}", value)))
 
@@ -197,7 +202,9 @@ class Database:
         }
         networks = {
             id: LocalNetwork.from_bytes(self._seal.open(f"network/{id}", value))
-            for id, value in self._db.execute("SELECT id, value FROM network")
+            for id, value in (
+                self._db.execute("SELECT id, value FROM network") if self._has("network") else ()
+            )
         }
         return Remembered(state, tasks, Contact.from_bytes(self._get("contact")), singles, networks)
 

@@ -30,12 +30,19 @@ GROUP = Group(
         Entry("kill", "Kill one or more running containers", f"{_ACTIONS}:KILL"),
         Entry("logs", "Fetch the logs of a container", f"{_ACTIONS}:LOGS"),
         Entry("ls", "List containers", "cli.container:LS", ("list", "ps")),
+        Entry("pause", "Pause all processes within one or more containers", "cli.container_more:PAUSE"),
+        Entry(
+            "port", "List port mappings or a specific mapping for the container", "cli.container_more:PORT"
+        ),
         Entry("prune", "Remove all stopped containers", f"{_ACTIONS}:PRUNE"),
+        Entry("rename", "Rename a container", "cli.container_more:RENAME"),
         Entry("restart", "Restart one or more containers", f"{_ACTIONS}:RESTART"),
         Entry("rm", "Remove one or more containers", f"{_ACTIONS}:RM", ("remove",)),
         Entry("run", "Create and run a new container from an image", "cli.container_run:RUN_COMMAND"),
         Entry("start", "Start one or more stopped containers", "cli.container_run:START"),
         Entry("stop", "Stop one or more running containers", f"{_ACTIONS}:STOP"),
+        Entry("top", "Display the running processes of a container", "cli.container_more:TOP"),
+        Entry("unpause", "Unpause all processes within one or more containers", "cli.container_more:UNPAUSE"),
         Entry(
             "wait", "Block until one or more containers stop, then print their exit codes", f"{_ACTIONS}:WAIT"
         ),

@@ -42,13 +42,20 @@ ROOT = Group(
         Entry("kill", "Kill one or more running containers", "cli.container_actions:KILL"),
         Entry("load", "Load an image from a tar archive or STDIN", "cli.image:LOAD"),
         Entry("logs", "Fetch the logs of a container", "cli.container_actions:LOGS"),
+        Entry("pause", "Pause all processes within one or more containers", "cli.container_more:PAUSE"),
+        Entry(
+            "port", "List port mappings or a specific mapping for the container", "cli.container_more:PORT"
+        ),
         Entry("ps", "List containers", "cli.container:LS"),
         Entry("pull", "Download an image from a registry", "cli.image:PULL"),
+        Entry("rename", "Rename a container", "cli.container_more:RENAME"),
         Entry("restart", "Restart one or more containers", "cli.container_actions:RESTART"),
         Entry("rm", "Remove one or more containers", "cli.container_actions:RM"),
         Entry("run", "Create and run a new container from an image", "cli.container_run:RUN_COMMAND"),
         Entry("start", "Start one or more stopped containers", "cli.container_run:START"),
         Entry("stop", "Stop one or more running containers", "cli.container_actions:STOP"),
+        Entry("top", "Display the running processes of a container", "cli.container_more:TOP"),
+        Entry("unpause", "Unpause all processes within one or more containers", "cli.container_more:UNPAUSE"),
         Entry("version", "Show the version information", "cli.system:VERSION"),
         Entry(
             "wait",

@@ -46,8 +46,22 @@ async def create(call: Call) -> web.StreamResponse:
     image = await call.backend.runtime.image(made.config.image)
     of_image = image.config.exposed_ports if image is not None else ()
     record = replace(made.record, exposed=tuple(sorted({*made.record.exposed, *of_image})))
-    await finish(call.backend.singles.create(made.config, record))
+    here = call.backend.singles.wiring.host_address(record)
+    hosts = tuple(_host(line, here) for line in made.config.extra_hosts)
+    await finish(call.backend.singles.create(replace(made.config, extra_hosts=hosts), record))
     return answer({"Id": container_id, "Warnings": []}, 201)
+
+
+def _host(line: str, here: str) -> str:
+    """A line of --add-host; host-gateway stands for this node, as its container reaches it."""
+    name, colon, address = line.partition(":")
+    if colon and address == "host-gateway":
+        if not here:
+            raise errors.InvalidArgument(
+                "unable to derive the IP value for host-gateway: the container is on no bridge"
+            )
+        return f"{name}:{here}"
+    return line
 
 
 def _check_name(name: str) -> None:

@@ -129,13 +129,14 @@ class Singles:
             raise
 
     async def stop(self, container_id: str, signal: str = "", grace_s: float | None = None) -> bool:
-        """Says whether there was anything to do; its network is given back by `run`."""
+        """Says whether there was anything to do; its network is given back when this returns."""
         waited = self.restarts.waits(container_id)
         await self.note_stopped(container_id)
         state = await self._state(container_id)
         if state.status not in (Status.RUNNING, Status.PAUSED):
             return waited
         await self._runtime.stop(container_id, signal, grace_s)
+        await self._look_at([container_id])
         return True
 
     async def note_stopped(self, container_id: str) -> None:

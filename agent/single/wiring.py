@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Network
 from typing import Final, Protocol
 
 from agent.network import names
@@ -16,7 +17,7 @@ from agent.network.api import Network, Sandbox
 from agent.network.bridges import Binding, BridgeLeg, Local, OverlayLeg, Wired
 from agent.single import addressing, ports
 from agent.single.networks import LocalNetworks
-from agent.single.record import Leg, LocalNetwork, SingleRecord
+from agent.single.record import HOST, Leg, LocalNetwork, SingleRecord
 from common import errors
 
 _NOTHING: Final = Leg("")
@@ -189,6 +190,15 @@ class Wiring:
             )
         gateway = record.gateway_leg
         return tuple(found) or ((gateway.address,) if gateway is not None else ())
+
+    def host_address(self, record: SingleRecord) -> str:
+        """By which a container reaches this node: its first bridge's own address, or docker_gwbridge's."""
+        if record.network_mode == HOST:
+            return "127.0.0.1"
+        found = (self.networks.find(leg.network) for leg in record.legs)
+        bridge = next((network.gateway for network in found if network is not None and network.gateway), "")
+        subnet = self._network.gateway_subnet
+        return bridge or (str(IPv4Network(subnet)[1]) if subnet else "")
 
     # ---- the way out
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent import database
 from agent.database import Contact, TaskRecord
+from agent.single.record import LocalNetwork
 from agent.state import NodeState
 from common import model
 
@@ -182,3 +183,19 @@ async def test_a_file_that_cannot_be_written_is_read_and_stays(tmp_path: Path, m
     await db.put_tasks([TaskRecord("t1", "c1")])
     db.close()
     assert ".damaged-" not in " ".join(os.listdir(tmp_path))
+
+
+async def test_networks_of_this_nodes_own(tmp_path: Path) -> None:
+    network = LocalNetwork("n" * 64, "net", 5, "br-n", "172.28.0.0/16", "172.28.0.1", labels={"a": "b"})
+    db, remembered = database.open_database(tmp_path)
+    assert remembered.networks == {}
+    await db.put_network(network)
+    await db.clear()  # they are no part of the swarm
+    db.close()
+    db, remembered = database.open_database(tmp_path)
+    assert remembered.networks == {network.id: network}
+    await db.drop_network(network.id)
+    assert db.read().networks == {}
+    db._db.execute("DROP TABLE network")  # as an older version has left it
+    assert db.read().networks == {}
+    db.close()

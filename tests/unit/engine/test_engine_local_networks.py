@@ -287,3 +287,15 @@ async def test_pause_and_rename(engine):
     assert (await engine.ask("POST", path + "rename?name=three"))[0] == 204
     _, shown = await engine.ask("GET", "/networks/bridge")
     assert shown["Containers"][one]["Name"] == "three"
+
+
+async def test_host_gateway(engine):
+    await engine.ask("POST", "/networks/create", {**CREATE, "IPAM": POOL})
+    for network, expected in (("default", "172.17.0.1"), ("net", "172.28.0.254"), ("host", "127.0.0.1")):
+        one, *_ = await run(
+            engine, f"on-{network}", network, ExtraHosts=["box:host-gateway", "other:192.0.2.7"]
+        )
+        _, shown = await engine.ask("GET", f"/containers/{one}/json")
+        assert shown["HostConfig"]["ExtraHosts"] == [f"box:{expected}", "other:192.0.2.7"]
+    body = {**RUN, "HostConfig": {"NetworkMode": "none", "ExtraHosts": ["box:host-gateway"]}}
+    assert (await engine.ask("POST", "/containers/create", body))[0] == 400
