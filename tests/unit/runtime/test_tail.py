@@ -79,7 +79,7 @@ async def test_a_container_that_is_removed_before_all_was_read(tmp_path: Path) -
 
 async def test_who_is_too_slow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logfile, "HELD", 1 << 20)
-    out = Path(logfile.prepare(tmp_path)[0])
+    out, _ = (Path(path) for path in logfile.prepare(tmp_path))
     tail = Tail(tmp_path)
     out.write_bytes((b"y" * 4095 + b"\n") * 768)
     writer = logfile.LogWriter.open(tmp_path)
