@@ -2,8 +2,11 @@
 # Installs, upgrades or removes Shoal on a Debian or Ubuntu machine with systemd.
 #
 #   install.sh [--wheel FILE] [--wheels DIR] [--lock FILE]
+#   install.sh --check
 #   install.sh --uninstall [--purge]
 #
+# --check        only say what on this machine is in the way: another Docker, a firewall, what the kernel lacks;
+#                exit code 1 if anything is
 # --wheel FILE   the program (default: the only shoal-*.whl beside this script, in DIR or in ../dist)
 # --wheels DIR   install without a network: every dependency is a wheel in DIR
 # --lock FILE    versions and hashes of the dependencies (default: requirements.lock beside this script)
@@ -17,7 +20,10 @@ prefix=/opt/shoal
 unit_dir=/usr/local/lib/systemd/system
 units="shoal-agent.service shoal-agent.socket shoal-manager.service shoal-manager.socket"
 packages="containerd runc crun nftables libnftables1 iproute2 python3 python3-venv ca-certificates"
-wheel='' wheels='' lock='' uninstall='' purge='' changed=''
+ports="2377/tcp 7946/tcp 7946/udp 4789/udp"
+modules="bridge nf_conntrack nf_nat nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_numgen veth vxlan"
+module_dir=${SHOAL_MODULE_DIR:-/lib/modules/$(uname -r)}
+wheel='' wheels='' lock='' check='' uninstall='' purge='' changed='' conflicts=0
 
 say() { printf 'shoal: %s\n' "$*"; }
 warn() { printf 'shoal: warning: %s\n' "$*" >&2; }
@@ -36,6 +42,7 @@ parse_arguments() {
                     --lock) lock=$2 ;;
                 esac
                 shift 2 ;;
+            --check) check=yes; shift ;;
             --uninstall) uninstall=yes; shift ;;
             --purge) purge=yes; shift ;;
             -h | --help) usage; exit 0 ;;
@@ -45,7 +52,6 @@ parse_arguments() {
 }
 
 check_machine() {
-    [ "$(id -u)" = 0 ] || die "must be run as root"
     [ -r /etc/os-release ] || die "no /etc/os-release: only Debian and Ubuntu are supported"
     # shellcheck source=/dev/null
     family=$(. /etc/os-release; echo "${ID:-} ${ID_LIKE:-}")
@@ -56,22 +62,104 @@ check_machine() {
     command -v systemctl >/dev/null || die "systemd is needed: no systemctl here"
 }
 
-# Other things on the machine that work on the same ports, sockets or packet filter.
+# What else on the machine works on the same ports or packet filter, and what the kernel lacks: a paragraph each.
 name_conflicts() {
+    name_docker
+    name_ufw
+    name_firewalld
+    name_forwarding
+    name_missing_modules
+}
+
+# conflict TEXT COMMAND...: what is in the way, and what to type.
+conflict() {
+    conflicts=$((conflicts + 1))
+    warn "$1"
+    shift
+    [ $# -eq 0 ] || printf '    %s\n' "$@" >&2
+}
+
+docker_answers() { command -v docker >/dev/null && docker -H unix:///var/run/docker.sock "$@" 2>/dev/null; }
+
+name_docker() {
+    found=''
     if pid=$(pgrep -o -x dockerd 2>/dev/null || find_process dockerd) && [ -n "$pid" ]; then
-        warn "Docker Engine runs here (dockerd, process $pid): if it is in swarm mode it holds ports 2377, 7946 and 4789;" \
-            "its packet filter drops forwarded traffic. Stop it (systemctl disable --now docker.service docker.socket)," \
-            "or keep it out of swarm mode."
+        found="dockerd, process $pid"
+    elif version=$(docker_answers version --format '{{.Server.Version}}') && [ -n "$version" ]; then
+        found="version $version answers at /var/run/docker.sock"
     fi
-    if command -v ufw >/dev/null && ufw status 2>/dev/null | grep -q '^Status: active'; then
-        warn "ufw is active: allow 2377/tcp, 7946/tcp, 7946/udp and 4789/udp between the nodes, and forwarding" \
-            "(ufw default allow routed)."
-    fi
-    if command -v firewall-cmd >/dev/null && firewall-cmd --state >/dev/null 2>&1; then
-        warn "firewalld is active: allow 2377/tcp, 7946/tcp, 7946/udp and 4789/udp between the nodes, and forwarding;" \
-            "a reload of firewalld keeps Shoal's own tables."
+    [ -n "$found" ] || return 0
+    if [ "$(docker_answers info --format '{{.Swarm.LocalNodeState}}')" = active ]; then
+        conflict "Docker Engine runs here ($found) and is in a swarm of its own: it holds the ports 2377, 7946 and 4789, and\
+ Shoal cannot take part in a swarm beside it. Have it leave:" "docker swarm leave --force"
+    else
+        conflict "Docker Engine runs here ($found). Both may go on as long as it is in no swarm; 'docker' talks to it and\
+ not to Shoal unless DOCKER_HOST says so. If nobody needs it any more:" \
+            "systemctl disable --now docker.socket docker.service" "export DOCKER_HOST=unix:///run/shoal/docker.sock"
     fi
 }
+
+ufw_is_active() { command -v ufw >/dev/null && LC_ALL=C ufw status 2>/dev/null | grep -q '^Status: active'; }
+firewalld_runs() { command -v firewall-cmd >/dev/null && firewall-cmd --state >/dev/null 2>&1; }
+
+name_ufw() {
+    ufw_is_active || return 0
+    # shellcheck disable=SC2016
+    conflict "ufw is active: it drops what the other nodes send to $(listed "$ports"), and what containers and published\
+ ports forward. With the addresses of the other nodes:" \
+        'for node in ADDRESS ADDRESS; do' \
+        '    ufw allow proto tcp from $node to any port 2377,7946' \
+        '    ufw allow proto udp from $node to any port 7946,4789' \
+        'done' \
+        'for interface in docker_gwbridge shoal_ing; do' \
+        '    ufw route allow in on $interface' \
+        '    ufw route allow out on $interface' \
+        'done'
+}
+
+name_firewalld() {
+    firewalld_runs || return 0
+    # shellcheck disable=SC2016
+    conflict "firewalld is active: it rejects what the other nodes send to $(listed "$ports"), and what containers forward.\
+ With the addresses of the other nodes:" \
+        'firewall-cmd --permanent --new-zone=shoal' \
+        "for port in $ports; do firewall-cmd --permanent --zone=shoal --add-port=\$port; done" \
+        'for node in ADDRESS ADDRESS; do firewall-cmd --permanent --zone=shoal --add-source=$node; done' \
+        'firewall-cmd --permanent --zone=trusted --add-interface=docker_gwbridge --add-interface=shoal_ing' \
+        'firewall-cmd --reload'
+}
+
+# Docker leaves FORWARD at DROP, also when it is stopped; ufw's own way is named above.
+name_forwarding() {
+    ufw_is_active && return 0
+    { command -v iptables >/dev/null && iptables -S FORWARD 2>/dev/null | grep -q '^-P FORWARD DROP'; } || return 0
+    chain=FORWARD
+    ! iptables -S DOCKER-USER >/dev/null 2>&1 || chain=DOCKER-USER
+    who='something'
+    ! ip link show docker0 >/dev/null 2>&1 || who='Docker (docker0 is here)'
+    conflict "$who has set iptables to drop forwarded packets: containers have no way out, and published ports lead\
+ nowhere. After each start of the machine:" \
+        'for interface in docker_gwbridge shoal_ing; do' \
+        "    iptables -I $chain -i \$interface -j ACCEPT" \
+        "    iptables -I $chain -o \$interface -j ACCEPT" \
+        'done'
+}
+
+# Said only of a kernel whose modules lie here: in a container they don't, whatever the kernel has.
+name_missing_modules() {
+    { [ -r "$module_dir/modules.dep" ] && command -v modprobe >/dev/null; } || return 0
+    missing=''
+    for module in $modules; do
+        modprobe --dry-run --quiet "$module" || missing="$missing $module"
+    done
+    [ -n "$missing" ] || return 0
+    conflict "the kernel ($(uname -r)) lacks$missing: without these overlay networks, balancers or the way out of containers\
+ cannot be set up. Install the distribution's full kernel and restart the machine:" \
+        "apt-get install linux-image-$(dpkg --print-architecture 2>/dev/null || echo amd64)   # Debian" \
+        "apt-get install linux-modules-extra-$(uname -r)   # Ubuntu"
+}
+
+listed() { printf '%s' "$1" | sed 's/ /, /g; s/\(.*\), /\1 and /'; }
 
 find_process() {
     for file in /proc/[0-9]*/comm; do
@@ -232,6 +320,13 @@ uninstall() {
 
 main() {
     parse_arguments "$@"
+    [ "$(id -u)" = 0 ] || die "must be run as root"
+    if [ -n "$check" ]; then
+        name_conflicts
+        [ "$conflicts" = 0 ] || exit 1
+        say "nothing is in the way here"
+        return
+    fi
     check_machine
     if [ -n "$uninstall" ]; then
         uninstall
