@@ -19,6 +19,7 @@ from agent.engine.machine import Machine
 from agent.gossip.service import Gossip
 from agent.names import Names
 from agent.network.api import Network
+from agent.network.insight import Insight
 from agent.network.manager import KernelNetwork
 from agent.runtime.api import Runtime
 from agent.runtime.registry import RegistrySettings
@@ -40,6 +41,7 @@ class Assembly:
     gossip: Gossip
     routes: Callable[[], Awaitable[tuple[str, ...]]]  # of this machine, without those of overlays
     serve: Callable[[Swarm, Singles, Execs], AbstractAsyncContextManager[None]]  # the Engine API
+    insight: Callable[[], Insight]  # into this kernel's networks
 
 
 def _machine(settings: Settings, clock: Clock) -> Machine:
@@ -75,4 +77,4 @@ def assemble(settings: Settings, clock: Clock, handed_over: Mapping[str, list[in
         backend = Backend(swarm, runtime, singles, execs, machine, clock.now_ns, network.gateway_addresses)
         return serve(Engine(backend), settings.engine.socket, group=settings.engine.group, listener=listener)
 
-    return Assembly(runtime, network, names, Gossip(), network.routes, engine)
+    return Assembly(runtime, network, names, Gossip(), network.routes, engine, network.insight)

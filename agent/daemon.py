@@ -27,6 +27,7 @@ from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
 from agent.cancellation import still_wanted
+from agent.check.checks import Checks
 from agent.database import Contact, Database, Remembered, open_database
 from agent.liveness import Liveness
 from agent.membership import Membership, Parts
@@ -134,20 +135,22 @@ class Agent:
             attachments.update(state)
 
         applier.changed = changed
+        checks = Checks(parts.insight, lambda: membership.node_id, lambda: liveness.unseen, clock.now_ns)
         membership = Membership(
             Parts(
                 self.folder, database, applier, statuses, worker, parts.network, parts.routes,
-                self.settings.manager.socket, attachments,
+                self.settings.manager.socket, attachments, checks,
             ),
             remembered.contact,
         )  # fmt: skip
         attachments.declare = membership.declare
+        checks.tell = membership.tell
         liveness = Liveness(parts.gossip, applier, membership)
         applier.narrow, statuses.noted = liveness.narrow, liveness.ended
         membership.on_contact, membership.on_leaving = liveness.look, liveness.leave
         try:
             await self._serve(
-                parts, Containers(worker, singles, execs), applier, membership, liveness, remembered
+                parts, Containers(worker, singles, execs), applier, membership, liveness, remembered, checks
             )
             if self._machine_stops:
                 await shutdown.stop_containers(parts.runtime)
@@ -175,6 +178,7 @@ class Agent:
         membership: Membership,
         liveness: Liveness,
         remembered: Remembered,
+        checks: Checks,
     ) -> None:
         member = membership.identity is not None
         containers.singles.wiring.wire()
@@ -195,6 +199,7 @@ class Agent:
                 group.create_task(_again("membership", membership.run), name="membership"),
                 group.create_task(_again("gossip", parts.gossip.run), name="gossip"),
                 group.create_task(_again("liveness", liveness.run), name="liveness"),
+                group.create_task(_again("network checks", checks.run), name="network checks"),
                 group.create_task(_again("manager", _once(membership.wake_manager)), name="manager"),
             ]
             sdnotify.ready("member of a swarm" if member else "no member of a swarm")

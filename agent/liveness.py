@@ -96,6 +96,11 @@ class Liveness:
         """The node leaves its swarm: the others are told."""
         await self._gossip.leave()
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The nodes that gossip holds dead."""
+        return self._verdicts.unseen.node_ids
+
     # ---- what is offered
 
     def narrow(self, state: NodeState) -> NodeState:

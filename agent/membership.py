@@ -18,6 +18,7 @@ from typing import Final
 from agent import admission, backups, description, fence, identity, renewal
 from agent.applier import Applier
 from agent.bootstrap import Bootstrap
+from agent.check.checks import Checks
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
 from agent.engine.backend import InitOptions, JoinOptions, LocalState, RestoreOptions
@@ -65,6 +66,7 @@ class Parts:
     routes: Callable[[], Awaitable[tuple[str, ...]]]
     manager_socket: str
     places: Places | None = None
+    checks: Checks | None = None
 
 
 async def _nothing() -> None:
@@ -123,6 +125,16 @@ class Membership:
         """Single containers have other places in the swarm's networks."""
         if self._session is not None:
             self._session.declare()
+
+    def tell(self, message: model.AgentMessage) -> bool:
+        """Through the session; whether there is one."""
+        return self._session is not None and self._session.tell(message)
+
+    async def check_network(self, network_id: str) -> model.NetworkCheck:
+        """Has the managers find out what keeps nodes apart on a network."""
+        if self._parts.checks is None:
+            raise errors.Unimplemented("this node cannot check networks")
+        return await self._parts.checks.ask(network_id)
 
     @property
     def link(self) -> Link:
@@ -340,7 +352,9 @@ class Membership:
 
     def _begin_session(self) -> Session:
         parts = self._parts
-        self._session = Session(self, parts.applier, parts.statuses, self._renewal.dial, places=parts.places)
+        self._session = Session(
+            self, parts.applier, parts.statuses, self._renewal.dial, places=parts.places, checks=parts.checks
+        )
         self._changed.set()
         return self._session
 

@@ -68,6 +68,14 @@ class Places(Protocol):
     def refused(self, refusal: model.AttachmentRefused) -> None: ...
 
 
+class Checks(Protocol):
+    """This node's part in network checks (agent/check/checks.py)."""
+
+    def ordered(self, order: model.CheckOrder) -> None: ...
+    def answered(self, found: model.NetworkCheck) -> None: ...
+    def disconnected(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Link:
     """How the session stands, for `info`."""
@@ -86,7 +94,7 @@ class Session:
     def __init__(
         self, member: Member, applier: Applier, statuses: StatusQueue, dial: Dial,
         back_off: tuple[float, float] = BACK_OFF, rng: random.Random | None = None,
-        places: Places | None = None,
+        places: Places | None = None, checks: Checks | None = None,
     ) -> None:  # fmt: skip
         self.link = Link()
         self.welcome = asyncio.Event()
@@ -96,6 +104,7 @@ class Session:
         self._statuses = statuses
         self._dial = dial
         self._places = places
+        self._checks = checks
         self._back_off = back_off
         self._rng = rng or random.Random()
         # A new process asks for everything: what is not kept on disk (credentials) is sent again.
@@ -142,6 +151,8 @@ class Session:
             self.link.error = f"{type(exc).__name__}: {exc}"
         taken, self.link.connected, self.link.asked = self.link.connected, False, True
         self._member.asked()
+        if self._checks is not None:
+            self._checks.disconnected()
         return taken
 
     def _ended(self, addr: str, exc: errors.ShoalError) -> None:
@@ -205,6 +216,10 @@ class Session:
                 await self._member.welcomed(message.update)
             elif message.refused is not None and self._places is not None:
                 self._places.refused(message.refused)
+            elif message.check is not None and self._checks is not None:
+                self._checks.ordered(message.check)
+            elif message.checked is not None and self._checks is not None:
+                self._checks.answered(message.checked)
         raise errors.Unavailable(f"{addr} closed the session")
 
     async def _take_welcome(self, welcome: model.Welcome, addr: str) -> None:
@@ -252,6 +267,13 @@ class Session:
         """Which places single containers have in the swarm's networks: told on every connection, and when it changes."""
         if self._places is not None and self.link.connected and self.welcome.is_set():
             self._outgoing.put_nowait(model.AgentMessage(attachments=self._places.held))
+
+    def tell(self, message: model.AgentMessage) -> bool:
+        """Sends it, where there is a session."""
+        if not self.link.connected or not self.welcome.is_set():
+            return False
+        self._outgoing.put_nowait(message)
+        return True
 
     def _acknowledge(self, index: int) -> None:
         """The kernel stands as store index `index` says; told only to a manager that has welcomed the node."""

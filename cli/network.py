@@ -18,6 +18,11 @@ from cli.values.basic import BOOL, FILTER, INT, LABELS, LIST, MAP, STRING, STRIN
 GROUP = Group(
     "Manage networks",
     (
+        Entry(
+            "check",
+            "Probe the nodes of an overlay network and say what keeps them apart",
+            "cli.network_check:CHECK",
+        ),
         Entry("connect", "Connect a container to a network", "cli.network:CONNECT"),
         Entry("create", "Create a network", "cli.network:CREATE"),
         Entry("disconnect", "Disconnect a container from a network", "cli.network:DISCONNECT"),

@@ -87,7 +87,9 @@ class Leader:
 
     async def _lead(self) -> None:
         acks = Acks()
-        dispatcher = Dispatcher(self._store, acks, self._clock, lambda: self._consensus.term)
+        dispatcher = Dispatcher(
+            self._store, acks, self._clock, lambda: self._consensus.term, node_id=self._node_id
+        )
         log.info("leading in term %d", self._consensus.term)
         try:
             async with asyncio.TaskGroup() as loops:

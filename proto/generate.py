@@ -19,7 +19,19 @@ from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Files whose messages become dataclasses, in order of dependence. containerd.proto is wire only.
-MODELS = ["options", "types", "specs", "objects", "control", "ca", "dispatcher", "local", "backup", "raft"]
+MODELS = [
+    "options",
+    "types",
+    "specs",
+    "objects",
+    "control",
+    "ca",
+    "check",
+    "dispatcher",
+    "local",
+    "backup",
+    "raft",
+]
 TIMESTAMP = "google.protobuf.Timestamp"
 SCALARS = {
     FieldDescriptor.CPPTYPE_INT32: ("int", "0"),

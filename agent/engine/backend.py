@@ -120,6 +120,10 @@ class Swarm(Protocol):
         """Makes this node the only manager of the swarm in a backup."""
         ...
 
+    async def check_network(self, network_id: str) -> model.NetworkCheck:
+        """Has the managers find out what keeps nodes apart on a network; takes up to some ten seconds."""
+        ...
+
     async def unlock(self, key: str) -> None:
         """Unlocks a locked manager; Conflict when it isn't locked, Unauthenticated with another key."""
 

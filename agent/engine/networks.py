@@ -17,6 +17,7 @@ from agent.engine import (
     local_networks,
     lookup,
     moments,
+    network_check,
     network_requests,
 )
 from agent.engine import network_shapes as shapes
@@ -194,6 +195,17 @@ async def inspect(call: Call) -> web.StreamResponse:
     if scope == "swarm" or network.id not in state.networks:
         return answer(shapes.overlay(network))
     return answer(shapes.overlay_here(network, state, await _containers(call), call.flag("verbose")))
+
+
+async def check(call: Call) -> web.StreamResponse:
+    """GET /networks/{id}/check, not Docker's: has the nodes probe each other."""
+    network = await _find(call, call.names["id"])
+    if not isinstance(network, model.Network):
+        raise errors.InvalidArgument(
+            f"network {network['Name']} is this node's own: it connects no nodes with each other"
+        )
+    found = await call.backend.swarm.check_network(network.id)
+    return answer(network_check.shape(network, found))
 
 
 # ---- changing
@@ -413,6 +425,7 @@ ROUTES: Final = routes({
     "POST /networks/create": create,
     "POST /networks/prune": prune,
     "GET /networks/{id}": inspect,
+    "GET /networks/{id}/check": check,
     "DELETE /networks/{id}": remove,
     "POST /networks/{id}/connect": connect,
     "POST /networks/{id}/disconnect": disconnect,

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
+from agent.check.packets import MAGIC as PROBE
 from agent.gossip.api import (
     Config,
     Departed,
@@ -255,7 +256,7 @@ class GossipThread(asyncio.DatagramProtocol):
             self._stop.set()
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        if self._closing:
+        if self._closing or data.startswith(PROBE):
             return
         self.swim.packet(self.now(), data, (addr[0], addr[1]))
         if total := self.swim.malformed.total():

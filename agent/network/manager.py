@@ -24,6 +24,7 @@ from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
 from agent.network.facts import KernelView
 from agent.network.forgetting import Forgetting
+from agent.network.insight import Insight
 from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.own import Own
 from agent.network.plan import Underlay
@@ -180,6 +181,12 @@ class KernelNetwork:
     async def routes(self) -> tuple[str, ...]:
         """What no overlay may overlap: destinations of this machine's routes, without those that are ours."""
         return await self._running().run(self._kernel.reader.host_routes)
+
+    def insight(self) -> Insight:
+        """For whoever looks for a fault."""
+        return Insight(
+            self._running(), self._kernel, self._known, self._plan, self._find_underlay, lambda: self._failing
+        )
 
     # ---- commands
 

@@ -11,6 +11,7 @@ from common.model.base import EMPTY, Message, from_timestamp, to_timestamp
 from common.pb import (
     backup_pb2,
     ca_pb2,
+    check_pb2,
     control_pb2,
     dispatcher_pb2,
     local_pb2,
@@ -3471,6 +3472,407 @@ class RenewRequest(Message):
         return cls.from_pb(ca_pb2.RenewRequest.FromString(data))
 
 
+class CheckPhase(IntEnum):
+    CHECK_UNSET = 0
+    CHECK_LISTEN = 1
+    CHECK_SEND = 2
+    CHECK_TELL = 3
+
+    @classmethod
+    def _missing_(cls, value: object) -> CheckPhase:
+        return cls.CHECK_UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAsk(Message):
+    id: str = ""
+    network_id: str = ""
+
+    def to_pb(self) -> check_pb2.CheckAsk:
+        return check_pb2.CheckAsk(
+            id=self.id,
+            network_id=self.network_id,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckAsk) -> CheckAsk:
+        return cls(
+            m.id,
+            m.network_id,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckAsk:
+        return cls.from_pb(check_pb2.CheckAsk.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckNode(Message):
+    id: str = ""
+    hostname: str = ""
+    vtep: str = ""
+    addr: str = ""
+    leg: str = ""
+    listens: bool = False
+
+    def to_pb(self) -> check_pb2.CheckNode:
+        return check_pb2.CheckNode(
+            id=self.id,
+            hostname=self.hostname,
+            vtep=self.vtep,
+            addr=self.addr,
+            leg=self.leg,
+            listens=self.listens,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckNode) -> CheckNode:
+        return cls(
+            m.id,
+            m.hostname,
+            m.vtep,
+            m.addr,
+            m.leg,
+            m.listens,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckNode:
+        return cls.from_pb(check_pb2.CheckNode.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckService(Message):
+    name: str = ""
+    vip: str = ""
+    backends: tuple[str, ...] = ()
+
+    def to_pb(self) -> check_pb2.CheckService:
+        return check_pb2.CheckService(
+            name=self.name,
+            vip=self.vip,
+            backends=self.backends,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckService) -> CheckService:
+        return cls(
+            m.name,
+            m.vip,
+            tuple(m.backends),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckService:
+        return cls.from_pb(check_pb2.CheckService.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlan(Message):
+    nonce: bytes = b""
+    network_id: str = ""
+    nodes: tuple[CheckNode, ...] = ()
+    services: tuple[CheckService, ...] = ()
+
+    def to_pb(self) -> check_pb2.CheckPlan:
+        return check_pb2.CheckPlan(
+            nonce=self.nonce,
+            network_id=self.network_id,
+            nodes=[x.to_pb() for x in self.nodes],
+            services=[x.to_pb() for x in self.services],
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckPlan) -> CheckPlan:
+        return cls(
+            m.nonce,
+            m.network_id,
+            tuple([CheckNode.from_pb(x) for x in m.nodes]) if m.nodes else (),
+            tuple([CheckService.from_pb(x) for x in m.services]) if m.services else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckPlan:
+        return cls.from_pb(check_pb2.CheckPlan.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOrder(Message):
+    id: str = ""
+    phase: CheckPhase = CheckPhase.CHECK_UNSET
+    plan: CheckPlan | None = None
+
+    def to_pb(self) -> check_pb2.CheckOrder:
+        return check_pb2.CheckOrder(
+            id=self.id,
+            phase=self.phase.value,
+            plan=None if self.plan is None else self.plan.to_pb(),
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckOrder) -> CheckOrder:
+        return cls(
+            m.id,
+            CheckPhase(m.phase),
+            CheckPlan.from_pb(m.plan) if m.HasField('plan') else None,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckOrder:
+        return cls.from_pb(check_pb2.CheckOrder.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHeard(Message):
+    node_id: str = ""
+    vxlan: bool = False
+    largest: int = 0
+    gossip: bool = False
+    tunnel: bool = False
+    whole: bool = False
+
+    def to_pb(self) -> check_pb2.CheckHeard:
+        return check_pb2.CheckHeard(
+            node_id=self.node_id,
+            vxlan=self.vxlan,
+            largest=self.largest,
+            gossip=self.gossip,
+            tunnel=self.tunnel,
+            whole=self.whole,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckHeard) -> CheckHeard:
+        return cls(
+            m.node_id,
+            m.vxlan,
+            m.largest,
+            m.gossip,
+            m.tunnel,
+            m.whole,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckHeard:
+        return cls.from_pb(check_pb2.CheckHeard.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTried(Message):
+    node_id: str = ""
+    stream: str = ""
+    vxlan: str = ""
+    gossip: str = ""
+    tunnel: str = ""
+    silent: bool = False
+
+    def to_pb(self) -> check_pb2.CheckTried:
+        return check_pb2.CheckTried(
+            node_id=self.node_id,
+            stream=self.stream,
+            vxlan=self.vxlan,
+            gossip=self.gossip,
+            tunnel=self.tunnel,
+            silent=self.silent,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckTried) -> CheckTried:
+        return cls(
+            m.node_id,
+            m.stream,
+            m.vxlan,
+            m.gossip,
+            m.tunnel,
+            m.silent,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckTried:
+        return cls.from_pb(check_pb2.CheckTried.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTrouble(Message):
+    kind: str = ""
+    subject: str = ""
+    text: str = ""
+
+    def to_pb(self) -> check_pb2.CheckTrouble:
+        return check_pb2.CheckTrouble(
+            kind=self.kind,
+            subject=self.subject,
+            text=self.text,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckTrouble) -> CheckTrouble:
+        return cls(
+            m.kind,
+            m.subject,
+            m.text,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckTrouble:
+        return cls.from_pb(check_pb2.CheckTrouble.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport(Message):
+    id: str = ""
+    phase: CheckPhase = CheckPhase.CHECK_UNSET
+    clock: int = 0
+    sandbox: bool = False
+    mtu: int = 0
+    heard: tuple[CheckHeard, ...] = ()
+    tried: tuple[CheckTried, ...] = ()
+    troubles: tuple[CheckTrouble, ...] = ()
+    unseen: tuple[str, ...] = ()
+    names: int = 0
+    vips: int = 0
+
+    def to_pb(self) -> check_pb2.CheckReport:
+        return check_pb2.CheckReport(
+            id=self.id,
+            phase=self.phase.value,
+            clock=self.clock,
+            sandbox=self.sandbox,
+            mtu=self.mtu,
+            heard=[x.to_pb() for x in self.heard],
+            tried=[x.to_pb() for x in self.tried],
+            troubles=[x.to_pb() for x in self.troubles],
+            unseen=self.unseen,
+            names=self.names,
+            vips=self.vips,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckReport) -> CheckReport:
+        return cls(
+            m.id,
+            CheckPhase(m.phase),
+            m.clock,
+            m.sandbox,
+            m.mtu,
+            tuple([CheckHeard.from_pb(x) for x in m.heard]) if m.heard else (),
+            tuple([CheckTried.from_pb(x) for x in m.tried]) if m.tried else (),
+            tuple([CheckTrouble.from_pb(x) for x in m.troubles]) if m.troubles else (),
+            tuple(m.unseen),
+            m.names,
+            m.vips,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckReport:
+        return cls.from_pb(check_pb2.CheckReport.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedNode(Message):
+    id: str = ""
+    hostname: str = ""
+    addr: str = ""
+    state: str = ""
+    on_network: bool = False
+    clock_offset: int = 0
+    names: int = 0
+    vips: int = 0
+
+    def to_pb(self) -> check_pb2.CheckedNode:
+        return check_pb2.CheckedNode(
+            id=self.id,
+            hostname=self.hostname,
+            addr=self.addr,
+            state=self.state,
+            on_network=self.on_network,
+            clock_offset=self.clock_offset,
+            names=self.names,
+            vips=self.vips,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckedNode) -> CheckedNode:
+        return cls(
+            m.id,
+            m.hostname,
+            m.addr,
+            m.state,
+            m.on_network,
+            m.clock_offset,
+            m.names,
+            m.vips,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckedNode:
+        return cls.from_pb(check_pb2.CheckedNode.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFault(Message):
+    kind: str = ""
+    sources: tuple[str, ...] = ()
+    target: str = ""
+    text: str = ""
+
+    def to_pb(self) -> check_pb2.CheckFault:
+        return check_pb2.CheckFault(
+            kind=self.kind,
+            sources=self.sources,
+            target=self.target,
+            text=self.text,
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.CheckFault) -> CheckFault:
+        return cls(
+            m.kind,
+            tuple(m.sources),
+            m.target,
+            m.text,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CheckFault:
+        return cls.from_pb(check_pb2.CheckFault.FromString(data))
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCheck(Message):
+    id: str = ""
+    code: str = ""
+    error: str = ""
+    mtu: int = 0
+    nodes: tuple[CheckedNode, ...] = ()
+    faults: tuple[CheckFault, ...] = ()
+
+    def to_pb(self) -> check_pb2.NetworkCheck:
+        return check_pb2.NetworkCheck(
+            id=self.id,
+            code=self.code,
+            error=self.error,
+            mtu=self.mtu,
+            nodes=[x.to_pb() for x in self.nodes],
+            faults=[x.to_pb() for x in self.faults],
+        )
+
+    @classmethod
+    def from_pb(cls, m: check_pb2.NetworkCheck) -> NetworkCheck:
+        return cls(
+            m.id,
+            m.code,
+            m.error,
+            m.mtu,
+            tuple([CheckedNode.from_pb(x) for x in m.nodes]) if m.nodes else (),
+            tuple([CheckFault.from_pb(x) for x in m.faults]) if m.faults else (),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> NetworkCheck:
+        return cls.from_pb(check_pb2.NetworkCheck.FromString(data))
+
+
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
     description: NodeDescription = field(default_factory=lambda: NodeDescription())
@@ -3667,6 +4069,8 @@ class AgentMessage(Message):
     description: NodeDescription | None = None
     unseen: Unseen | None = None
     attachments: ContainerAttachments | None = None
+    ask: CheckAsk | None = None
+    report: CheckReport | None = None
 
     def to_pb(self) -> dispatcher_pb2.AgentMessage:
         return dispatcher_pb2.AgentMessage(
@@ -3677,6 +4081,8 @@ class AgentMessage(Message):
             description=None if self.description is None else self.description.to_pb(),
             unseen=None if self.unseen is None else self.unseen.to_pb(),
             attachments=None if self.attachments is None else self.attachments.to_pb(),
+            ask=None if self.ask is None else self.ask.to_pb(),
+            report=None if self.report is None else self.report.to_pb(),
         )
 
     @classmethod
@@ -3689,6 +4095,8 @@ class AgentMessage(Message):
             NodeDescription.from_pb(m.description) if m.HasField('description') else None,
             Unseen.from_pb(m.unseen) if m.HasField('unseen') else None,
             ContainerAttachments.from_pb(m.attachments) if m.HasField('attachments') else None,
+            CheckAsk.from_pb(m.ask) if m.HasField('ask') else None,
+            CheckReport.from_pb(m.report) if m.HasField('report') else None,
         )
 
     @classmethod
@@ -4110,6 +4518,8 @@ class ManagerMessage(Message):
     taken: StatusesTaken | None = None
     update: Welcome | None = None
     refused: AttachmentRefused | None = None
+    check: CheckOrder | None = None
+    checked: NetworkCheck | None = None
 
     def to_pb(self) -> dispatcher_pb2.ManagerMessage:
         return dispatcher_pb2.ManagerMessage(
@@ -4118,6 +4528,8 @@ class ManagerMessage(Message):
             taken=None if self.taken is None else self.taken.to_pb(),
             update=None if self.update is None else self.update.to_pb(),
             refused=None if self.refused is None else self.refused.to_pb(),
+            check=None if self.check is None else self.check.to_pb(),
+            checked=None if self.checked is None else self.checked.to_pb(),
         )
 
     @classmethod
@@ -4128,6 +4540,8 @@ class ManagerMessage(Message):
             StatusesTaken.from_pb(m.taken) if m.HasField('taken') else None,
             Welcome.from_pb(m.update) if m.HasField('update') else None,
             AttachmentRefused.from_pb(m.refused) if m.HasField('refused') else None,
+            CheckOrder.from_pb(m.check) if m.HasField('check') else None,
+            NetworkCheck.from_pb(m.checked) if m.HasField('checked') else None,
         )
 
     @classmethod
@@ -5027,6 +5441,18 @@ __all__ = [
     "BackupRequest",
     "BindOptions",
     "CAConfig",
+    "CheckAsk",
+    "CheckFault",
+    "CheckHeard",
+    "CheckNode",
+    "CheckOrder",
+    "CheckPhase",
+    "CheckPlan",
+    "CheckReport",
+    "CheckService",
+    "CheckTried",
+    "CheckTrouble",
+    "CheckedNode",
     "Cluster",
     "ClusterReply",
     "ClusterSpec",
@@ -5098,6 +5524,7 @@ __all__ = [
     "NetworkAttachment",
     "NetworkAttachmentConfig",
     "NetworkAttachmentSpec",
+    "NetworkCheck",
     "NetworkRecord",
     "NetworkReply",
     "NetworkSpec",

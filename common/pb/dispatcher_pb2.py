@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from common.pb import check_pb2 as check__pb2
 from common.pb import objects_pb2 as objects__pb2
 from common.pb import options_pb2 as options__pb2
 from common.pb import specs_pb2 as specs__pb2
 from common.pb import types_pb2 as types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x64ispatcher.proto\x12\x05shoal\x1a\robjects.proto\x1a\roptions.proto\x1a\x0bspecs.proto\x1a\x0btypes.proto\"\x8c\x01\n\x05Hello\x12\x31\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x16.shoal.NodeDescriptionB\x04\x90\xb5\x18\x01\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\r\n\x05\x63hain\x18\x03 \x01(\t\x12!\n\x05\x66\x65nce\x18\x04 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08instance\x18\x05 \x01(\x0c\"\x0b\n\tHeartbeat\"L\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0b\x32\x11.shoal.TaskStatusB\x04\x90\xb5\x18\x01\"J\n\x0cTaskStatuses\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07updates\x18\x02 \x03(\x0b\x32\x17.shoal.TaskStatusUpdate\"\x1c\n\x0b\x41\x63knowledge\x12\r\n\x05index\x18\x01 \x01(\x04\"(\n\x06Unseen\x12\x10\n\x08node_ids\x18\x01 \x03(\t\x12\x0c\n\x04left\x18\x02 \x03(\t\"w\n\x13\x43ontainerAttachment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x30\n\x08networks\x18\x04 \x03(\x0b\x32\x1e.shoal.NetworkAttachmentConfig\"@\n\x14\x43ontainerAttachments\x12(\n\x04held\x18\x01 \x03(\x0b\x32\x1a.shoal.ContainerAttachment\"\xb4\x02\n\x0c\x41gentMessage\x12\x1d\n\x05hello\x18\x01 \x01(\x0b\x32\x0c.shoal.HelloH\x00\x12%\n\theartbeat\x18\x02 \x01(\x0b\x32\x10.shoal.HeartbeatH\x00\x12\'\n\x08statuses\x18\x03 \x01(\x0b\x32\x13.shoal.TaskStatusesH\x00\x12)\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x12.shoal.AcknowledgeH\x00\x12-\n\x0b\x64\x65scription\x18\x05 \x01(\x0b\x32\x16.shoal.NodeDescriptionH\x00\x12\x1f\n\x06unseen\x18\x06 \x01(\x0b\x32\r.shoal.UnseenH\x00\x12\x32\n\x0b\x61ttachments\x18\x07 \x01(\x0b\x32\x1b.shoal.ContainerAttachmentsH\x00\x42\x06\n\x04kind\"/\n\x0eManagerAddress\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\"\xaf\x02\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10heartbeat_period\x18\x02 \x01(\x03\x12\'\n\x08managers\x18\x03 \x03(\x0b\x32\x15.shoal.ManagerAddress\x12\x0f\n\x07root_ca\x18\x04 \x01(\x0c\x12\x1d\n\x04role\x18\x05 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\x12\n\ncluster_id\x18\x07 \x01(\t\x12*\n\x0cnetwork_keys\x18\x08 \x03(\x0b\x32\x14.shoal.EncryptionKey\x12)\n\x0c\x61vailability\x18\t \x01(\x0e\x32\x13.shoal.Availability\x12!\n\x05\x66\x65nce\x18\n \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\"F\n\x0eTaskAssignment\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x0b.shoal.TaskB\x04\x90\xb5\x18\x01\x12\x13\n\x0bpeers_ready\x18\x02 \x01(\x08\"\xc4\x01\n\rServiceRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x04mode\x18\x03 \x01(\x0e\x32\x13.shoal.EndpointMode\x12%\n\x0bvirtual_ips\x18\x04 \x03(\x0b\x32\x10.shoal.VirtualIP\x12 \n\x05ports\x18\x05 \x03(\x0b\x32\x11.shoal.PortConfig\x12\x19\n\x11publish_addresses\x18\x06 \x03(\t\x12\x12\n\nmasquerade\x18\x07 \x01(\x08\"\xc0\x01\n\x0e\x45ndpointRecord\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x12\n\nservice_id\x18\x05 \x01(\t\x12\x11\n\ttask_name\x18\x06 \x01(\t\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12#\n\x05state\x18\x08 \x01(\x0e\x32\x14.shoal.EndpointState\x12\r\n\x05\x61\x64\x64r6\x18\t \x01(\t\"\x83\x01\n\nNodeRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0c\n\x04vtep\x18\x03 \x01(\t\x12\x14\n\x0cingress_addr\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\r\x12\x0c\n\x04\x64own\x18\x06 \x01(\x08\x12\x15\n\ringress_addr6\x18\x07 \x01(\t\"6\n\rNetworkRecord\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x0e.shoal.NetworkB\x04\x90\xb5\x18\x01\"Y\n\x0c\x43onfigRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12!\n\ntemplating\x18\x04 \x01(\x0b\x32\r.shoal.Driver\"\x82\x02\n\nAssignment\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x15.shoal.TaskAssignmentH\x00\x12\'\n\x07network\x18\x02 \x01(\x0b\x32\x14.shoal.NetworkRecordH\x00\x12\'\n\x07service\x18\x03 \x01(\x0b\x32\x14.shoal.ServiceRecordH\x00\x12)\n\x08\x65ndpoint\x18\x04 \x01(\x0b\x32\x15.shoal.EndpointRecordH\x00\x12!\n\x04node\x18\x05 \x01(\x0b\x32\x11.shoal.NodeRecordH\x00\x12%\n\x06\x63onfig\x18\x06 \x01(\x0b\x32\x13.shoal.ConfigRecordH\x00\x42\x06\n\x04item\"V\n\x10\x41ssignmentChange\x12\x0e\n\x06remove\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12%\n\nassignment\x18\x03 \x01(\x0b\x32\x11.shoal.Assignment\"\xa2\x01\n\x0b\x41ssignments\x12!\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x12\n\napplies_to\x18\x03 \x01(\t\x12\x12\n\nresults_in\x18\x04 \x01(\t\x12(\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x17.shoal.AssignmentChange\x12\x0c\n\x04more\x18\x06 \x01(\x08\"!\n\rStatusesTaken\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"O\n\x11\x41ttachmentRefused\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xdc\x01\n\x0eManagerMessage\x12!\n\x07welcome\x18\x01 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x12)\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x12.shoal.AssignmentsH\x00\x12%\n\x05taken\x18\x03 \x01(\x0b\x32\x14.shoal.StatusesTakenH\x00\x12 \n\x06update\x18\x04 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x12+\n\x07refused\x18\x05 \x01(\x0b\x32\x18.shoal.AttachmentRefusedH\x00\x42\x06\n\x04kind2N\n\nDispatcher\x12@\n\x07Session\x12\x13.shoal.AgentMessage\x1a\x15.shoal.ManagerMessage\"\x05\xfa\xb6\x18\x01\x03(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x64ispatcher.proto\x12\x05shoal\x1a\x0b\x63heck.proto\x1a\robjects.proto\x1a\roptions.proto\x1a\x0bspecs.proto\x1a\x0btypes.proto\"\x8c\x01\n\x05Hello\x12\x31\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x16.shoal.NodeDescriptionB\x04\x90\xb5\x18\x01\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\r\n\x05\x63hain\x18\x03 \x01(\t\x12!\n\x05\x66\x65nce\x18\x04 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08instance\x18\x05 \x01(\x0c\"\x0b\n\tHeartbeat\"L\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0b\x32\x11.shoal.TaskStatusB\x04\x90\xb5\x18\x01\"J\n\x0cTaskStatuses\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07updates\x18\x02 \x03(\x0b\x32\x17.shoal.TaskStatusUpdate\"\x1c\n\x0b\x41\x63knowledge\x12\r\n\x05index\x18\x01 \x01(\x04\"(\n\x06Unseen\x12\x10\n\x08node_ids\x18\x01 \x03(\t\x12\x0c\n\x04left\x18\x02 \x03(\t\"w\n\x13\x43ontainerAttachment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x30\n\x08networks\x18\x04 \x03(\x0b\x32\x1e.shoal.NetworkAttachmentConfig\"@\n\x14\x43ontainerAttachments\x12(\n\x04held\x18\x01 \x03(\x0b\x32\x1a.shoal.ContainerAttachment\"\xfa\x02\n\x0c\x41gentMessage\x12\x1d\n\x05hello\x18\x01 \x01(\x0b\x32\x0c.shoal.HelloH\x00\x12%\n\theartbeat\x18\x02 \x01(\x0b\x32\x10.shoal.HeartbeatH\x00\x12\'\n\x08statuses\x18\x03 \x01(\x0b\x32\x13.shoal.TaskStatusesH\x00\x12)\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x12.shoal.AcknowledgeH\x00\x12-\n\x0b\x64\x65scription\x18\x05 \x01(\x0b\x32\x16.shoal.NodeDescriptionH\x00\x12\x1f\n\x06unseen\x18\x06 \x01(\x0b\x32\r.shoal.UnseenH\x00\x12\x32\n\x0b\x61ttachments\x18\x07 \x01(\x0b\x32\x1b.shoal.ContainerAttachmentsH\x00\x12\x1e\n\x03\x61sk\x18\x14 \x01(\x0b\x32\x0f.shoal.CheckAskH\x00\x12$\n\x06report\x18\x15 \x01(\x0b\x32\x12.shoal.CheckReportH\x00\x42\x06\n\x04kind\"/\n\x0eManagerAddress\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\"\xaf\x02\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10heartbeat_period\x18\x02 \x01(\x03\x12\'\n\x08managers\x18\x03 \x03(\x0b\x32\x15.shoal.ManagerAddress\x12\x0f\n\x07root_ca\x18\x04 \x01(\x0c\x12\x1d\n\x04role\x18\x05 \x01(\x0e\x32\x0f.shoal.NodeRole\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\x12\n\ncluster_id\x18\x07 \x01(\t\x12*\n\x0cnetwork_keys\x18\x08 \x03(\x0b\x32\x14.shoal.EncryptionKey\x12)\n\x0c\x61vailability\x18\t \x01(\x0e\x32\x13.shoal.Availability\x12!\n\x05\x66\x65nce\x18\n \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\"F\n\x0eTaskAssignment\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x0b.shoal.TaskB\x04\x90\xb5\x18\x01\x12\x13\n\x0bpeers_ready\x18\x02 \x01(\x08\"\xc4\x01\n\rServiceRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x04mode\x18\x03 \x01(\x0e\x32\x13.shoal.EndpointMode\x12%\n\x0bvirtual_ips\x18\x04 \x03(\x0b\x32\x10.shoal.VirtualIP\x12 \n\x05ports\x18\x05 \x03(\x0b\x32\x11.shoal.PortConfig\x12\x19\n\x11publish_addresses\x18\x06 \x03(\t\x12\x12\n\nmasquerade\x18\x07 \x01(\x08\"\xc0\x01\n\x0e\x45ndpointRecord\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x12\n\nservice_id\x18\x05 \x01(\t\x12\x11\n\ttask_name\x18\x06 \x01(\t\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12#\n\x05state\x18\x08 \x01(\x0e\x32\x14.shoal.EndpointState\x12\r\n\x05\x61\x64\x64r6\x18\t \x01(\t\"\x83\x01\n\nNodeRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0c\n\x04vtep\x18\x03 \x01(\t\x12\x14\n\x0cingress_addr\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\r\x12\x0c\n\x04\x64own\x18\x06 \x01(\x08\x12\x15\n\ringress_addr6\x18\x07 \x01(\t\"6\n\rNetworkRecord\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x0e.shoal.NetworkB\x04\x90\xb5\x18\x01\"Y\n\x0c\x43onfigRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12!\n\ntemplating\x18\x04 \x01(\x0b\x32\r.shoal.Driver\"\x82\x02\n\nAssignment\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x15.shoal.TaskAssignmentH\x00\x12\'\n\x07network\x18\x02 \x01(\x0b\x32\x14.shoal.NetworkRecordH\x00\x12\'\n\x07service\x18\x03 \x01(\x0b\x32\x14.shoal.ServiceRecordH\x00\x12)\n\x08\x65ndpoint\x18\x04 \x01(\x0b\x32\x15.shoal.EndpointRecordH\x00\x12!\n\x04node\x18\x05 \x01(\x0b\x32\x11.shoal.NodeRecordH\x00\x12%\n\x06\x63onfig\x18\x06 \x01(\x0b\x32\x13.shoal.ConfigRecordH\x00\x42\x06\n\x04item\"V\n\x10\x41ssignmentChange\x12\x0e\n\x06remove\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12%\n\nassignment\x18\x03 \x01(\x0b\x32\x11.shoal.Assignment\"\xa2\x01\n\x0b\x41ssignments\x12!\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x0c.shoal.FenceB\x04\x90\xb5\x18\x01\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x12\n\napplies_to\x18\x03 \x01(\t\x12\x12\n\nresults_in\x18\x04 \x01(\t\x12(\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x17.shoal.AssignmentChange\x12\x0c\n\x04more\x18\x06 \x01(\x08\"!\n\rStatusesTaken\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"O\n\x11\x41ttachmentRefused\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xa8\x02\n\x0eManagerMessage\x12!\n\x07welcome\x18\x01 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x12)\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x12.shoal.AssignmentsH\x00\x12%\n\x05taken\x18\x03 \x01(\x0b\x32\x14.shoal.StatusesTakenH\x00\x12 \n\x06update\x18\x04 \x01(\x0b\x32\x0e.shoal.WelcomeH\x00\x12+\n\x07refused\x18\x05 \x01(\x0b\x32\x18.shoal.AttachmentRefusedH\x00\x12\"\n\x05\x63heck\x18\x14 \x01(\x0b\x32\x11.shoal.CheckOrderH\x00\x12&\n\x07\x63hecked\x18\x15 \x01(\x0b\x32\x13.shoal.NetworkCheckH\x00\x42\x06\n\x04kind2N\n\nDispatcher\x12@\n\x07Session\x12\x13.shoal.AgentMessage\x1a\x15.shoal.ManagerMessage\"\x05\xfa\xb6\x18\x01\x03(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,52 +52,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENTS'].fields_by_name['fence']._serialized_options = b'\220\265\030\001'
   _globals['_DISPATCHER'].methods_by_name['Session']._loaded_options = None
   _globals['_DISPATCHER'].methods_by_name['Session']._serialized_options = b'\372\266\030\001\003'
-  _globals['_HELLO']._serialized_start=84
-  _globals['_HELLO']._serialized_end=224
-  _globals['_HEARTBEAT']._serialized_start=226
-  _globals['_HEARTBEAT']._serialized_end=237
-  _globals['_TASKSTATUSUPDATE']._serialized_start=239
-  _globals['_TASKSTATUSUPDATE']._serialized_end=315
-  _globals['_TASKSTATUSES']._serialized_start=317
-  _globals['_TASKSTATUSES']._serialized_end=391
-  _globals['_ACKNOWLEDGE']._serialized_start=393
-  _globals['_ACKNOWLEDGE']._serialized_end=421
-  _globals['_UNSEEN']._serialized_start=423
-  _globals['_UNSEEN']._serialized_end=463
-  _globals['_CONTAINERATTACHMENT']._serialized_start=465
-  _globals['_CONTAINERATTACHMENT']._serialized_end=584
-  _globals['_CONTAINERATTACHMENTS']._serialized_start=586
-  _globals['_CONTAINERATTACHMENTS']._serialized_end=650
-  _globals['_AGENTMESSAGE']._serialized_start=653
-  _globals['_AGENTMESSAGE']._serialized_end=961
-  _globals['_MANAGERADDRESS']._serialized_start=963
-  _globals['_MANAGERADDRESS']._serialized_end=1010
-  _globals['_WELCOME']._serialized_start=1013
-  _globals['_WELCOME']._serialized_end=1316
-  _globals['_TASKASSIGNMENT']._serialized_start=1318
-  _globals['_TASKASSIGNMENT']._serialized_end=1388
-  _globals['_SERVICERECORD']._serialized_start=1391
-  _globals['_SERVICERECORD']._serialized_end=1587
-  _globals['_ENDPOINTRECORD']._serialized_start=1590
-  _globals['_ENDPOINTRECORD']._serialized_end=1782
-  _globals['_NODERECORD']._serialized_start=1785
-  _globals['_NODERECORD']._serialized_end=1916
-  _globals['_NETWORKRECORD']._serialized_start=1918
-  _globals['_NETWORKRECORD']._serialized_end=1972
-  _globals['_CONFIGRECORD']._serialized_start=1974
-  _globals['_CONFIGRECORD']._serialized_end=2063
-  _globals['_ASSIGNMENT']._serialized_start=2066
-  _globals['_ASSIGNMENT']._serialized_end=2324
-  _globals['_ASSIGNMENTCHANGE']._serialized_start=2326
-  _globals['_ASSIGNMENTCHANGE']._serialized_end=2412
-  _globals['_ASSIGNMENTS']._serialized_start=2415
-  _globals['_ASSIGNMENTS']._serialized_end=2577
-  _globals['_STATUSESTAKEN']._serialized_start=2579
-  _globals['_STATUSESTAKEN']._serialized_end=2612
-  _globals['_ATTACHMENTREFUSED']._serialized_start=2614
-  _globals['_ATTACHMENTREFUSED']._serialized_end=2693
-  _globals['_MANAGERMESSAGE']._serialized_start=2696
-  _globals['_MANAGERMESSAGE']._serialized_end=2916
-  _globals['_DISPATCHER']._serialized_start=2918
-  _globals['_DISPATCHER']._serialized_end=2996
+  _globals['_HELLO']._serialized_start=97
+  _globals['_HELLO']._serialized_end=237
+  _globals['_HEARTBEAT']._serialized_start=239
+  _globals['_HEARTBEAT']._serialized_end=250
+  _globals['_TASKSTATUSUPDATE']._serialized_start=252
+  _globals['_TASKSTATUSUPDATE']._serialized_end=328
+  _globals['_TASKSTATUSES']._serialized_start=330
+  _globals['_TASKSTATUSES']._serialized_end=404
+  _globals['_ACKNOWLEDGE']._serialized_start=406
+  _globals['_ACKNOWLEDGE']._serialized_end=434
+  _globals['_UNSEEN']._serialized_start=436
+  _globals['_UNSEEN']._serialized_end=476
+  _globals['_CONTAINERATTACHMENT']._serialized_start=478
+  _globals['_CONTAINERATTACHMENT']._serialized_end=597
+  _globals['_CONTAINERATTACHMENTS']._serialized_start=599
+  _globals['_CONTAINERATTACHMENTS']._serialized_end=663
+  _globals['_AGENTMESSAGE']._serialized_start=666
+  _globals['_AGENTMESSAGE']._serialized_end=1044
+  _globals['_MANAGERADDRESS']._serialized_start=1046
+  _globals['_MANAGERADDRESS']._serialized_end=1093
+  _globals['_WELCOME']._serialized_start=1096
+  _globals['_WELCOME']._serialized_end=1399
+  _globals['_TASKASSIGNMENT']._serialized_start=1401
+  _globals['_TASKASSIGNMENT']._serialized_end=1471
+  _globals['_SERVICERECORD']._serialized_start=1474
+  _globals['_SERVICERECORD']._serialized_end=1670
+  _globals['_ENDPOINTRECORD']._serialized_start=1673
+  _globals['_ENDPOINTRECORD']._serialized_end=1865
+  _globals['_NODERECORD']._serialized_start=1868
+  _globals['_NODERECORD']._serialized_end=1999
+  _globals['_NETWORKRECORD']._serialized_start=2001
+  _globals['_NETWORKRECORD']._serialized_end=2055
+  _globals['_CONFIGRECORD']._serialized_start=2057
+  _globals['_CONFIGRECORD']._serialized_end=2146
+  _globals['_ASSIGNMENT']._serialized_start=2149
+  _globals['_ASSIGNMENT']._serialized_end=2407
+  _globals['_ASSIGNMENTCHANGE']._serialized_start=2409
+  _globals['_ASSIGNMENTCHANGE']._serialized_end=2495
+  _globals['_ASSIGNMENTS']._serialized_start=2498
+  _globals['_ASSIGNMENTS']._serialized_end=2660
+  _globals['_STATUSESTAKEN']._serialized_start=2662
+  _globals['_STATUSESTAKEN']._serialized_end=2695
+  _globals['_ATTACHMENTREFUSED']._serialized_start=2697
+  _globals['_ATTACHMENTREFUSED']._serialized_end=2776
+  _globals['_MANAGERMESSAGE']._serialized_start=2779
+  _globals['_MANAGERMESSAGE']._serialized_end=3075
+  _globals['_DISPATCHER']._serialized_start=3077
+  _globals['_DISPATCHER']._serialized_end=3155
 # @@protoc_insertion_point(module_scope)

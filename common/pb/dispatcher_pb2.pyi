@@ -1,3 +1,4 @@
+from common.pb import check_pb2 as _check_pb2
 from common.pb import objects_pb2 as _objects_pb2
 from common.pb import options_pb2 as _options_pb2
 from common.pb import specs_pb2 as _specs_pb2
@@ -77,7 +78,7 @@ class ContainerAttachments(_message.Message):
     def __init__(self, held: _Optional[_Iterable[_Union[ContainerAttachment, _Mapping]]] = ...) -> None: ...
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "statuses", "acknowledge", "description", "unseen", "attachments")
+    __slots__ = ("hello", "heartbeat", "statuses", "acknowledge", "description", "unseen", "attachments", "ask", "report")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +86,8 @@ class AgentMessage(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     UNSEEN_FIELD_NUMBER: _ClassVar[int]
     ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     statuses: TaskStatuses
@@ -92,7 +95,9 @@ class AgentMessage(_message.Message):
     description: _objects_pb2.NodeDescription
     unseen: Unseen
     attachments: ContainerAttachments
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., statuses: _Optional[_Union[TaskStatuses, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., description: _Optional[_Union[_objects_pb2.NodeDescription, _Mapping]] = ..., unseen: _Optional[_Union[Unseen, _Mapping]] = ..., attachments: _Optional[_Union[ContainerAttachments, _Mapping]] = ...) -> None: ...
+    ask: _check_pb2.CheckAsk
+    report: _check_pb2.CheckReport
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., statuses: _Optional[_Union[TaskStatuses, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., description: _Optional[_Union[_objects_pb2.NodeDescription, _Mapping]] = ..., unseen: _Optional[_Union[Unseen, _Mapping]] = ..., attachments: _Optional[_Union[ContainerAttachments, _Mapping]] = ..., ask: _Optional[_Union[_check_pb2.CheckAsk, _Mapping]] = ..., report: _Optional[_Union[_check_pb2.CheckReport, _Mapping]] = ...) -> None: ...
 
 class ManagerAddress(_message.Message):
     __slots__ = ("node_id", "addr")
@@ -271,15 +276,19 @@ class AttachmentRefused(_message.Message):
     def __init__(self, id: _Optional[str] = ..., network: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ManagerMessage(_message.Message):
-    __slots__ = ("welcome", "assignments", "taken", "update", "refused")
+    __slots__ = ("welcome", "assignments", "taken", "update", "refused", "check", "checked")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     assignments: Assignments
     taken: StatusesTaken
     update: Welcome
     refused: AttachmentRefused
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Union[Assignments, _Mapping]] = ..., taken: _Optional[_Union[StatusesTaken, _Mapping]] = ..., update: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[AttachmentRefused, _Mapping]] = ...) -> None: ...
+    check: _check_pb2.CheckOrder
+    checked: _check_pb2.NetworkCheck
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Union[Assignments, _Mapping]] = ..., taken: _Optional[_Union[StatusesTaken, _Mapping]] = ..., update: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[AttachmentRefused, _Mapping]] = ..., check: _Optional[_Union[_check_pb2.CheckOrder, _Mapping]] = ..., checked: _Optional[_Union[_check_pb2.NetworkCheck, _Mapping]] = ...) -> None: ...

@@ -18,9 +18,10 @@ from common import errors, ids, model
 from common.clock import Clock
 from common.rpc import Caller
 from manager import lifecycle
-from manager.dispatcher import admission, attachments, registration, sightings
+from manager.dispatcher import admission, attachments, check_plan, registration, sightings
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.assignments import Interned, desired
+from manager.dispatcher.checks import Checks
 from manager.dispatcher.feed import Feed
 from manager.dispatcher.interest import Interest
 from manager.dispatcher.liveness import Liveness
@@ -45,6 +46,7 @@ class Dispatcher:
         clock: Clock,
         term: Callable[[], int],
         new_id: Callable[[], str] = ids.new_id,
+        node_id: str = "",
     ) -> None:
         self._store = store
         self._acks = acks
@@ -59,6 +61,7 @@ class Dispatcher:
         self._feeds: dict[str, Feed] = {}
         self._deadlines = asyncio.Event()
         self._sightings = asyncio.Event()
+        self._checks = Checks(lambda: self._sessions, self._plan_check, self._services_of, clock, node_id)
         self._running = False
 
     # ---- one of the leader's loops
@@ -77,6 +80,7 @@ class Dispatcher:
                 group.create_task(self._writer.run(), name="dispatcher writer")
                 group.create_task(self._watch_beats(), name="dispatcher beats")
                 group.create_task(self._watch_sightings(), name="dispatcher sightings")
+                group.create_task(self._checks.run(), name="dispatcher checks")
         finally:
             self._running = False
             self._store.unsubscribe(self._applied)
@@ -314,6 +318,10 @@ class Dispatcher:
             self._sightings.set()
         elif message.attachments is not None:
             await self._attach(session, message.attachments.held)
+        elif message.ask is not None:
+            self._checks.asked(session, message.ask)
+        elif message.report is not None:
+            self._checks.reported(session.node_id, message.report)
 
     async def _attach(self, session: Session, held: tuple[model.ContainerAttachment, ...]) -> None:
         def change(tx: Transaction) -> tuple[model.AttachmentRefused, ...]:
@@ -354,6 +362,8 @@ class Dispatcher:
                 yield model.ManagerMessage(taken=model.StatusesTaken(taken))
             while session.refused:
                 yield model.ManagerMessage(refused=session.refused.pop(0))
+            while session.told:
+                yield session.told.pop(0)
             if session.assign:
                 session.assign = False
                 for message in self._assignments(session):
@@ -377,6 +387,17 @@ class Dispatcher:
         wanted = desired(view, self._members, self._interned, session.node_id, self._peers_ready, feed.fresh)
         return feed.step(wanted, self._fence())
 
+    # ---- network checks
+
+    def _plan_check(self, ask: model.CheckAsk, asker: str) -> check_plan.Planned:
+        nonce = self._new_id().encode()
+        return check_plan.planned(self._store.view(), self._members, ask, asker, self._sessions, nonce)
+
+    def _services_of(self, network_id: str) -> tuple[model.CheckService, ...]:
+        view = self._store.view()
+        network = view.networks.get(network_id)
+        return () if network is None else tuple(check_plan.services(view, self._members, network))
+
     def _fence(self) -> model.Fence:
         view = self._store.view()
         cluster = view.cluster
@@ -396,10 +417,15 @@ class Dispatcher:
         return registration.period_of(self._store.view().cluster) / lifecycle.SECOND
 
 
+def _more(session: Session) -> bool:
+    """Whether there is something to say beside assignments."""
+    return session.over or session.greet or session.taken is not None or bool(session.refused or session.told)
+
+
 async def _pause(session: Session, until: float) -> None:
     """Lets changes gather until `until`, unless the session ends or has something else to say."""
     with suppress(TimeoutError):
         async with asyncio.timeout_at(until):
-            while not (session.over or session.taken is not None or session.greet or session.refused):
+            while not _more(session):
                 session.wake.clear()
                 await session.wake.wait()

@@ -33,6 +33,7 @@ class Session:
     welcomed: model.Welcome | None = None
     refused: list[model.AttachmentRefused] = field(default_factory=list)  # to be told
     gossip: model.Unseen | None = None  # what its gossip says; None: nothing yet
+    told: list[model.ManagerMessage] = field(default_factory=list)  # of network checks, to be sent
 
     def committed(self, sequence: int) -> None:
         """Statuses up to `sequence` are in the store."""
@@ -42,6 +43,11 @@ class Session:
     def refuse(self, refused: Iterable[model.AttachmentRefused]) -> None:
         """Places in networks that containers of the node cannot have."""
         self.refused.extend(refused)
+        self.wake.set()
+
+    def tell(self, message: model.ManagerMessage) -> None:
+        """A message of its own, as soon as the stream takes it."""
+        self.told.append(message)
         self.wake.set()
 
     def look(self) -> None:

@@ -63,6 +63,7 @@ class Recorder:
     def __call__(self, settings: Settings, clock: Any, handed_over: Any) -> Assembly:
         return Assembly(
             self.runtime, self.network, names.Names((), {}), Gossip(self.members), self.routes, self.serve,  # type: ignore[arg-type]
+            insight=None,  # type: ignore[arg-type]
         )  # fmt: skip
 
 

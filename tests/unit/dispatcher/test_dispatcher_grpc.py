@@ -323,3 +323,66 @@ async def test_places_of_single_containers_are_written_refused_and_ended() -> No
         await until(
             lambda: {t.status.state for t in made.store.view().tasks.all()} == {TaskState.TASK_SHUTDOWN}
         )
+
+
+OVERLAY = model.Network(id="net", spec=model.NetworkSpec(name="web-net"))
+
+
+async def orders(agent: Client, check_id: str, answers: int = 3) -> None:
+    """An agent's part of a check, of which it answers so many phases."""
+    for phase in list(model.CheckPhase)[1 : 1 + answers]:
+        while (order := (await agent.read()).check) is None:
+            pass
+        assert (order.id, order.phase) == (check_id, phase)
+        assert (order.plan is not None) == (phase is model.CheckPhase.CHECK_LISTEN)
+        clock = SystemClock().now_ns()
+        await agent.say(report=model.CheckReport("other", phase, clock))
+        await agent.say(report=model.CheckReport(check_id, phase, clock))
+
+
+async def checked(agent: Client) -> model.NetworkCheck:
+    while (found := (await agent.read()).checked) is None:
+        pass
+    return found
+
+
+async def test_a_network_check_leads_its_nodes_through_all_phases() -> None:
+    async with bench() as made:
+        await made.store.update(lambda tx: tx.put(model.Node(id="n2", role=model.NodeRole.MANAGER)))
+        await made.store.update(lambda tx: tx.put(OVERLAY))
+        one, two = Client(made), Client(made, node="n2")
+        await one.hello()
+        await two.hello(machine="bbbb")
+        await two.say(ask=model.CheckAsk("c1", "net"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(orders(one, "c1"))
+            group.create_task(orders(two, "c1"))
+        found = await checked(two)
+        assert found.id == "c1" and not found.code
+        assert [(n.id, n.state) for n in found.nodes] == [("n1", "ready"), ("n2", "ready")]
+        assert {f.kind for f in found.faults} == {"4789", "7946/udp"}  # nobody has heard anything
+
+
+async def test_a_network_check_goes_on_without_those_who_do_not_answer() -> None:
+    async with bench() as made:
+        await made.store.update(lambda tx: tx.put(model.Node(id="n2", role=model.NodeRole.MANAGER)))
+        await made.store.update(lambda tx: tx.put(model.Node(id="n3")))
+        await made.store.update(lambda tx: tx.put(OVERLAY))
+        one, two = Client(made), Client(made, node="n2")
+        await one.hello()
+        await two.hello(machine="bbbb")
+        await two.say(ask=model.CheckAsk("c1", "net"))
+        await orders(two, "c1")
+        found = await checked(two)
+        assert {n.id: n.state for n in found.nodes} == {"n1": "silent", "n2": "ready", "n3": "down"}
+
+
+async def test_a_network_check_that_cannot_be_is_refused() -> None:
+    async with bench() as made:
+        await made.store.update(lambda tx: tx.put(OVERLAY))
+        agent = Client(made)
+        await agent.hello()
+        await agent.say(ask=model.CheckAsk("c1", "net"))  # no manager's, and not on the network
+        assert await checked(agent) == model.NetworkCheck(
+            id="c1", code="NotFound", error="network net not found"
+        )

@@ -242,7 +242,14 @@ class FakeSwarm:
         self.now = Membership()
         self.assigned = NodeState()
         self.inits, self.joins, self.leaves = [], [], []
+        self.checked, self.check = [], model.NetworkCheck()
         self.failure = None
+
+    async def check_network(self, network_id):
+        self.checked.append(network_id)
+        if self.failure is not None:
+            raise self.failure
+        return self.check
 
     def become(self, manager=True, node_id="300wtmonao8ij4nj0yazfkfga"):
         addresses = (model.ManagerAddress(node_id if manager else "m1", "192.0.2.1:2377"),)
