@@ -55,8 +55,9 @@ soak-log: N = 200
 soak-log: $(VENV)/.ready ## Kills a writer of the log N times (by hand); goes on where it was
 	@$(PY) -m tests.soak.log $(N) $(SEED)
 
-bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run (by hand, root: about an hour)
+bench: $(VENV)/.ready ## Beside a real Docker Swarm, in one run, then the data path beside a hand-made one (by hand, root: an hour and a half)
 	@$(PY) -m benchmarks.swarm
+	@$(PY) -m benchmarks.network
 
 FIRST ?= 0
 soak-raft: N = 100000

@@ -20,6 +20,7 @@ from typing import Protocol
 from benchmarks.configs import ConfigCreate
 from benchmarks.engine import BenchError, wait_until
 from benchmarks.lab import IMAGE, MANAGER, OVERLAY, Process, Side, run
+from benchmarks.reach import Reach
 
 Figures = Mapping[str, list[float]]
 # SIGKILL as stop signal: sleep as a first process ignores SIGTERM, every stop would wait for the grace period.
@@ -188,14 +189,18 @@ class Dns:
         return answer
 
 
+def compiler() -> str:
+    found = shutil.which("gcc") or shutil.which("cc")
+    if found is None:
+        raise BenchError("the clients need a C compiler: apt-get install gcc libc6-dev")
+    return found
+
+
 def compile_client(target: Path) -> None:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise BenchError("the DNS client needs a C compiler: apt-get install gcc libc6-dev")
     source = Path(__file__).with_name("dnsload.c")
     with tempfile.TemporaryDirectory(prefix="shoal-bench-") as folder:
         built = Path(folder) / "dnsload"
-        run([compiler, "-O2", "-Wall", "-static", "-o", str(built), str(source)])
+        run([compiler(), "-O2", "-Wall", "-static", "-o", str(built), str(source)])
         shutil.copy2(built, target)
 
 
@@ -343,6 +348,7 @@ MEASURES: tuple[Measure, ...] = (
     CreateAndRemove(60, overlay=True),
     Replacement(),
     Dns(),
+    Reach(),
     ConfigCreate(1),
     ConfigCreate(3),
     Idle(0),

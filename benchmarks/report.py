@@ -71,6 +71,8 @@ ROWS = (
     *_creates(),
     Row("replacement", "replacement", "task's process killed: replacement runs (restart delay 0)", "s"),
     *_dns(),
+    Row("reach", "reachable", "from running to known by name on every node", "s"),
+    Row("reach", "gone", "from killed to gone from the names on every node", "s"),
     *_configs(),
     *_idle(),
 )
