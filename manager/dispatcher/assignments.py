@@ -223,8 +223,9 @@ def _task(interned: Interned, task: model.Task, peers_ready: bool, fresh: bool) 
 
 
 def given(task: model.Task) -> bool:
-    """Whether its node still has anything to do with a task."""
-    return task.status.state != TaskState.TASK_ORPHANED
+    """Whether its node has anything to do with a task: from its assignment (a place for a container is bound to its node
+    before), until the node is held lost for good."""
+    return TaskState.TASK_ASSIGNED <= task.status.state < TaskState.TASK_ORPHANED
 
 
 def same_order(one: model.Task, other: model.Task) -> bool:

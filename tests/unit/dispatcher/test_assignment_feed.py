@@ -21,6 +21,7 @@ from manager.store.store import Change, ChangeKind
 from manager.store.tables import View, memory
 
 NODES = ("a", "b", "c")
+ASSIGNED = model.TaskStatus(state=TaskState.TASK_ASSIGNED)
 NETWORKS = ("web", "db", "ingress")
 Items = Mapping[str, model.Assignment]
 
@@ -231,7 +232,7 @@ def test_a_complete_set_comes_in_parts() -> None:
     feed = Feed(lambda: f"c{next(ids)}")
     view = View(memory(), 9)
     for number in range(CHUNK + 20):
-        view.rows[model.Task].put(model.Task(id=f"t{number}", node_id="a"))
+        view.rows[model.Task].put(model.Task(id=f"t{number}", node_id="a", status=ASSIGNED))
     wanted = desired(view, Membership(), Interned(), "a", lambda task: True)
     first, second = feed.step(wanted, model.Fence(index=9))
     assert (first.complete, first.more, first.applies_to, first.results_in) == (True, True, "", "c1")
@@ -273,7 +274,7 @@ def test_networks_come_before_tasks_and_go_after_them() -> None:
 def test_a_status_alone_is_not_echoed() -> None:
     view = View(memory(), 1)
     interned, feed = Interned(), Feed(lambda: "c")
-    task = model.Task(id="t", node_id="a", version=1)
+    task = model.Task(id="t", node_id="a", status=ASSIGNED, version=1)
     view.rows[model.Task].put(task)
     feed.step(desired(view, Membership(), interned, "a", bool), model.Fence(index=1))
     running = model.TaskStatus(state=TaskState.TASK_RUNNING)
@@ -303,7 +304,7 @@ def test_a_config_is_where_its_tasks_are_and_only_there() -> None:
     feeds = {name: Feed(lambda: f"c{next(ids)}") for name in ("a", "b")}
     for name in ("c1", "c2"):
         view.rows[model.Config].put(config(name))
-    tasks = [using(model.Task(id=f"t{n}", node_id="a"), "c1") for n in range(2)]
+    tasks = [using(model.Task(id=f"t{n}", node_id="a", status=ASSIGNED), "c1") for n in range(2)]
     for task in tasks:
         view.rows[model.Task].put(task)
     assert sent(look(view, interned, feeds["a"], "a")) == ["+config/c1", "+task/t0", "+task/t1"]
@@ -323,7 +324,7 @@ def test_a_node_hears_of_networks_that_its_tasks_are_in_without_an_address() -> 
         spec = model.NetworkSpec(name=name, driver=model.Driver(driver))
         view.rows[model.Network].put(model.Network(id=name, spec=spec))
     legs = (model.NetworkAttachment(network_id="host"), model.NetworkAttachment(network_id="web"))
-    view.rows[model.Task].put(model.Task(id="t", node_id="a", networks=legs))
+    view.rows[model.Task].put(model.Task(id="t", node_id="a", status=ASSIGNED, networks=legs))
     assert sent(look(view, interned, feed, "a")) == ["+network/host", "+task/t"]
 
 
@@ -361,7 +362,7 @@ def test_bulky_changes_come_in_parts_of_which_only_the_last_has_the_new_index() 
     names = [f"c{n:02}" for n in range(20)]
     for name in names:
         view.rows[model.Config].put(config(name, size=1_000_000))
-    view.rows[model.Task].put(using(model.Task(id="t", node_id="a"), *names))
+    view.rows[model.Task].put(using(model.Task(id="t", node_id="a", status=ASSIGNED), *names))
     messages = look(view, interned, feed)
     assert [len(m.changes) for m in messages] == [8, 8, 5]
     assert [m.fence.index for m in messages] == [7, 7, 8]
@@ -377,3 +378,17 @@ def test_bulky_changes_come_in_parts_of_which_only_the_last_has_the_new_index() 
     ]
     again = fold(NodeState("a"), messages)
     assert (again.configs, again.tasks) == (state.configs, state.tasks)
+
+
+def test_a_place_for_a_container_is_sent_when_it_is_assigned() -> None:
+    """It is bound to its node from the beginning; having all that it needs is not yet being assigned."""
+    view, interned, feed = View(memory()), Interned(), Feed(lambda: "c")
+    place = model.Task(id="t", node_id="a", spec=model.TaskSpec(attachment=model.NetworkAttachmentSpec("c1")))
+    pending = replace(place, status=model.TaskStatus(state=TaskState.TASK_PENDING))
+    for task, told in ((place, []), (pending, []), (replace(pending, status=ASSIGNED), ["+task/t"])):
+        old = view.rows[model.Task].get("t")
+        view.rows[model.Task].put(task)
+        interest = Interest()
+        interest.add(Change(ChangeKind.UPDATE, old, task), Membership(), view)
+        assert bool(interest.nodes) or not told
+        assert sent(look(view, interned, feed)) == told
