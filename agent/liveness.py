@@ -67,6 +67,7 @@ class Liveness:
         self._verdicts = verdicts.Verdicts()
         self._narrowed_by: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._to_tell: dict[str, None] = {}
+        self._session_since = 0.0
         self._news = asyncio.Event()
         gossip.on_event = self._heard
         gossip.on_start = self._started
@@ -76,6 +77,10 @@ class Liveness:
     def look(self) -> None:
         """Papers, managers, keys or the session may be others than before."""
         self._gossip.want(self._wanted())
+        link = self._node.link
+        if link.connected and link.since != self._session_since:
+            self._session_since = link.since
+            self._gossip.reunite()
         self._news.set()
 
     def _wanted(self) -> plan.Wanted | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from agent.gossip.api import Event, MemberView
-from agent.gossip.messages import Address
+from agent.gossip.messages import Address, State
 from agent.gossip.node import GossipNode
 from agent.gossip.plan import PORT, Wanted
 from common import errors
@@ -23,6 +23,7 @@ from common import errors
 log = logging.getLogger("gossip")
 
 LEAVE_TIMEOUT: Final = 6.0
+_HERE: Final = (State.ALIVE, State.SUSPECT)
 
 
 class Member(Protocol):
@@ -61,6 +62,7 @@ class Gossip:
         self._port = port
         self._wanted: Wanted | None = None
         self._news = asyncio.Event()
+        self._reunite = False
         self._member: Member | None = None
 
     def want(self, wanted: Wanted | None) -> None:
@@ -68,6 +70,11 @@ class Gossip:
         if wanted != self._wanted:
             self._wanted = wanted
             self._news.set()
+
+    def reunite(self) -> None:
+        """Seeds that this member doesn't hold alive are asked again: one that came back with nothing may know nobody."""
+        self._reunite = True
+        self._news.set()
 
     def members(self) -> tuple[MemberView, ...]:
         """Everybody known, this node too."""
@@ -117,8 +124,12 @@ class Gossip:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(member.ended())]
             while True:
+                if self._reunite:
+                    self._reunite = False
+                    known &= {m.address for m in member.members() if m.state in _HERE}
                 if fresh := [seed for seed in now.seeds if seed not in known]:
                     known |= set(fresh)
+                    tasks = [task for task in tasks if not task.done()]
                     tasks.append(group.create_task(_join(member, fresh)))
                 self._news.clear()
                 await self._news.wait()

@@ -114,6 +114,17 @@ async def test_one_that_leaves_counts_as_gone_at_once() -> None:
         await until(lambda: made.node.reported == model.Unseen((), ("n3",)))
 
 
+async def test_a_new_session_has_managers_asked_again_that_gossip_has_lost() -> None:
+    async with bench() as it:
+        (joined,) = [call for call in it.factory.member.calls if call[0] == "join"]
+        for since in (5.0, 9.0):
+            it.node.link = Link(connected=True, since=since, asked=True)
+            for _ in range(3):
+                it.liveness.look()
+        await until(lambda: it.factory.member.calls[2:] and it.factory.member.calls[-1] == joined)
+        assert len([call for call in it.factory.member.calls if call[0] == "join"]) <= 3
+
+
 async def test_this_node_itself_is_never_gone() -> None:
     async with bench() as made:
         made.factory.member.says(Change.LEFT, "me", State.LEFT)

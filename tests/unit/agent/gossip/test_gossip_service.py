@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from fake_members import Factory
 
+from agent.gossip.messages import State
 from agent.gossip.plan import PORT, Wanted, meta, ring, seeds
 from agent.gossip.service import Gossip, source_towards
 from common import errors, model
@@ -52,6 +53,25 @@ async def test_a_member_runs_while_one_is_wanted() -> None:
         await until(lambda: not factory.running)
         assert made.members() == ()
     assert started == [1]
+
+
+async def test_seeds_that_are_not_alive_are_asked_again() -> None:
+    """A lone manager that came back with nothing knows nobody: those who find it by their session have to come."""
+    factory = Factory()
+    first = replace(FIRST, seeds=(("10.0.0.9", PORT),))
+    async with gossip(factory) as made:
+        made.want(first)
+        await until(lambda: factory.running and len(factory.member.calls) == 2)
+        ((_, *joined),) = [call for call in factory.member.calls if call[0] == "join"]
+        factory.member.seen = {"node2": State.LEFT}  # at the seed's address
+        made.reunite()
+        await until(lambda: len(factory.member.calls) == 3)
+        assert factory.member.calls[-1] == ("join", *joined)
+        factory.member.seen = {"node2": State.ALIVE}
+        made.reunite()
+        made.want(replace(first, meta=b"other"))
+        await until(lambda: len(factory.member.calls) == 4)
+        assert factory.member.calls[-1] == ("meta", b"other")
 
 
 async def test_news_are_passed_on_and_only_news() -> None:
