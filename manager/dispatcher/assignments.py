@@ -253,14 +253,14 @@ def plain(address: str) -> str:
 
 
 def legs_changed(old: object, new: object) -> bool:
-    """Whether a task's legs look different to the other nodes."""
+    """Whether a task's legs look different to the other nodes, or they are to say once more that they know them."""
     return _legs(old) != _legs(new)
 
 
 def _legs(task: object) -> tuple[object, ...] | None:
     if not isinstance(task, model.Task) or not takes_part(task):
         return None
-    return task.node_id, task.networks, task.endpoint, task.name
+    return task.node_id, task.networks, task.endpoint, task.name, task.assigned_index
 
 
 def diff(old: Assignments, new: Assignments) -> tuple[model.AssignmentChange, ...]:

@@ -338,6 +338,35 @@ def test_a_task_that_ends_by_itself_concerns_its_node() -> None:
     assert interest.nodes == {"a"}
 
 
+def test_the_others_hear_of_an_assignment_of_legs_that_they_know() -> None:
+    """A single container's place is bound to its node before it is assigned; it starts when they have heard of that."""
+    view, members, ids = View(memory(), 6), Membership(), itertools.count(1)
+    here = model.Task(id="t1", node_id="a", networks=(leg("web", 1),))
+    status = model.TaskStatus(state=TaskState.TASK_PENDING)
+    place = model.Task(id="t2", node_id="b", networks=(leg("web", 2),), status=status)
+    view.rows[model.Network].put(model.Network(id="web", spec=model.NetworkSpec(name="web")))
+    for task in (here, place):
+        view.rows[model.Task].put(task)
+        members.apply(Change(ChangeKind.CREATE, None, task))
+    feed, interned = Feed(lambda: f"c{next(ids)}"), Interned()
+
+    def step() -> list[model.Assignments]:
+        wanted = desired(view, members, interned, "a", lambda task: True, feed.fresh)
+        return feed.step(wanted, model.Fence(cluster_id="c", index=view.index))
+
+    assert step() and not step()
+    view.index += 1
+    assigned = replace(
+        place, assigned_index=view.index, status=model.TaskStatus(state=TaskState.TASK_ASSIGNED)
+    )
+    view.rows[model.Task].put(assigned)
+    interest = Interest()
+    interest.add(Change(ChangeKind.UPDATE, place, assigned), members, view)
+    assert interest.nodes == {"a", "b"}
+    (message,) = step()
+    assert (message.changes, message.fence.index) == ((), assigned.assigned_index)
+
+
 def test_a_node_that_goes_down_and_labels_of_a_service_concern_everybody() -> None:
     ready = model.NodeStatus(state=model.NodeState.NODE_READY)
     node = model.Node(id="a", status=ready)
