@@ -68,6 +68,7 @@ class Liveness:
         self._narrowed_by: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._to_tell: dict[str, None] = {}
         self._session_since = 0.0
+        self._nodes: set[tuple[str, bool]] = set()
         self._news = asyncio.Event()
         gossip.on_event = self._heard
         gossip.on_start = self._started
@@ -94,6 +95,8 @@ class Liveness:
         address = mine.advertise_addr or source_towards(host for host, _ in seeds) or mine.remote_addr
         if not address:
             return None
+        if all(host == address for host, _ in seeds):
+            seeds += plan.neighbours(self._applier.state.nodes.values(), mine.node_id)
         meta = plan.meta(self._hostname(), mine.manager, mine.data_path_addr or address)
         return plan.Wanted(mine.node_id, address, meta, keys, seeds)
 
@@ -112,6 +115,9 @@ class Liveness:
         """What to apply of what the managers say."""
         if self._verdicts.nodes:
             self._news.set()  # managers may contradict since now
+        if (nodes := {(n.addr, n.down) for n in state.nodes.values()}) != self._nodes:
+            self._nodes = nodes
+            self.look()
         return verdicts.narrowed(state, self._verdicts.nodes, self._verdicts.tasks)
 
     def ended(self, task_id: str, status: model.TaskStatus) -> None:

@@ -12,6 +12,7 @@ from common import model
 
 PORT: Final = 7946
 SUBSYSTEM: Final = "networking:gossip"
+NEIGHBOURS: Final = 3
 _LONGEST_HOSTNAME: Final = 255
 
 
@@ -37,6 +38,12 @@ def seeds(managers: Iterable[str]) -> tuple[Address, ...]:
     """Where the managers' nodes gossip: at the addresses (host:port) of their managers."""
     hosts = (addr.rpartition(":")[0].strip("[]") for addr in managers)
     return tuple(dict.fromkeys((host, PORT) for host in hosts if host))
+
+
+def neighbours(nodes: Iterable[model.NodeRecord], me: str) -> tuple[Address, ...]:
+    """Some other nodes, for a manager that has no other manager to ask: by id, so that it stays with the same ones."""
+    found = sorted((n.id, n.addr) for n in nodes if n.id != me and n.addr and not n.down)
+    return tuple((addr, PORT) for _, addr in found[:NEIGHBOURS])
 
 
 def meta(hostname: str, manager: bool, data_address: str) -> bytes:

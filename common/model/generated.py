@@ -4288,6 +4288,7 @@ class NodeRecord(Message):
     number: int = 0
     down: bool = False
     ingress_addr6: str = ""
+    addr: str = ""
 
     def to_pb(self) -> dispatcher_pb2.NodeRecord:
         return dispatcher_pb2.NodeRecord(
@@ -4298,6 +4299,7 @@ class NodeRecord(Message):
             number=self.number,
             down=self.down,
             ingress_addr6=self.ingress_addr6,
+            addr=self.addr,
         )
 
     @classmethod
@@ -4310,6 +4312,7 @@ class NodeRecord(Message):
             m.number,
             m.down,
             m.ingress_addr6,
+            m.addr,
         )
 
     @classmethod

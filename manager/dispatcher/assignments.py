@@ -175,6 +175,7 @@ def node_record(view: ReadView, node: model.Node) -> model.NodeRecord:
         ingress_addr6=ingress6,
         number=node.number,
         down=lifecycle.down(node),
+        addr=node.status.addr,
     )
 
 

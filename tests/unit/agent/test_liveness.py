@@ -125,6 +125,23 @@ async def test_a_new_session_has_managers_asked_again_that_gossip_has_lost() -> 
         assert len([call for call in it.factory.member.calls if call[0] == "join"]) <= 3
 
 
+async def test_a_lone_manager_asks_some_of_the_others() -> None:
+    async with bench() as it:
+        it.node.addresses = lambda: ["10.0.0.1:2377"]  # type: ignore[method-assign]
+        it.applier.state = replace(
+            it.applier.state,
+            nodes={
+                "me": model.NodeRecord("me", addr="10.0.0.1"),
+                "n2": model.NodeRecord("n2", addr="10.0.0.2"),
+                "n3": model.NodeRecord("n3", addr="10.0.0.3", down=True),
+            },
+        )
+        it.liveness.narrow(it.applier.state)
+        wanted = it.gossip._wanted
+        assert wanted is not None
+        assert [host for host, _ in wanted.seeds] == ["10.0.0.1", "10.0.0.2"]
+
+
 async def test_this_node_itself_is_never_gone() -> None:
     async with bench() as made:
         made.factory.member.says(Change.LEFT, "me", State.LEFT)
