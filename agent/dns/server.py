@@ -9,12 +9,14 @@ import asyncio
 import logging
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from agent.dns import packet
+from agent.dns.eagerness import MOMENT, Eagerness
 from agent.dns.forward import Forwarder
 from agent.dns.packet import Malformed
 from agent.dns.zone import Found, ZoneView
@@ -40,6 +42,8 @@ class _Client:
     cache: dict[bytes, "_Packed"] = field(default_factory=dict)
     connections: set["asyncio.Task[None]"] = field(default_factory=set)
     gone: bool = False
+    eager: Eagerness = field(default_factory=Eagerness)
+    answered: float = 0.0
 
 
 @dataclass(slots=True)
@@ -122,12 +126,16 @@ class DnsServer:
     # ---- UDP
 
     def _read(self, client: _Client) -> None:
-        receive, send, cache = client.udp.recvfrom, client.udp.sendto, client.cache
+        send, cache = client.udp.sendto, client.cache
+        client.eager.came(time.monotonic() - client.answered)
         for _ in range(BATCH):
             try:
-                data, address = receive(_MAX_QUERY)
-            except OSError:  # nothing more, or an earlier answer's client has gone
-                return
+                asked = _next(client)
+            except OSError:  # an earlier answer's client has gone
+                break
+            if asked is None:
+                break
+            data, address = asked
             packed = cache.get(data[2:])
             reply = data[:2] + packed.next() if packed is not None else self._reply(client, data, address)
             if reply:
@@ -135,6 +143,7 @@ class DnsServer:
                     send(reply, address)
                 except OSError as error:  # its buffer is full, or it has gone: it will ask again
                     log.debug("an answer wasn't taken: %s", error)
+        client.answered = time.monotonic()
 
     def _reply(self, client: _Client, data: bytes, address: tuple[Any, ...]) -> bytes:
         """The answer to a query seen for the first time; empty if there is none, or none yet."""
@@ -210,6 +219,26 @@ def _pack(data: bytes, question: packet.Question, found: Found, limit: int) -> _
     return _Packed(
         tuple(packet.answer(data, question, found, limit, turn * step)[2:] for turn in range(turns))
     )
+
+
+def _next(client: _Client) -> tuple[bytes, tuple[Any, ...]] | None:
+    """The next question and who asks; None if there is none, nor comes one at once from a client that has earned a look."""
+    receive, eager = client.udp.recvfrom, client.eager
+    try:
+        return receive(_MAX_QUERY)
+    except BlockingIOError:
+        if not eager.earned:
+            return None
+    end = time.monotonic() + MOMENT
+    while time.monotonic() < end:
+        try:
+            found = receive(_MAX_QUERY)
+        except BlockingIOError:
+            continue
+        eager.looked(found=True)
+        return found
+    eager.looked(found=False)
+    return None
 
 
 def _send_later(client: _Client, address: tuple[Any, ...], reply: bytes) -> None:

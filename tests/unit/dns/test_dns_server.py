@@ -141,6 +141,31 @@ async def test_a_new_view_counts_at_once(server: DnsServer) -> None:
     assert str((await ask(address, "web")).rr[0].rdata) == "10.0.1.99"
 
 
+async def test_a_client_that_asks_on_and_on(server: DnsServer) -> None:
+    """The server looks for its next question at once; another container's is answered all the same."""
+    ways = {name: sockets() for name in ("busy", "other")}
+    for name, (udp, tcp) in ways.items():
+        server.serve(name, udp, tcp)
+        server.update(name, VIEW)
+    query = DNSRecord.question("web").pack()
+
+    def on_and_on() -> set[bytes]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(30)
+            client.connect(ways["busy"][0].getsockname())
+            answers = set()
+            for _ in range(500):
+                client.send(query)
+                answers.add(client.recv(4096))
+            return answers
+
+    asking = asyncio.create_task(asyncio.to_thread(on_and_on))
+    for _ in range(5):
+        assert str((await ask(ways["other"][0].getsockname(), "web")).rr[0].rdata) == "10.0.1.2"
+    (answer,) = await asking
+    assert str(DNSRecord.parse(answer).rr[0].rdata) == "10.0.1.2"
+
+
 async def test_questions_wait_for_the_view(server: DnsServer) -> None:
     udp, tcp = sockets()
     server.serve("c", udp, tcp)
