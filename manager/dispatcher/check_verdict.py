@@ -6,7 +6,7 @@ A cause is told once: where VXLAN does not get through, nothing is said of what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from common import model
@@ -17,6 +17,9 @@ OVERHEAD: Final = 50
 """Bytes of VXLAN's outer headers, with IPv4."""
 MOST_OFF: Final = 2 * lifecycle.SECOND
 _OF_SERVICES: Final = ("dns", "vip", "backend")
+_OF_KERNELS: Final = ("network", "module")
+_MOST_TROUBLES: Final = 100
+_LONGEST: Final = 300
 
 
 @dataclass(slots=True)
@@ -43,7 +46,9 @@ class _Node:
 
     @property
     def troubles(self) -> tuple[model.CheckTrouble, ...]:
-        return (*self.listening.troubles, *self.sent.troubles, *self.told.troubles)
+        """As they may be shown to whoever has asked: a node's words are another's terminal."""
+        found = (*self.listening.troubles, *self.sent.troubles, *self.told.troubles)[:_MOST_TROUBLES]
+        return tuple(replace(t, subject=_shown(t.subject), text=_shown(t.text)) for t in found)
 
     @property
     def on_network(self) -> bool:
@@ -168,7 +173,7 @@ def _own(found: _Found, one: _Node, said: Answers, leader: str) -> None:
             f"{name}'s clock is {abs(said.offset) / lifecycle.SECOND:.1f} s {way} {leader}'s: certificates and logs"
             " go by it. Set both by NTP (timedatectl set-ntp true)",
         )
-    troubles = [t for t in one.troubles if t.kind not in _OF_SERVICES]
+    troubles = [t for t in one.troubles if t.kind in _OF_KERNELS]
     for trouble in troubles:
         found.own(trouble.kind, node.id, f"{name}: {trouble.text}")
     if node.leg and not one.listening.sandbox and not troubles:
@@ -208,7 +213,10 @@ def _vxlan(
     if ":" in source.node.vtep + target.node.vtep:
         return  # only IPv4 is probed
     if tried.vxlan:
-        yield "4789", f"{{}} -> {there}: this machine itself does not send to UDP 4789 ({tried.vxlan})"
+        yield (
+            "4789",
+            f"{{}} -> {there}: this machine itself does not send to UDP 4789 ({_shown(tried.vxlan)})",
+        )
         return
     if not heard.vxlan:
         yield (
@@ -228,7 +236,7 @@ def _vxlan(
             f" --opt com.docker.network.driver.mtu={max(68, heard.largest - OVERHEAD)}",
         )
     if both and not heard.tunnel:
-        why = f" ({tried.tunnel})" if tried.tunnel else ""
+        why = f" ({_shown(tried.tunnel)})" if tried.tunnel else ""
         yield (
             "tunnel",
             f"{{}} -> {there}: UDP 4789 is open, but the network's own tunnel carries nothing{why}:"
@@ -243,17 +251,20 @@ def _gossip(
 ) -> Iterator[tuple[str, str]]:
     lost = not heard.gossip and not tried.gossip and ":" not in target.node.addr
     if tried.gossip:
-        yield "7946/udp", f"{{}} -> {there}: this machine itself does not send to UDP 7946 ({tried.gossip})"
+        yield (
+            "7946/udp",
+            f"{{}} -> {there}: this machine itself does not send to UDP 7946 ({_shown(tried.gossip)})",
+        )
     if tried.stream and lost:
         yield (
             "7946",
-            f"{{}} -> {there}: gossip does not get through: nothing arrives on UDP 7946, and TCP 7946 gives {tried.stream}."
+            f"{{}} -> {there}: gossip does not get through: nothing arrives on UDP 7946, and TCP 7946 gives {_shown(tried.stream)}."
             f" Open 7946/tcp and 7946/udp on {there} for the other nodes",
         )
     elif tried.stream:
         yield (
             "7946/tcp",
-            f"{{}} -> {there}: no connection to TCP 7946 (gossip): {tried.stream}. Open 7946/tcp on {there} for the other nodes",
+            f"{{}} -> {there}: no connection to TCP 7946 (gossip): {_shown(tried.stream)}. Open 7946/tcp on {there} for the other nodes",
         )
     elif lost:
         yield (
@@ -283,6 +294,10 @@ def _services(found: _Found, one: _Node, made: Planned, steady: set[str], names:
                 f"{name}: {trouble.text}, a task of {trouble.subject}{on}, does not answer a ping from here,"
                 " though the nodes reach each other",
             )  # fmt: skip
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST])
 
 
 def _listed(names: list[str]) -> str:

@@ -232,6 +232,17 @@ def test_what_a_node_lacks() -> None:
     assert told(missing.judge()) == {("network", "", "worker1")}
 
 
+def test_what_a_node_says_is_no_command_to_anybodys_terminal() -> None:
+    wicked = (
+        model.CheckTrouble("network", "", "\x1b[2J" + "x" * 1000),
+        model.CheckTrouble("unheard of", "", "y"),
+    )
+    errors = {("worker1", "manager"): model.CheckTried("manager", "\x1b]0;z\a", "\r", "\n")}
+    found = World(troubles={"worker1": wicked * 200}, errors=errors).judge()
+    assert {f.kind for f in found.faults} == {"network", "4789", "7946/tcp", "7946/udp"}
+    assert texts(found).replace("\n", "").isprintable() and len(texts(found)) < 2000
+
+
 def _rest(said: Answers) -> tuple[model.CheckReport | None, model.CheckReport | None]:
     return said.sent, said.told
 
