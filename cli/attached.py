@@ -69,6 +69,8 @@ class Attached:
             if writable:
                 try:
                     pending = pending[self._sock.send(pending) :]
+                except BlockingIOError:
+                    continue
                 except (BrokenPipeError, ConnectionResetError):
                     pending, self._input = b"", -1  # what it still says can be read
 
