@@ -147,7 +147,13 @@ class Agent:
         checks.tell = membership.tell
         liveness = Liveness(parts.gossip, applier, membership)
         applier.narrow, statuses.noted = liveness.narrow, liveness.ended
-        membership.on_contact, membership.on_leaving = liveness.look, liveness.leave
+
+        def contact() -> None:
+            parts.network.use_keys(membership.contact.network_keys)
+            liveness.look()
+
+        parts.network.use_keys(remembered.contact.network_keys)
+        membership.on_contact, membership.on_leaving = contact, liveness.leave
         try:
             await self._serve(
                 parts, Containers(worker, singles, execs), applier, membership, liveness, remembered, checks

@@ -172,6 +172,7 @@ class Membership:
             identity.machine_hash(),
             await self._parts.routes(),
             (mine.data_path_addr or mine.advertise_addr) if mine else "",
+            encryption_lacks=self._parts.network.lacks_for_seals,
         )
 
     # ---- this node's own manager

@@ -41,8 +41,9 @@ class Keys:
 
     name = "keys"
 
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, entropy: Callable[[int], bytes], interval: int = INTERVAL) -> None:
         self._entropy = entropy
+        self._interval = interval
         self._deadline: int | None = None
 
     def reset(self, view: ReadView) -> None:
@@ -53,7 +54,7 @@ class Keys:
             self._plan_for(view.cluster)
 
     def pending(self, now: int) -> bool:
-        return self._deadline is not None and lifecycle.due(self._deadline, now, INTERVAL)
+        return self._deadline is not None and lifecycle.due(self._deadline, now, self._interval)
 
     def deadline(self) -> int | None:
         return self._deadline
@@ -64,11 +65,11 @@ class Keys:
         if self.pending(now):
             cluster = turned(view.cluster, now, self._entropy)
             plan.put(cluster)
-            plan.say("the nodes get new keys for their traffic: the last came 12 h ago")
+            plan.say(f"the nodes get new keys for their traffic: turn {cluster.key_clock}")
             self._plan_for(cluster)
         return plan
 
     def _plan_for(self, cluster: model.Cluster) -> None:
         """Swarms of earlier versions don't know when: they have the keys that they were made with."""
         since = cluster.network_keys_turned_at or cluster.created_at
-        self._deadline = since + INTERVAL if cluster.id else None
+        self._deadline = since + self._interval if cluster.id else None

@@ -5,12 +5,13 @@ The implementation is agent/network/manager.py; one thread of it owns netlink, n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent.network.bridges import Local
 from agent.state import NodeState
+from common import model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class Network(Protocol):
     @property
     def gateway_subnet(self) -> str:
         """docker_gwbridge's; empty where nobody needs one yet: it gives way to others then."""
+
+    @property
+    def lacks_for_seals(self) -> str:
+        """The kernel's module that encrypted networks need and that isn't there; empty when they work."""
+
+    def use_keys(self, keys: Iterable[model.EncryptionKey]) -> None:
+        """The swarm's keys are these: what is encrypted follows."""
 
     async def apply(self, state: NodeState) -> None:
         """Returns when the kernel stands as `state` says (for the sandboxes that exist); then the agent acknowledges."""

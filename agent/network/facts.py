@@ -44,6 +44,28 @@ class Vxlan:
     local: str
     mtu: int
     bridge: str = field(compare=False)
+    port: int = names.VXLAN_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class SealState:
+    """One direction of ESP between two nodes, with one key (encryption.py)."""
+
+    source: str
+    destination: str
+    spi: int
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SealPolicy:
+    """What happens to packets for the port of encrypted tunnels: "out" they are sealed by the state `spi` on their way to
+    `destination`, or dropped where there is none; "in" they must have been sealed."""
+
+    direction: str
+    source: str = ""
+    destination: str = ""
+    spi: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +160,8 @@ class Table:
 Fact = (
     Namespace
     | Sysctl
+    | SealState
+    | SealPolicy
     | Bridge
     | Vxlan
     | Veth
@@ -156,7 +180,7 @@ KernelView = Mapping[str, Facts]  # by namespace
 
 # In this order things are made, over all namespaces; the other way round they are removed.
 _ORDER: Final[tuple[type, ...]] = (
-    Namespace, Sysctl, Bridge, Vxlan, Veth, Port, Address, Forward, Neighbour, DefaultRoute, LinkRoute, ReturnRoute,
+    Namespace, Sysctl, SealState, SealPolicy, Bridge, Vxlan, Veth, Port, Address, Forward, Neighbour, DefaultRoute, LinkRoute, ReturnRoute,
     ReturnRule, Table,
 )  # fmt: skip
 _RANK: Final = {kind: rank for rank, kind in enumerate(_ORDER)}
@@ -218,6 +242,10 @@ def _identity(fact: Fact) -> object:
     match fact:
         case Bridge(name=name) | Vxlan(name=name) | Veth(name=name) | Port(name=name):
             return type(fact), name
+        case SealState(destination=destination, spi=spi):
+            return SealState, destination, spi
+        case SealPolicy(direction=direction, source=source, destination=destination):
+            return SealPolicy, direction, source, destination
         case Neighbour(address=address):
             return Neighbour, address
         case Forward(mac=mac):

@@ -32,6 +32,8 @@ from agent.network.facts import (
     Port,
     ReturnRoute,
     ReturnRule,
+    SealPolicy,
+    SealState,
     Sysctl,
     Table,
     Veth,
@@ -43,6 +45,7 @@ from agent.network.nft import NftError
 from agent.network.reader import Reader, write_sysctl
 from agent.network.thread import THREAD_NAME, Namespaces
 from agent.network.watch import Watch
+from agent.network.xfrm import Xfrm, missing_module
 
 KernelError = (OSError, NetlinkError, NftError)
 
@@ -76,7 +79,7 @@ class Kernel:
             Namespace: self._make_namespace, Sysctl: self._make_sysctl, Bridge: self._make_bridge,
             Vxlan: self._make_vxlan, Veth: self._make_veth, Port: self._make_port, Address: self._make_address,
             Neighbour: self._make_neighbour, Forward: self._make_forward, DefaultRoute: self._make_default,
-            LinkRoute: self._make_link_route, ReturnRoute: self._make_return_route, ReturnRule: self._make_rule, Table: self._make_table,
+            SealState: self._make_seal_state, SealPolicy: self._make_seal_policy, LinkRoute: self._make_link_route, ReturnRoute: self._make_return_route, ReturnRule: self._make_rule, Table: self._make_table,
         }  # fmt: skip
 
     def forget(self, scope: Iterable[str]) -> None:
@@ -147,6 +150,10 @@ class Kernel:
         """Lets conntrack forget what comes to a UDP port of the host and has this mark, of each (port, mark); how many."""
         with self._namespaces.conntrack(names.HOST) as conntrack:
             return sum(conntrack.forget_datagrams(port, mark) for port, mark in flows)
+
+    def missing_for_seals(self) -> str:
+        """The kernel's module that encrypted networks need and that isn't there; empty when they work."""
+        return missing_module()
 
     def unplug(self, namespace: str, interface: str) -> None:
         """Takes a leg out of a container's namespace: what a container has otherwise stays its own."""
@@ -267,7 +274,7 @@ class Kernel:
         try:
             self._namespaces.route(names.HOST).link(
                 "add", ifname=fact.name, kind="vxlan", mtu=fact.mtu, net_ns_fd=target,
-                vxlan_id=fact.vni, vxlan_port=names.VXLAN_PORT, vxlan_local=fact.local,
+                vxlan_id=fact.vni, vxlan_port=fact.port, vxlan_local=fact.local,
                 vxlan_learning=0, vxlan_proxy=1,
             )  # fmt: skip
         finally:
@@ -348,6 +355,14 @@ class Kernel:
             "add", table=fact.table, fwmark=fact.mark, priority=names.RULE_PRIORITY
         )
 
+    def _make_seal_state(self, _: str, fact: SealState) -> None:
+        with Xfrm() as xfrm:
+            xfrm.make_state(fact)
+
+    def _make_seal_policy(self, _: str, fact: SealPolicy) -> None:
+        with Xfrm() as xfrm:
+            xfrm.make_policy(fact)
+
     def _make_table(self, namespace: str, fact: Table) -> None:
         self._namespaces.table(namespace).run(fact.text)
 
@@ -358,6 +373,10 @@ class Kernel:
             self._free_ingress_leg(namespace)
             self.watch.discard(namespace)
             self._namespaces.delete(namespace)
+            return
+        if isinstance(fact, SealState | SealPolicy):
+            with Xfrm() as xfrm:
+                xfrm.remove(fact)
             return
         route: Any = self._namespaces.route(namespace)
         try:

@@ -13,12 +13,12 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent.network import gateway, names, plan
+from agent.network import encryption, gateway, names, plan
 from agent.network.api import Sandbox
 from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
@@ -75,6 +75,8 @@ class KernelNetwork:
         self._gateway_subnet = ""
         self._routes: tuple[str, ...] = ()
         self._underlay: Underlay | None = None
+        self._keys: tuple[encryption.Key, ...] = ()
+        self._lacks = ""
         self._waiting: asyncio.Future[None] | None = None
         self._served: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
@@ -113,6 +115,7 @@ class KernelNetwork:
         self._last_gateway = max(
             (a for a in self._attached.values() if a), key=ipaddress.IPv4Address, default=""
         )
+        await self._look_for_seals()
         await self._forgetting.load()
         if self._attached:
             _log.info("adopted the namespaces of %d tasks", len(self._attached))
@@ -182,6 +185,11 @@ class KernelNetwork:
         """What no overlay may overlap: destinations of this machine's routes, without those that are ours."""
         return await self._running().run(self._kernel.reader.host_routes)
 
+    @property
+    def lacks_for_seals(self) -> str:
+        """The kernel's module that encrypted networks need and that isn't there; empty when they work."""
+        return self._lacks
+
     def insight(self) -> Insight:
         """For whoever looks for a fault."""
         return Insight(
@@ -189,6 +197,14 @@ class KernelNetwork:
         )
 
     # ---- commands
+
+    def use_keys(self, keys: Iterable[model.EncryptionKey]) -> None:
+        """The swarm's keys are these: what is encrypted follows."""
+        found = encryption.ring(keys)
+        if found != self._keys:
+            self._keys = found
+            if self._state.node_id:  # before the first apply() nothing is planned
+                self._wake.set()
 
     async def apply(self, state: NodeState) -> None:
         """Returns when the kernel stands as `state` says; raises errors.Internal naming what couldn't be done."""
@@ -221,7 +237,7 @@ class KernelNetwork:
         assignment = self._own.assignment(task_id) or self._state.tasks.get(task_id)
         if assignment is None:
             raise errors.NotFound(f"task {task_id} not found")
-        refuse_impossible(self._state, assignment.task)
+        refuse_impossible(self._state, assignment.task, self._lacks)
         ports = [(protocol, port.published_port) for protocol, port in plan.host_ports(assignment.task)]
         if task_id not in self._attached:
             refuse_allocated(assignment.task, ports, self._own.local)
@@ -390,7 +406,13 @@ class KernelNetwork:
                 _log.warning("no interface has the data path's address %s; assuming an MTU of 1500", address)
             interface, mtu = found or ("", 1500)
             self._underlay = Underlay(address, mtu, interface, self._gateway_subnet)
-        return self._underlay
+        return replace(self._underlay, seals=not self._lacks, keys=self._keys)
+
+    async def _look_for_seals(self) -> None:
+        """A module that is missing may be installed later."""
+        before, self._lacks = self._lacks, await self._running().run(self._kernel.missing_for_seals)
+        if self._lacks and self._lacks != before:
+            _log.info("this node takes no part in encrypted networks: no module %s", self._lacks)
 
     def _gateway_address(self) -> str:
         used = {*self._attached.values(), *self._own.local.gateway_addresses().values()}
@@ -451,6 +473,8 @@ class KernelNetwork:
         thread = self._running()
         if afresh:
             self._underlay = None
+            if self._lacks:
+                await self._look_for_seals()
         before = self._kernel.changes
         failed: dict[str, Exception] = {}
         sandboxes = await thread.run(self._kernel.sandboxes)

@@ -27,6 +27,7 @@ FLOWS_TABLE: Final = (
 )
 HOST: Final = ""  # the namespace that the agent itself lives in
 VXLAN_PORT: Final = 4789
+SEALED_PORT: Final = 4790  # of encrypted networks' tunnels; on the wire there is ESP only
 VXLAN_OVERHEAD: Final = 50
 DNS_PORT: Final = 38453
 DNS_ADDRESS: Final = "127.0.0.11"

@@ -7,12 +7,12 @@ host's own namespace gets docker_gwbridge, the node's leg in the ingress network
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from agent.network import names, rules
+from agent.network import encryption, names, rules
 from agent.network.facts import (
     Address,
     Bridge,
@@ -33,7 +33,7 @@ from agent.network.facts import (
 )
 from agent.network.rules import Balancer, Published, WayBack
 from agent.state import NodeState
-from common import model, publishing
+from common import model, overlays, publishing
 
 _MTU_OPTION: Final = "com.docker.network.driver.mtu"
 _PROTOCOLS: Final = {
@@ -77,6 +77,8 @@ class Underlay:
     mtu: int = 1500
     interface: str = ""
     gateway_subnet: str = "172.18.0.0/16"  # docker_gwbridge's
+    seals: bool = True  # the kernel has ESP
+    keys: tuple[encryption.Key, ...] = ()  # for encrypted networks, the newest first
 
     @property
     def gateway(self) -> str:
@@ -101,13 +103,13 @@ class Leg:
 
 def is_encrypted(network: model.Network) -> bool:
     """Whether the network was made with --opt encrypted."""
-    driver = network.spec.driver
-    return driver is not None and driver.options.get("encrypted", "false").lower() != "false"
+    return overlays.is_encrypted(network.spec)
 
 
 def overlay_mtu(network: model.Network, underlay: Underlay) -> int:
     """What fits into the underlay, unless the network says less."""
-    largest = underlay.mtu - names.VXLAN_OVERHEAD
+    sealed = is_encrypted(network)
+    largest = encryption.sealed_mtu(underlay.mtu) if sealed else underlay.mtu - names.VXLAN_OVERHEAD
     driver = network.spec.driver
     asked = driver.options.get(_MTU_OPTION, "") if driver is not None else ""
     return min(int(asked), largest) if asked.isdigit() and int(asked) >= 68 else largest
@@ -154,11 +156,14 @@ def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -
     networks = {leg.network.id: leg.network for found in task_legs.values() for leg in found}
     if ingress is not None:
         networks[ingress.id] = ingress
+    sealed = tuple(network for network in networks.values() if is_encrypted(network))
     serving = _serving(state)
     balancers = {network_id: _balancers(state, network_id, serving) for network_id in networks}
 
     view: dict[str, Facts] = {}
     for network in networks.values():
+        if network in sealed and not underlay.seals:
+            continue  # never in plain text: a task that was adopted has a leg that leads nowhere
         ports = [
             tid for tid, found in task_legs.items() if any(leg.network.id == network.id for leg in found)
         ]
@@ -167,8 +172,20 @@ def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -
         view[names.task_namespace(tid)] = _task(state, tid, found, attached[tid], balancers, underlay)
     ways_out = {tid: attached[tid] for tid in tasks if attached[tid] and needs_gateway(task_legs[tid])}
     published = _published(state, ingress, tasks, ways_out, serving)
-    view[names.HOST] = _host(state, ingress, ways_out, published, underlay)
+    view[names.HOST] = _host(state, ingress, ways_out, published, underlay) | _seals(state, sealed, underlay)
     return view
+
+
+def _seals(state: NodeState, networks: Collection[model.Network], underlay: Underlay) -> Facts:
+    """What seals these networks' tunnels."""
+    me = state.nodes.get(state.node_id)
+    if me is None or not networks or not underlay.seals:
+        return frozenset()
+    vteps = {vtep for network in networks for _, vtep in _peers(state, network)}
+    peers = (
+        encryption.End(n.number, n.vtep) for n in state.nodes.values() if n.vtep in vteps and n.id != me.id
+    )
+    return encryption.facts(encryption.End(me.number, underlay.address), peers, underlay.keys)
 
 
 def _attached_tasks(state: NodeState, attached: Mapping[str, str]) -> Mapping[str, model.Task]:
@@ -243,10 +260,11 @@ def _balancers(
 
 def _sandbox(state: NodeState, network: model.Network, ports: Iterable[str], underlay: Underlay) -> Facts:
     mtu = overlay_mtu(network, underlay)
+    port = names.SEALED_PORT if is_encrypted(network) else names.VXLAN_PORT
     facts: set[Fact] = {
         *_SANDBOX,
         Bridge(names.BRIDGE, mtu),
-        Vxlan(names.VXLAN, network.vni, underlay.address, mtu, names.BRIDGE),
+        Vxlan(names.VXLAN, network.vni, underlay.address, mtu, names.BRIDGE, port),
         *(Port(names.sandbox_port(tid), names.BRIDGE, mtu=mtu) for tid in ports),
     }
     if network.spec.ingress and ingress_network(state) is network:

@@ -5,6 +5,7 @@ kernel.py calls it for each namespace it has no trustworthy picture of: at start
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import socket
@@ -27,6 +28,8 @@ from agent.network.facts import (
     Port,
     ReturnRoute,
     ReturnRule,
+    SealPolicy,
+    SealState,
     Sysctl,
     Table,
     Veth,
@@ -35,6 +38,7 @@ from agent.network.facts import (
 from agent.network.nft import NftError
 from agent.network.rules import marker
 from agent.network.thread import Namespaces
+from agent.network.xfrm import Xfrm
 
 PROC: Final = Path("/proc/sys")
 _UP: Final = 0x1
@@ -60,6 +64,7 @@ class _Link:
     isolated: bool
     vni: int
     local: str
+    port: int
     ours: bool  # a bridge that says so
 
 
@@ -80,6 +85,7 @@ def _link(message: Any) -> _Link:
         isolated=hasattr(slave, "get_attr") and bool(slave.get_attr("IFLA_BRPORT_ISOLATED")),
         vni=(tunnel.get_attr("IFLA_VXLAN_ID") or 0) if tunnel is not None else 0,
         local=(tunnel.get_attr("IFLA_VXLAN_LOCAL") or "") if tunnel is not None else "",
+        port=(tunnel.get_attr("IFLA_VXLAN_PORT") or 0) if tunnel is not None else 0,
         ours=message.get_attr("IFLA_IFALIAS") == names.OURS,
     )
 
@@ -104,6 +110,8 @@ class Reader:
             facts |= self._peers(name, links)
         if names.task_of(name) is not None:
             facts |= self._routes(name, links)
+        if name == names.HOST:
+            facts |= self._seals()
         facts |= self._sysctls(name, wanted)
         return frozenset(facts | self._tables(name, wanted))
 
@@ -168,7 +176,8 @@ class Reader:
         if sandbox and link.name == names.VXLAN and link.kind == "vxlan":
             if link.master not in links:
                 return set()
-            return {Vxlan(link.name, link.vni, link.local, link.mtu, links[link.master].name)}
+            bridge = links[link.master].name
+            return {Vxlan(link.name, link.vni, link.local, link.mtu, bridge, link.port)}
         if link.kind != "veth":
             return set()
         port = names.is_gateway_port(link.name) or names.is_bridge_port(link.name)
@@ -179,6 +188,15 @@ class Reader:
             leg = Veth(link.name, link.mac, link.mtu, "", "", "")
             return {leg, *(Address(link.name, address) for address in addresses)}
         return set()
+
+    def _seals(self) -> frozenset[SealState | SealPolicy]:
+        try:
+            with Xfrm() as xfrm:
+                return xfrm.read()
+        except OSError as error:
+            if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+                return frozenset()  # a kernel without IPsec
+            raise
 
     def _peers(self, name: str, links: Mapping[int, _Link]) -> set[Fact]:
         route = self._namespaces.route(name)

@@ -10,8 +10,8 @@ from agent.state import NodeState
 from common import errors, model
 
 
-def refuse_impossible(state: NodeState, task: model.Task) -> None:
-    """Raises what can be told of a task before the kernel is asked."""
+def refuse_impossible(state: NodeState, task: model.Task, lacks: str = "") -> None:
+    """Raises what can be told of a task before the kernel is asked. `lacks` names the module that sealing would need."""
     me = state.nodes.get(state.node_id)
     for attachment in task.networks:
         network = state.networks.get(attachment.network_id)
@@ -26,10 +26,10 @@ def refuse_impossible(state: NodeState, task: model.Task) -> None:
             raise errors.Internal(
                 f"could not create the sandbox of network {name}: this node has no data path address"
             )
-        if plan.is_encrypted(network):
+        if lacks and plan.is_encrypted(network):
             raise errors.FailedPrecondition(
-                f"could not create the sandbox of network {name}: encrypted overlays need ESP in the kernel"
-                " (CONFIG_INET_ESP, module esp4), which is not available"
+                f"could not create the sandbox of network {name}: encrypted networks need ESP with AES-GCM,"
+                f" and this node's kernel has no module {lacks}"
             )
 
 

@@ -1898,6 +1898,7 @@ class NodeDescription(Message):
     routes: tuple[str, ...] = ()
     data_path_addr: str = ""
     machine: str = ""
+    encryption_lacks: str = ""
 
     def to_pb(self) -> objects_pb2.NodeDescription:
         return objects_pb2.NodeDescription(
@@ -1909,6 +1910,7 @@ class NodeDescription(Message):
             routes=self.routes,
             data_path_addr=self.data_path_addr,
             machine=self.machine,
+            encryption_lacks=self.encryption_lacks,
         )
 
     @classmethod
@@ -1922,6 +1924,7 @@ class NodeDescription(Message):
             tuple(m.routes),
             m.data_path_addr,
             m.machine,
+            m.encryption_lacks,
         )
 
     @classmethod

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from common import errors, model, publishing, templates
+from common import errors, model, overlays, publishing, templates
 from manager.control import config_rules
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
@@ -37,6 +37,7 @@ _OUR_OWN: Final = {
     2377: (model.PortProtocol.TCP,),
     7946: (model.PortProtocol.TCP, model.PortProtocol.UDP),
     4789: (model.PortProtocol.UDP,),
+    4790: (model.PortProtocol.UDP,),
 }
 
 
@@ -196,8 +197,8 @@ def network(spec: model.NetworkSpec) -> None:
     driver = spec.driver.name if spec.driver is not None else ""
     if driver not in ("", "overlay"):
         raise errors.NotFound(f'plugin "{driver}" not found')
-    if spec.driver is not None and spec.driver.options.get("encrypted", "false").lower() != "false":
-        raise errors.Unimplemented("encrypted overlay networks are not supported yet")
+    if spec.ingress and overlays.is_encrypted(spec):
+        raise errors.Unimplemented("encrypted ingress networks are not supported")
     if spec.driver is not None:
         _mtu(spec.driver.options.get(MTU_OPTION, ""))
     if spec.ipv6_enabled:

@@ -5,8 +5,7 @@ The texts are Docker's: `service ps` shows "no suitable node (…)". Used by pla
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +25,7 @@ class Wish:
 
     task: model.Task  # one of them
     constraints: tuple[constraints.Constraint, ...]
+    encrypted: bool = False  # one of its networks is
 
     @property
     def placement(self) -> model.Placement:
@@ -41,16 +41,19 @@ class Filter:
     one: str
     many: str
     lasting: bool = True
+    detail: Callable[[NodeInfo], str] | None = None
 
-    def explain(self, count: int) -> str:
-        """Why `count` nodes are out."""
-        return self.one if count == 1 else self.many.format(count)
+    def explain(self, infos: Sequence[NodeInfo]) -> str:
+        """Why these nodes are out."""
+        text = self.one if len(infos) == 1 else self.many.format(len(infos))
+        details = sorted({self.detail(info) for info in infos}) if self.detail is not None else ()
+        return f"{text}: {', '.join(details)}" if details else text
 
 
-def wish_of(task: model.Task) -> Wish:
+def wish_of(task: model.Task, encrypted: bool = False) -> Wish:
     """What a task asks; raises ConstraintError."""
     placement = task.spec.placement
-    return Wish(task, constraints.parse(placement.constraints if placement is not None else ()))
+    return Wish(task, constraints.parse(placement.constraints if placement is not None else ()), encrypted)
 
 
 def _ready(wish: Wish, info: NodeInfo) -> bool:
@@ -82,6 +85,14 @@ def architecture(name: str) -> str:
     return _ARCHITECTURES.get(name.lower(), name.lower())
 
 
+def _encryption(wish: Wish, info: NodeInfo) -> bool:
+    return not wish.encrypted or not info.node.description.encryption_lacks
+
+
+def _missing_module(info: NodeInfo) -> str:
+    return f"no kernel module {info.node.description.encryption_lacks}"
+
+
 def _host_port(wish: Wish, info: NodeInfo) -> bool:
     return not host_ports(wish.task) & info.ports
 
@@ -102,6 +113,12 @@ PIPELINE: Final = (
         "scheduling constraints not satisfied on {} nodes",
     ),
     Filter(_platform, "unsupported platform on 1 node", "unsupported platform on {} nodes"),
+    Filter(
+        _encryption,
+        "encrypted networks not supported on 1 node",
+        "encrypted networks not supported on {} nodes",
+        detail=_missing_module,
+    ),
     Filter(
         _host_port,
         "host-mode port already in use on 1 node",
@@ -129,11 +146,12 @@ def passing_pass(wish: Wish, info: NodeInfo) -> bool:
 
 def explain(wish: Wish, infos: Iterable[NodeInfo]) -> str:
     """Why no node takes the task: the first filter that each fails, most frequent first."""
-    failures: Counter[int] = Counter()
+    failures: dict[int, list[NodeInfo]] = {}
     for info in infos:
         for position, candidate in enumerate(PIPELINE):
             if not candidate.passes(wish, info):
-                failures[position] += 1
+                failures.setdefault(position, []).append(info)
                 break
-    reasons = [PIPELINE[position].explain(count) for position, count in failures.most_common()]
+    most_first = sorted(failures.items(), key=lambda item: -len(item[1]))
+    reasons = [PIPELINE[position].explain(found) for position, found in most_first]
     return f"no suitable node ({'; '.join(reasons)})" if reasons else "no suitable node"

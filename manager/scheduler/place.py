@@ -22,15 +22,19 @@ _Rank = tuple[int, int, int, str]
 
 
 def place(
-    tasks: Sequence[model.Task], nodes: dict[str, NodeInfo], most: int, meshed: Collection[HostPort] = ()
+    tasks: Sequence[model.Task],
+    nodes: dict[str, NodeInfo],
+    most: int,
+    meshed: Collection[HostPort] = (),
+    encrypted: bool = False,
 ) -> tuple[list[tuple[model.Task, str]], list[model.Task], str]:
     """Places up to `most` tasks of one service and spec: those placed with their node's id, those left, and why.
 
     The explanation is empty when tasks are left only because of `most`. `nodes` counts what is placed; `meshed` are the
-    ports of the routing mesh, which no task may be given on its node.
+    ports of the routing mesh, which no task may be given on its node; `encrypted`: they are in such a network.
     Raises ConstraintError.
     """
-    wish = filters.wish_of(tasks[0])
+    wish = filters.wish_of(tasks[0], encrypted)
     fit = [info for info in nodes.values() if filters.lasting_pass(wish, info)]
     spreads = [p.spread.descriptor for p in wish.placement.preferences if p.spread is not None]
     choose = _Tree(wish, fit, spreads).take if spreads else _Heap(wish, fit).take

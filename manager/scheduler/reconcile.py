@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from common import model
+from common import model, overlays
 from common.model import TaskState
 from manager import lifecycle
 from manager.allocator import ports
@@ -74,8 +74,11 @@ class Scheduler:
         self, view: ReadView, plan: Plan, tasks: list[model.Task], nodes: dict[str, NodeInfo],
         meshed: Collection[HostPort], now: int,
     ) -> None:  # fmt: skip
+        networks = (view.networks.get(attachment.network_id) for attachment in tasks[0].networks)
+        encrypted = any(network is not None and overlays.is_encrypted(network.spec) for network in networks)
+
         def work() -> None:
-            placed, left, why = place(tasks, nodes, plan.limit - len(plan.changes), meshed)
+            placed, left, why = place(tasks, nodes, plan.limit - len(plan.changes), meshed, encrypted)
             for task, node_id in placed:
                 plan.put(assigned(task, node_id, now, THIS_INDEX))
             if placed:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.seals import lacking
 from tests.lab.support import LOAD, Lab, Machine, until
 
 pytestmark = pytest.mark.lab
@@ -25,6 +26,12 @@ def made(machine: Machine, name: str, *options: str, by: str = "docker") -> str:
 def refused(machine: Machine, *words: str, by: str = "docker") -> str:
     done = getattr(machine, by)(*words, check=False)
     assert done.returncode == 1, (words, done.stdout)
+    return done.stderr
+
+
+def refused_run(machine: Machine, *words: str) -> str:
+    done = machine.docker("run", "--rm", *words, check=False)
+    assert done.returncode == 125, (words, done.stdout, done.stderr)
     return done.stderr
 
 
@@ -102,6 +109,29 @@ def test_every_option_reaches_the_container(clean: Lab, say: Callable[[str], Non
     assert f"WHERE={clean.node_of(task).name}" in clean.task_exec(task, "env").split()
 
 
+def test_an_encrypted_network_takes_tasks_only_where_the_kernel_can_seal(clean: Lab) -> None:
+    """The labs' machines share a kernel: all of them can, or the service and the single container say why not."""
+    manager = clean.manager
+    made(manager, "sealed", "--opt", "encrypted", "--attachable")
+    assert shown(manager, "sealed")[0]["Options"]["encrypted"] == ""
+    manager.docker(
+        "service", "create", "-d", "--name", "sealed", "--network", "sealed", "busybox", "sleep", "600"
+    )
+    if not lacking():
+        clean.wait_running("sealed", 1)
+        return
+    why = f"no suitable node (encrypted networks not supported on 3 nodes: no kernel module {lacking()})"
+
+    def told() -> bool:
+        words = ("service", "ps", "--no-trunc", "--format", "{{.CurrentState}}|{{.Error}}", "sealed")
+        state, _, error = manager.docker(*words).stdout.strip().partition("|")
+        return state.startswith("Pending") and error.strip('"') == why
+
+    until(told, 60, "the reason in service ps")
+    text = refused_run(manager, "--network", "sealed", "busybox", "true")
+    assert f"this node's kernel has no module {lacking()}" in text
+
+
 def test_refusals(clean: Lab) -> None:
     manager = clean.manager
     made(manager, "first", "--subnet", "10.30.0.0/24")
@@ -118,7 +148,10 @@ def test_refusals(clean: Lab) -> None:
             (("first",), "Error response from daemon: network with name first already exists"),
             (("docker_gwbridge",), "network with name docker_gwbridge already exists"),
             (("--subnet", "10.30.0.128/25", "x"), "overlaps subnet 10.30.0.0/24 of network first"),
-            (("--opt", "encrypted", "x"), "encrypted overlay networks are not supported yet"),
+            (
+                ("--ingress", "--opt", "encrypted", "x"),
+                "encrypted ingress networks are not supported",
+            ),
             (("--scope", "local", "x"), "cannot downgrade network scope for overlay networks"),
             (
                 ("bad name!",),

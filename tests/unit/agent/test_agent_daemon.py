@@ -21,7 +21,7 @@ from fakes import FakeNetwork, FakeRuntime, until
 
 from agent import daemon, identity, names
 from agent.assembly import Assembly
-from agent.database import TaskRecord, open_database
+from agent.database import Contact, TaskRecord, open_database
 from agent.engine.backend import Swarm
 from agent.gossip.service import Gossip
 from agent.settings import Network, Settings, State
@@ -41,6 +41,7 @@ class Recorder:
 
         async def noted(state: NodeState) -> None:
             self.events.append("applied")
+            self.network.keys_when_applied.append([*self.network.keys])
             await apply(state)
 
         async def started() -> None:
@@ -100,6 +101,21 @@ async def test_a_member_serves_traffic_before_anything_else(tmp_path: Path) -> N
         assert recorder.network.applied[0].fence.index == 9
         assert recorder.swarm.membership().node_id == "n1"
     assert not [c for c in recorder.runtime.calls if c.startswith(("stop", "remove"))]
+
+
+async def test_the_keys_of_encrypted_networks_come_before_the_kernel_is_touched(tmp_path: Path) -> None:
+    """Else a restart would take the seals away from tunnels that are in use."""
+    await remember(tmp_path)
+    identity.save(tmp_path, identity.Identity("n1", "c1", "", "", "", "m"))
+    ring = (model.EncryptionKey("networking:ipsec", b"1" * 16, 1),)
+    database, _ = open_database(tmp_path)
+    await database.put_contact(Contact(network_keys=ring))
+    database.close()
+    async with running(tmp_path) as recorder:
+        recorder.network.lacks_for_seals = "esp4"
+        assert recorder.network.keys_when_applied[0] == [ring]
+        described = await recorder.swarm.describe()  # type: ignore[attr-defined]
+        assert described.encryption_lacks == "esp4"
 
 
 async def test_without_an_identity_nothing_is_remembered(tmp_path: Path) -> None:

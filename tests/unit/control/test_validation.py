@@ -206,9 +206,9 @@ def test_the_same_port_may_be_published_by_tcp_and_udp() -> None:
             "cannot downgrade network scope for overlay networks",
         ),
         (
-            model.NetworkSpec(name="n", driver=model.Driver(name="overlay", options={"encrypted": ""})),
+            model.NetworkSpec(name="n", ingress=True, driver=model.Driver("overlay", {"encrypted": ""})),
             errors.Unimplemented,
-            "encrypted overlay networks are not supported yet",
+            "encrypted ingress networks are not supported",
         ),
         (model.NetworkSpec(name="n", ipv6_enabled=True), errors.Unimplemented, "IPv6"),
         (model.NetworkSpec(name="n", ingress=True, attachable=True), errors.InvalidArgument, "attachable"),

@@ -75,6 +75,13 @@ def test_without_a_swarm_there_is_nothing_to_turn() -> None:
     assert loop_for(model.Cluster()).deadline() is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("", 43_200), ("60", 60), ("1", 10), ("often", 43_200), ("-5", 43_200)]
+)
+def test_how_often(asked: str, seconds: int) -> None:
+    assert keys_loop.interval(asked) == seconds * lifecycle.SECOND
+
+
 async def test_the_leader_turns_them_and_writes_down_when() -> None:
     class Clock:
         def now_ns(self) -> int:

@@ -21,7 +21,7 @@ from manager.store.view import THIS_INDEX
 
 NOW = 1_000_000 * SECOND
 S = TaskState
-Thing = model.Node | model.Task
+Thing = model.Node | model.Task | model.Network
 
 
 def node(name: str, **labels: str) -> model.Node:
@@ -130,6 +130,26 @@ def test_explanations_are_dockers() -> None:
         "no suitable node (2 nodes not available for new tasks; insufficient resources on 1 node)"
     )
     assert error(planned(task("t"))) == "no suitable node"
+
+
+def test_tasks_of_encrypted_networks_go_where_the_kernel_can_seal() -> None:
+    """A swarm may have both kinds of node; where no node can, the service says what is missing."""
+    sealed = model.Network(
+        id="net", spec=model.NetworkSpec(name="net", driver=model.Driver("overlay", {"encrypted": ""}))
+    )
+    able, bare = node("able"), node("bare")
+    bare = replace(bare, description=replace(bare.description, encryption_lacks="esp4"))
+    wanted = task("t", networks=(model.NetworkAttachment(network_id="net"),))
+    assert homes(planned(sealed, bare, able, wanted)) == {"t": "able"}
+    assert error(planned(sealed, bare, wanted)) == (
+        "no suitable node (encrypted networks not supported on 1 node: no kernel module esp4)"
+    )
+    other = replace(node("other"), description=replace(bare.description, encryption_lacks="gcm"))
+    assert error(planned(sealed, bare, other, wanted)) == (
+        "no suitable node (encrypted networks not supported on 2 nodes: no kernel module esp4, no kernel module gcm)"
+    )
+    plain = replace(sealed, spec=model.NetworkSpec(name="net"))
+    assert homes(planned(plain, bare, wanted)) == {"t": "bare"}
 
 
 def test_the_platform_of_an_image_is_named_as_images_do() -> None:

@@ -19,7 +19,7 @@ from agent.runtime.api import (
     Status,
 )
 from agent.state import NodeState
-from common import errors
+from common import errors, model
 
 
 class FakeRuntime:
@@ -105,6 +105,9 @@ class FakeNetwork:
         self.applied: list[NodeState] = []
         self.torn_down = 0
         self.fail: errors.ShoalError | None = None
+        self.lacks_for_seals = ""
+        self.keys: list[tuple[model.EncryptionKey, ...]] = []
+        self.keys_when_applied: list[list[tuple[model.EncryptionKey, ...]]] = []
 
     gateway_subnet = "172.18.0.0/16"
 
@@ -116,6 +119,9 @@ class FakeNetwork:
 
     async def routes(self) -> tuple[str, ...]:
         return ()
+
+    def use_keys(self, keys: Iterable[model.EncryptionKey]) -> None:
+        self.keys.append(tuple(keys))
 
     async def apply(self, state: NodeState) -> None:
         if self.fail:
