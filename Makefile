@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz soak-serf soak-mtu soak-idle ci clean
+.PHONY: vm up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz soak-serf soak-mtu soak-idle ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -95,6 +95,10 @@ soak-mtu: $(VENV)/.ready ## Transfers at every MTU from 1280 to N, of cables and
 soak-idle: N = 600
 soak-idle: $(VENV)/.ready ## TCP connections that are silent for N seconds, by every way, and then go on (by hand, root)
 	@$(PY) -m tests.soak.idle --seconds $(N)
+
+vm: $(VENV)/.ready ## Encrypted networks between three virtual machines with Debian's kernel, seen on the wire (by hand, root)
+	@deploy/lab/host-packages.sh --vm
+	@$(PY) -m tests.vm
 
 ci:
 	@.ci/run

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the host of a lab needs and lacks. Called by `make` and by demo.sh; quick when all is there.
-# With --tests also what only the tests need: serf, to talk to.
+# With --tests also what only the tests need: serf, to talk to. With --vm what virtual machines need.
 set -eu
 
 missing=''
@@ -17,6 +17,11 @@ need nft nftables
 need ip iproute2
 need curl curl
 if [ "${1:-}" = --tests ]; then need serf serf; fi
+if [ "${1:-}" = --vm ]; then
+    need qemu-system-x86_64 qemu-system-x86
+    need qemu-img qemu-utils
+    need busybox busybox-static
+fi
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3 python3-venv"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
