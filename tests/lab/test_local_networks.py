@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.network import names
 from tests.lab.support import Lab, Machine, until
 
 pytestmark = pytest.mark.lab
@@ -30,13 +31,16 @@ def machine(swarm: Lab) -> Iterator[Machine]:
     until(lambda: standing(worker) == before, 30, "the machine as it was before")
 
 
-def standing(machine: Machine) -> dict[str, Any]:
-    """Interfaces, tables and namespaces."""
-    script = "ip -br link | sed 's/[@ ].*//' | sort; nft list tables; ls /run/shoal/netns"
-    return {
-        "kernel": machine.sh(script),
-        "networks": machine.docker("network", "ls", "-q").stdout.split()[:0],
-    }
+def standing(machine: Machine) -> set[str]:
+    """Interfaces, tables and namespaces, but for those of the swarm's tasks, which come and go as managers want it."""
+    tasks = machine.docker(
+        "ps", "-a", "--filter", "is-task=true", "--format", '{{.Label "com.docker.swarm.task.id"}}'
+    ).stdout.split()
+    there = set(
+        machine.sh("ip -br link | sed 's/[@ ].*//'; nft list tables; ls /run/shoal/netns").splitlines()
+    )
+    of_tasks = {f"t-{task}" for task in tasks} | {names.gateway_port(task) for task in tasks}
+    return {line for line in there - of_tasks if not line.startswith("n-")}
 
 
 def inspected(machine: Machine, name: str) -> dict[str, Any]:
