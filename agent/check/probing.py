@@ -57,7 +57,7 @@ class Probing:
         self._listener: socket.socket | None = None
         self._tunnel: socket.socket | None = None
         self._troubles: list[model.CheckTrouble] = []
-        self._mtu = 0
+        self._mtu = self._needs = 0
 
     async def run(self) -> None:
         """Until the last phase is done, or no more orders come."""
@@ -89,7 +89,7 @@ class Probing:
         places = {node.id: place for place, node in enumerate(plan.nodes)}
         self._tally = Tally(places.get(self._node_id, -1))
         sandbox = await self._insight.stands(plan.network_id)
-        self._mtu = await self._insight.mtu(plan.network_id)
+        self._mtu, self._needs = await self._insight.mtu(plan.network_id)
         try:
             self._listener = self._kept(ports.listener(), partial(packets.read_ip, nonce=plan.nonce))
         except OSError as error:
@@ -98,7 +98,7 @@ class Probing:
             await self._open_tunnel(plan)
         return model.CheckReport(
             id=order.id, phase=order.phase, clock=self._now_ns(), sandbox=sandbox, mtu=self._mtu,
-            unseen=tuple(self._unseen()),
+            needs=self._needs, unseen=tuple(self._unseen()),
         )  # fmt: skip
 
     async def _open_tunnel(self, plan: model.CheckPlan) -> None:
@@ -200,8 +200,8 @@ class Probing:
         return vxlan, gossip, tunnel
 
     def _vxlan(self, out: socket.socket, place: int, node: model.CheckNode, turn: int, nodes: int) -> str:
-        need = self._mtu + names.VXLAN_OVERHEAD
-        ladder = packets.sizes(need, few=nodes >= _FEW) if turn == 0 else (need,)
+        few = nodes >= _FEW
+        ladder = packets.sizes(self._needs, few) if turn == 0 else (self._needs,)
         return ports.send(
             partial(out.sendto, packets.datagram(probe, self._plan.nonce), (node.vtep, packets.VXLAN_PORT))
             for probe in self._probes(Kind.VXLAN, place, (packets.SMALL, *ladder))

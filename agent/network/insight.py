@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 from agent.network import names, plan
+from agent.network.encryption import sealed_mtu
 from agent.network.facts import Forward, KernelView, Namespace, Neighbour, Sysctl, Table, Vxlan, difference
 from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.plan import Underlay
@@ -46,10 +47,14 @@ class Insight:
         existing = await self._thread.run(self._kernel.sandboxes)
         return names.network_namespace(network_id) in existing
 
-    async def mtu(self, network_id: str) -> int:
-        """What the network's packets may have here; of one that is not here, what any overlay's may."""
+    async def mtu(self, network_id: str) -> tuple[int, int]:
+        """What the network's packets may have here, and then have on the wire; of one that is not here, what any overlay's may."""
         network, underlay = self._state().networks.get(network_id), await self._underlay()
-        return plan.overlay_mtu(network, underlay) if network else underlay.mtu - names.VXLAN_OVERHEAD
+        if network is None:
+            return underlay.mtu - names.VXLAN_OVERHEAD, underlay.mtu
+        mtu, sealed = plan.overlay_mtu(network, underlay), plan.is_encrypted(network)
+        overhead = underlay.mtu - sealed_mtu(underlay.mtu) if sealed else names.VXLAN_OVERHEAD
+        return mtu, mtu + overhead
 
     async def inside(self, namespace: str, work: Callable[[], T]) -> T:
         """Runs `work` in a namespace: sockets that it makes stay there. Raises OSError."""

@@ -3734,6 +3734,7 @@ class CheckReport(Message):
     unseen: tuple[str, ...] = ()
     names: int = 0
     vips: int = 0
+    needs: int = 0
 
     def to_pb(self) -> check_pb2.CheckReport:
         return check_pb2.CheckReport(
@@ -3748,6 +3749,7 @@ class CheckReport(Message):
             unseen=self.unseen,
             names=self.names,
             vips=self.vips,
+            needs=self.needs,
         )
 
     @classmethod
@@ -3764,6 +3766,7 @@ class CheckReport(Message):
             tuple(m.unseen),
             m.names,
             m.vips,
+            m.needs,
         )
 
     @classmethod

@@ -117,7 +117,7 @@ class CheckTrouble(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., subject: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class CheckReport(_message.Message):
-    __slots__ = ("id", "phase", "clock", "sandbox", "mtu", "heard", "tried", "troubles", "unseen", "names", "vips")
+    __slots__ = ("id", "phase", "clock", "sandbox", "mtu", "heard", "tried", "troubles", "unseen", "names", "vips", "needs")
     ID_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     CLOCK_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class CheckReport(_message.Message):
     UNSEEN_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     VIPS_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     id: str
     phase: CheckPhase
     clock: int
@@ -140,7 +141,8 @@ class CheckReport(_message.Message):
     unseen: _containers.RepeatedScalarFieldContainer[str]
     names: int
     vips: int
-    def __init__(self, id: _Optional[str] = ..., phase: _Optional[_Union[CheckPhase, str]] = ..., clock: _Optional[int] = ..., sandbox: _Optional[bool] = ..., mtu: _Optional[int] = ..., heard: _Optional[_Iterable[_Union[CheckHeard, _Mapping]]] = ..., tried: _Optional[_Iterable[_Union[CheckTried, _Mapping]]] = ..., troubles: _Optional[_Iterable[_Union[CheckTrouble, _Mapping]]] = ..., unseen: _Optional[_Iterable[str]] = ..., names: _Optional[int] = ..., vips: _Optional[int] = ...) -> None: ...
+    needs: int
+    def __init__(self, id: _Optional[str] = ..., phase: _Optional[_Union[CheckPhase, str]] = ..., clock: _Optional[int] = ..., sandbox: _Optional[bool] = ..., mtu: _Optional[int] = ..., heard: _Optional[_Iterable[_Union[CheckHeard, _Mapping]]] = ..., tried: _Optional[_Iterable[_Union[CheckTried, _Mapping]]] = ..., troubles: _Optional[_Iterable[_Union[CheckTrouble, _Mapping]]] = ..., unseen: _Optional[_Iterable[str]] = ..., names: _Optional[int] = ..., vips: _Optional[int] = ..., needs: _Optional[int] = ...) -> None: ...
 
 class CheckedNode(_message.Message):
     __slots__ = ("id", "hostname", "addr", "state", "on_network", "clock_offset", "names", "vips")

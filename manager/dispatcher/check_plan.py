@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from common import errors, model
+from common import errors, model, overlays
 from common.model import EndpointState, TaskState
 from manager import lifecycle
 from manager.dispatcher.assignments import node_record, plain
@@ -27,6 +27,7 @@ class Planned:
     down: Mapping[str, str] = field(
         default_factory=dict
     )  # nodes without a session, and what their status says
+    sealed: bool = False  # the network is encrypted
 
 
 def planned(
@@ -67,7 +68,12 @@ def planned(
         for n in chosen
         if n.id not in sessions
     }
-    return Planned(plan, {a: t.node_id for a, t in _offered(view, members, network)}, down)
+    return Planned(
+        plan,
+        {a: t.node_id for a, t in _offered(view, members, network)},
+        down,
+        overlays.is_encrypted(network.spec),
+    )
 
 
 def _legs(view: ReadView, members: Membership, network: model.Network) -> Mapping[str, str]:

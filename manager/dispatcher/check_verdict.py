@@ -13,8 +13,6 @@ from common import model
 from manager import lifecycle
 from manager.dispatcher.check_plan import Planned
 
-OVERHEAD: Final = 50
-"""Bytes of VXLAN's outer headers, with IPv4."""
 MOST_OFF: Final = 2 * lifecycle.SECOND
 _OF_SERVICES: Final = ("dns", "vip", "backend")
 _OF_KERNELS: Final = ("network", "module")
@@ -90,7 +88,7 @@ def judge(
     for source in whole.values():
         for target in whole.values():
             if source is not target:
-                _pair(found, source, target, names)
+                _pair(found, source, target, names, made.sealed)
     for one in whole.values():
         _own(found, one, answers[one.node.id], names.get(leader, "the leader"))
     steady = {service.name for service in made.plan.services if service in now}
@@ -185,11 +183,11 @@ def _own(found: _Found, one: _Node, said: Answers, leader: str) -> None:
 # ---- a pair, one way
 
 
-def _pair(found: _Found, source: _Node, target: _Node, names: Mapping[str, str]) -> None:
+def _pair(found: _Found, source: _Node, target: _Node, names: Mapping[str, str], sealed: bool) -> None:
     a, b, there = source.node.id, target.node.id, names[target.node.id]
     tried = source.tried.get(b, model.CheckTried(b))
     heard = target.heard.get(a, model.CheckHeard(a))
-    for kind, text in _vxlan(source, target, tried, heard, there):
+    for kind, text in _vxlan(source, target, tried, heard, there, sealed):
         found.pair(kind, a, b, text)
     gossip = list(_gossip(target, tried, heard, there))
     unseen = b in (*source.told.unseen, *source.listening.unseen)
@@ -208,7 +206,7 @@ def _pair(found: _Found, source: _Node, target: _Node, names: Mapping[str, str])
 
 
 def _vxlan(
-    source: _Node, target: _Node, tried: model.CheckTried, heard: model.CheckHeard, there: str
+    source: _Node, target: _Node, tried: model.CheckTried, heard: model.CheckHeard, there: str, sealed: bool
 ) -> Iterator[tuple[str, str]]:
     if ":" in source.node.vtep + target.node.vtep:
         return  # only IPv4 is probed
@@ -217,33 +215,42 @@ def _vxlan(
             "4789",
             f"{{}} -> {there}: this machine itself does not send to UDP 4789 ({_shown(tried.vxlan)})",
         )
-        return
-    if not heard.vxlan:
+    elif not heard.vxlan:
         yield (
             "4789",
             f"{{}} -> {there}: nothing arrives on UDP 4789 (VXLAN): a packet filter on {there} or on the way"
             f" drops it. Open 4789/udp on {there} for the other nodes",
         )
-        return
-    need, both = source.listening.mtu + OVERHEAD, source.on_network and target.on_network
-    small = heard.largest < need and source.listening.mtu > 0
+    if heard.vxlan or sealed:  # what is sealed doesn't go by that port
+        yield from _tunnel(source, target, tried, heard, there, sealed)
+
+
+def _tunnel(
+    source: _Node, target: _Node, tried: model.CheckTried, heard: model.CheckHeard, there: str, sealed: bool
+) -> Iterator[tuple[str, str]]:
+    need, both = source.listening.needs, source.on_network and target.on_network
+    small = heard.vxlan and heard.largest < need
     if small:
         fate = "are cut up on the way, which is slow" if both and heard.whole else "are lost"
+        mtu = max(68, source.listening.mtu - (need - heard.largest))
         yield (
             "mtu",
             f"{{}} -> {there}: packets of more than {heard.largest} bytes {fate}, and the network's have up to {need}."
-            f" Raise the MTU of the way, or make the network with"
-            f" --opt com.docker.network.driver.mtu={max(68, heard.largest - OVERHEAD)}",
+            f" Raise the MTU of the way, or make the network with --opt com.docker.network.driver.mtu={mtu}",
         )
     if both and not heard.tunnel:
         why = f" ({_shown(tried.tunnel)})" if tried.tunnel else ""
+        cause = "the network is encrypted, and what is sealed does not arrive" if sealed else _DUMB
+        do = f"open the protocol ESP (50) on {there}, and see what" if sealed else "see what"
         yield (
             "tunnel",
-            f"{{}} -> {there}: UDP 4789 is open, but the network's own tunnel carries nothing{why}:"
-            f" journalctl -u shoal-agent on both says what the kernel refused",
+            f"{{}} -> {there}: {cause}{why}: {do} journalctl -u shoal-agent says on both",
         )
     elif both and not heard.whole and not small:
         yield "mtu", f"{{}} -> {there}: the network's largest packets are lost in its tunnel"
+
+
+_DUMB: Final = "UDP 4789 is open, but the network's own tunnel carries nothing"
 
 
 def _gossip(

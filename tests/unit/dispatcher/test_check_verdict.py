@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from common import model
 from common.model import CheckPhase
 from manager.dispatcher.check_plan import Planned
-from manager.dispatcher.check_verdict import OVERHEAD, Answers, judge
+from manager.dispatcher.check_verdict import Answers, judge
 
 SECOND = 1_000_000_000
-MTU = 1450
+MTU, OVERHEAD = 1450, 50
 NAMES = ("manager", "worker1", "worker2")
 Fault = tuple[str, str, str]  # kind, from, to
 
@@ -35,6 +35,7 @@ class World:
     services: tuple[model.CheckService, ...] = (model.CheckService("web", "10.0.1.2", ("10.0.1.3",)),)
     now: tuple[model.CheckService, ...] | None = None
     lives_on: dict[str, str] = field(default_factory=dict)
+    sealed: bool = False
 
     def node(self, name: str) -> model.CheckNode:
         n = self.names.index(name) + 1
@@ -45,7 +46,7 @@ class World:
         others = [other for other in self.names if other != name]
         phase = CheckPhase.CHECK_LISTEN
         return Answers(
-            model.CheckReport("c", phase, sandbox=name in self.on, mtu=MTU),
+            model.CheckReport("c", phase, sandbox=name in self.on, mtu=MTU, needs=MTU + OVERHEAD),
             model.CheckReport(
                 tried=tuple(self.tried(name, other) for other in others), troubles=self.troubles.get(name, ())
             ),
@@ -65,7 +66,7 @@ class World:
         def passes(kind: str) -> bool:
             return (kind, a, b) not in self.lost
 
-        tunnel = passes("vxlan") and passes("tunnel") and {a, b} <= self.on
+        tunnel = (self.sealed or passes("vxlan")) and passes("tunnel") and {a, b} <= self.on
         return model.CheckHeard(
             a,
             passes("vxlan"),
@@ -81,7 +82,7 @@ class World:
         for name in self.silent:
             answers[name].told = None
         now = self.services if self.now is None else self.now
-        return judge("c", Planned(plan, self.lives_on, self.down), answers, now, "manager")
+        return judge("c", Planned(plan, self.lives_on, self.down, self.sealed), answers, now, "manager")
 
 
 def told(found: model.NetworkCheck) -> set[Fault]:
@@ -146,6 +147,14 @@ def test_a_machine_that_does_not_send_is_told_for_itself() -> None:
 def test_the_tunnel_alone() -> None:
     found = World(lost={("tunnel", "manager", "worker1")}).judge()
     assert told(found) == {("tunnel", "manager", "worker1")}
+
+
+def test_an_encrypted_network_has_a_way_of_its_own() -> None:
+    blocked = {("vxlan", "manager", "worker1")}
+    assert told(World(sealed=True, lost=blocked).judge()) == {("4789", "manager", "worker1")}
+    found = World(sealed=True, lost=blocked | {("tunnel", "manager", "worker1")}).judge()
+    assert told(found) == {("4789", "manager", "worker1"), ("tunnel", "manager", "worker1")}
+    assert "open the protocol ESP (50) on worker1" in texts(found)
 
 
 def test_nodes_that_are_not_on_the_network_have_their_ports_probed_all_the_same() -> None:

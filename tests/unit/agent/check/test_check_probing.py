@@ -65,8 +65,8 @@ class Insight:
     async def stands(self, network_id: str) -> bool:
         return False
 
-    async def mtu(self, network_id: str) -> int:
-        return MTU
+    async def mtu(self, network_id: str) -> tuple[int, int]:
+        return MTU, MTU + 50
 
     async def tasks(self, network_id: str) -> list[tuple[str, str]]:
         return []
