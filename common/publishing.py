@@ -17,17 +17,20 @@ _FALSE: Final = ("false", "0", "no", "")
 
 
 def addresses(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """The addresses of a node, or the subnets that they lie in, on which ports are published; () for all.
+    """The addresses of a node, or the subnets that they lie in, on which ports are published; () for all. Of both families:
+    where only one is named, nothing is published on the other.
 
     Raises ValueError. Overlapping ones are merged, so that a set of rules can hold them.
     """
     text = labels.get(ADDRESS_LABEL, "")
     words = [word.strip() for word in text.split(",") if word.strip()]
     try:
-        found = [ipaddress.IPv4Network(word, strict=False) for word in words]
+        found = [ipaddress.ip_network(word.strip("[]"), strict=False) for word in words]
     except ValueError as error:
         raise ValueError(f"label {ADDRESS_LABEL}: {error}") from None
-    return tuple(str(net).removesuffix("/32") for net in ipaddress.collapse_addresses(found))
+    four = ipaddress.collapse_addresses(net for net in found if isinstance(net, ipaddress.IPv4Network))
+    six = ipaddress.collapse_addresses(net for net in found if isinstance(net, ipaddress.IPv6Network))
+    return (*(str(net).removesuffix("/32") for net in four), *(str(net).removesuffix("/128") for net in six))
 
 
 def masquerade(labels: Mapping[str, str]) -> bool:

@@ -129,10 +129,16 @@ def _of_place(state: NodeState, task_id: str, container_id: str, wanted: tuple[s
         if network is None or not attachment.addresses:
             continue
         address, _, length = attachment.addresses[0].partition("/")
+        six, _, length6 = next((a for a in attachment.addresses if ":" in a), "").partition("/")
         aliases = (*wanted, *attachment.aliases, container_id[:12])
         shown[network.spec.name] = _endpoint(
             network.id, task_id, address, int(length or 32), tuple(dict.fromkeys(aliases))
         )
+        if six:
+            own = {"GlobalIPv6Address": six, "GlobalIPv6PrefixLen": int(length6 or 128)}
+            shown[network.spec.name] |= own
+            if given := shown[network.spec.name]["IPAMConfig"]:
+                given["IPv6Address"] = six
     return shown
 
 

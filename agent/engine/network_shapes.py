@@ -200,19 +200,30 @@ def _balancer(network: model.Network, node_id: str, shape: Shape, subnets: Seque
 
 
 def _leg(network_id: str, leg: model.EndpointRecord, subnets: Sequence[Any]) -> dict[str, str]:
-    return _member(leg.task_name, network_id, leg.task_id, leg.addr, subnets)
+    return _member(leg.task_name, network_id, leg.task_id, leg.addr, subnets, leg.addr6)
 
 
-def _member(name: str, network_id: str, member: str, addr: str, subnets: Sequence[Any]) -> dict[str, str]:
-    address = ipaddress.ip_address(addr)
-    length = next((subnet.prefixlen for subnet in subnets if address in subnet), address.max_prefixlen)
+def _member(
+    name: str, network_id: str, member: str, addr: str, subnets: Sequence[Any], addr6: str = ""
+) -> dict[str, str]:
     return {
         "Name": name,
         "EndpointID": stable_id(network_id, member),
         "MacAddress": mac(addr),
-        "IPv4Address": f"{addr}/{length}",
-        "IPv6Address": "",
+        "IPv4Address": _with_length(addr, subnets),
+        "IPv6Address": _with_length(addr6, subnets),
     }
+
+
+def _with_length(addr: str, subnets: Sequence[Any]) -> str:
+    """An address with the length of its subnet; of one that no subnet is shown for, nothing is said in IPv6."""
+    if not addr:
+        return ""
+    address = ipaddress.ip_address(addr)
+    length = next((subnet.prefixlen for subnet in subnets if address in subnet), None)
+    if length is None:
+        return f"{addr}/{address.max_prefixlen}" if address.version == 4 else ""
+    return f"{addr}/{length}"
 
 
 def _peers(

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.network import names, rules
+from agent.network import dual, names, rules
 from agent.network.facts import (
     Address,
     Bridge,
@@ -129,7 +129,10 @@ def laid_over(
     result = dict(view)
     for id, wired in containers.items():
         name = names.task_namespace(id)
-        result[name] = view.get(name, frozenset({Namespace()})) | _inside(id, wired, local, underlay)
+        facts = view.get(name, frozenset({Namespace()}))
+        if facts >= dual.IN_TASKS:  # in an overlay it speaks IPv6, on bridges it doesn't
+            facts = facts.union(*(dual.leg(leg.interface, model.Network(), "", 0) for leg in wired.bridges))
+        result[name] = facts | _inside(id, wired, local, underlay)
     used = {leg.network for wired in containers.values() for leg in wired.bridges}
     if not state.node_id and names.GATEWAY_BRIDGE not in used:
         result[names.HOST] = frozenset()  # nobody needs docker_gwbridge
@@ -232,7 +235,7 @@ def _table(bridges: Iterable[BridgeNetwork], containers: Mapping[str, Wired]) ->
         else:  # only what was published may be reached from outside or from another bridge
             guard.append(f"oifname {name} iifname != {name} ct state new ct status & dnat == 0 drop")
     lines += rules.hook("guard_inside", "filter", "forward", 0, guard)
-    return rules.table(lines, names.LOCAL_TABLE)
+    return rules.table(lines, rules.V4, names.LOCAL_TABLE)
 
 
 def _published(containers: Mapping[str, Wired]) -> Mapping[tuple[str, int], list[str]]:

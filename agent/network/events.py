@@ -15,11 +15,13 @@ from typing import Final
 
 from agent.network.facts import (
     Address,
+    AnswerRule,
     Bridge,
     DefaultRoute,
     Facts,
     Forward,
     LinkRoute,
+    LoopbackRoute,
     Neighbour,
     Port,
     ReturnRoute,
@@ -39,8 +41,11 @@ NEW_GENERATION: Final = 10 << 8 | 15  # nftables: one for each transaction
 
 FAMILY_BRIDGE: Final = 7
 FAMILY_IPV4: Final = 2
+FAMILY_IPV6: Final = 10
 HEADER: Final = 16
 _MAIN: Final = 254
+_LOCAL: Final = 255
+_LOOPBACK: Final = "::1/128"
 _ALIGN: Final = 4
 
 
@@ -79,6 +84,7 @@ class RouteLost:
 
     table: int
     destination: str
+    version: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class RuleLost:
 
     mark: int
     table: int
+    version: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +138,26 @@ def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:
             return any(isinstance(f, Neighbour) and f.address == address for f in picture)
         case ForwardLost(mac=mac, vtep=vtep):
             return Forward(mac, vtep) in picture
-        case RouteLost(table=table, destination=destination):
-            return any(_is_route(f, table, destination) for f in picture)
-        case RuleLost(mark=mark, table=table):
-            return ReturnRule(mark, table) in picture
+        case RouteLost():
+            return any(_is_route(f, event) for f in picture)
+        case RuleLost(mark=0, table=table, version=6):
+            return any(isinstance(f, AnswerRule) and f.table == table for f in picture)
+        case RuleLost(mark=mark, table=table, version=version):
+            return ReturnRule(mark, table, version) in picture
         case TablesChanged(by=by):
             return by != ourselves and any(isinstance(f, Table) for f in picture)
 
 
-def _is_route(fact: object, table: int, destination: str) -> bool:
+def _is_route(fact: object, lost: RouteLost) -> bool:
     match fact:
         case DefaultRoute():
-            return table == _MAIN and not destination
+            return lost == RouteLost(_MAIN, "")
         case LinkRoute(destination=wanted):
-            return table == _MAIN and destination == wanted
-        case ReturnRoute(table=wanted_table):
-            return table == wanted_table and not destination
+            return (lost.table, lost.destination) == (_MAIN, wanted)
+        case ReturnRoute(table=table, gateway=gateway):
+            return lost == RouteLost(table, "", 6 if ":" in gateway else 4)
+        case LoopbackRoute():
+            return lost == RouteLost(_LOCAL, _LOOPBACK, 6)
         case _:
             return False
 
@@ -174,7 +185,7 @@ def _text(value: bytes) -> str:
 
 
 def _address(value: bytes) -> str:
-    return str(ipaddress.IPv4Address(value)) if len(value) == 4 else ""
+    return str(ipaddress.ip_address(value)) if len(value) in (4, 16) else ""
 
 
 def _number(value: bytes) -> int:
@@ -192,19 +203,23 @@ def _address_of(body: bytes) -> Event:
 def _route(body: bytes) -> Event:
     found = _attributes(body, 12)
     destination = f"{_address(found[1])}/{body[1]}" if 1 in found else ""
-    return RouteLost(_number(found.get(15, b"")) or body[4], destination)
+    return RouteLost(_number(found.get(15, b"")) or body[4], destination, _version(body))
 
 
 def _neighbour(body: bytes) -> Event:
     found = _attributes(body, 12)
-    if body[0] == FAMILY_IPV4:
+    if body[0] != FAMILY_BRIDGE:
         return NeighbourLost(_address(found.get(1, b"")))
     return ForwardLost(":".join(f"{byte:02x}" for byte in found.get(2, b"")), _address(found.get(1, b"")))
 
 
 def _rule(body: bytes) -> Event:
     found = _attributes(body, 12)
-    return RuleLost(_number(found.get(10, b"")), _number(found.get(15, b"")) or body[4])
+    return RuleLost(_number(found.get(10, b"")), _number(found.get(15, b"")) or body[4], _version(body))
+
+
+def _version(body: bytes) -> int:
+    return 6 if body[0] == FAMILY_IPV6 else 4
 
 
 def _generation(body: bytes) -> Event:
@@ -212,13 +227,14 @@ def _generation(body: bytes) -> Event:
 
 
 _ANY_FAMILY: Final = frozenset(range(256))
+_IP: Final = frozenset({FAMILY_IPV4, FAMILY_IPV6})
 _PARSERS: Final[Mapping[int, tuple[Callable[[bytes], Event], frozenset[int]]]] = {
     NEW_LINK: (_link, _ANY_FAMILY),  # watch.py lets one through when the link went down
     DEL_LINK: (_link, _ANY_FAMILY),
-    DEL_ADDRESS: (_address_of, frozenset({FAMILY_IPV4})),
-    DEL_ROUTE: (_route, frozenset({FAMILY_IPV4})),
-    DEL_NEIGHBOUR: (_neighbour, frozenset({FAMILY_IPV4, FAMILY_BRIDGE})),
-    DEL_RULE: (_rule, frozenset({FAMILY_IPV4})),
+    DEL_ADDRESS: (_address_of, _IP),
+    DEL_ROUTE: (_route, _IP),
+    DEL_NEIGHBOUR: (_neighbour, _IP | {FAMILY_BRIDGE}),
+    DEL_RULE: (_rule, _IP),
     NEW_GENERATION: (_generation, _ANY_FAMILY),
 }
 

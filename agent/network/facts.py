@@ -101,7 +101,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A permanent answer to ARP on the tunnel."""
+    """A permanent answer to ARP, or to IPv6's neighbour discovery, on the tunnel."""
 
     address: str
     mac: str
@@ -146,6 +146,23 @@ class ReturnRule:
 
     mark: int
     table: int
+    version: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRule:
+    """IPv6 datagrams from a port of the mesh use that table. There is no default route for them to be thought possible by,
+    before their mark is known."""
+
+    port: int
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackRoute:
+    """::1 over a leg as well: answers come in by it to what the mesh has taken at [::1]. Nobody can send to ::1 from there."""
+
+    interface: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +172,7 @@ class Table:
     digest: str
     text: str = field(compare=False, repr=False)
     name: str = names.TABLE
+    family: str = "ip"
 
 
 Fact = (
@@ -173,6 +191,8 @@ Fact = (
     | LinkRoute
     | ReturnRoute
     | ReturnRule
+    | AnswerRule
+    | LoopbackRoute
     | Table
 )
 Facts = frozenset[Fact]
@@ -181,12 +201,12 @@ KernelView = Mapping[str, Facts]  # by namespace
 # In this order things are made, over all namespaces; the other way round they are removed.
 _ORDER: Final[tuple[type, ...]] = (
     Namespace, Sysctl, SealState, SealPolicy, Bridge, Vxlan, Veth, Port, Address, Forward, Neighbour, DefaultRoute, LinkRoute, ReturnRoute,
-    ReturnRule, Table,
+    ReturnRule, AnswerRule, LoopbackRoute, Table,
 )  # fmt: skip
 _RANK: Final = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 # A container with NET_ADMIN may add what it likes to its own namespace: only these are taken away there.
-_REMOVED_IN_TASKS: Final = (ReturnRoute, ReturnRule)
+_REMOVED_IN_TASKS: Final = (ReturnRoute, ReturnRule, AnswerRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +221,7 @@ class Change:
 def rank(fact: Fact) -> int:
     """Where a fact stands in the order of making; a sysctl of an interface comes after the interface."""
     if isinstance(fact, Sysctl) and _interface(fact):
-        return _RANK[Address]
+        return _RANK[Port]
     return _RANK[type(fact)]
 
 
@@ -250,10 +270,12 @@ def _identity(fact: Fact) -> object:
             return Neighbour, address
         case Forward(mac=mac):
             return Forward, mac
-        case ReturnRoute(table=table):
-            return ReturnRoute, table
-        case Table(name=name):
-            return Table, name
+        case ReturnRoute(table=table, gateway=gateway):
+            return ReturnRoute, table, ":" in gateway
+        case Table(name=name, family=family):
+            return Table, name, family
+        case Sysctl(path=path):
+            return Sysctl, path
         case _:
             return fact
 

@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from agent.network import events, names
 from agent.network.facts import (
     Address,
+    AnswerRule,
     Bridge,
     Change,
     DefaultRoute,
@@ -27,6 +28,7 @@ from agent.network.facts import (
     Forward,
     KernelView,
     LinkRoute,
+    LoopbackRoute,
     Namespace,
     Neighbour,
     Port,
@@ -42,7 +44,7 @@ from agent.network.facts import (
     difference,
 )
 from agent.network.nft import NftError
-from agent.network.reader import Reader, write_sysctl
+from agent.network.reader import PROC, Reader, write_sysctl
 from agent.network.thread import THREAD_NAME, Namespaces
 from agent.network.watch import Watch
 from agent.network.xfrm import Xfrm, missing_module
@@ -54,6 +56,11 @@ _SELF: Final = 2  # "replace" of an FDB entry doesn't set it by itself, and the 
 _LOOPBACK_INDEX: Final = 1
 _SOCKETS: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _LINK: Final = 253  # scope of a destination on the link itself
+_NODAD: Final = 2  # an IPv6 address is used at once: nobody is asked whether he has it
+_LOCAL_TABLE: Final = 255
+_TO_US: Final = 2  # a route's type
+_AFTER_ALL: Final = 4096  # a route's metric: of two to one destination the other is used to send
+_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
 
 def describe(error: BaseException) -> str:
@@ -63,6 +70,36 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
     return str(error)
+
+
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def _everything(gateway: str) -> str:
+    """The destination of a default route by this gateway."""
+    return "::/0" if ":" in gateway else "default"
+
+
+def _answers(fact: AnswerRule) -> dict[str, Any]:
+    return {
+        "family": socket.AF_INET6, "table": fact.table, "priority": names.ANSWER_PRIORITY,
+        "ip_proto": socket.IPPROTO_UDP, "sport_range": f"{fact.port}:{fact.port}",
+    }  # fmt: skip
+
+
+def _loopback(index: int) -> dict[str, Any]:
+    return {
+        "family": socket.AF_INET6, "dst": "::1/128", "oif": index,
+        "table": _LOCAL_TABLE, "type": _TO_US, "priority": _AFTER_ALL,
+    }  # fmt: skip
+
+
+def _keep_advertisements() -> None:
+    """A machine that forwards heeds no router advertisements, and would lose its own addresses and way out by and by, unless
+    it is told to heed them all the same."""
+    for path in (PROC / "net/ipv6/conf").glob("*/accept_ra"):
+        if path.read_text().strip() == "1":
+            path.write_text("2")
 
 
 class Kernel:
@@ -79,7 +116,8 @@ class Kernel:
             Namespace: self._make_namespace, Sysctl: self._make_sysctl, Bridge: self._make_bridge,
             Vxlan: self._make_vxlan, Veth: self._make_veth, Port: self._make_port, Address: self._make_address,
             Neighbour: self._make_neighbour, Forward: self._make_forward, DefaultRoute: self._make_default,
-            SealState: self._make_seal_state, SealPolicy: self._make_seal_policy, LinkRoute: self._make_link_route, ReturnRoute: self._make_return_route, ReturnRule: self._make_rule, Table: self._make_table,
+            SealState: self._make_seal_state, SealPolicy: self._make_seal_policy, LinkRoute: self._make_link_route, ReturnRoute: self._make_return_route, ReturnRule: self._make_rule,
+            AnswerRule: self._make_answer_rule, LoopbackRoute: self._make_loopback_route, Table: self._make_table,
         }  # fmt: skip
 
     def forget(self, scope: Iterable[str]) -> None:
@@ -245,6 +283,8 @@ class Kernel:
 
     def _make_sysctl(self, namespace: str, fact: Sysctl) -> None:
         with self._namespaces.inside(namespace):
+            if fact.path == _FORWARDING6:
+                _keep_advertisements()
             write_sysctl(fact.path, fact.value)
 
     def _make_bridge(self, namespace: str, fact: Bridge) -> None:
@@ -306,6 +346,10 @@ class Kernel:
             finally:
                 os.close(target)
             self._make_port(fact.peer_namespace, Port(fact.peer, fact.bridge, fact.isolated, fact.mtu))
+        if (
+            fact.name == names.INGRESS_LEG
+        ):  # its link-local address, which neighbours are asked from, is used at once
+            write_sysctl(f"net/ipv6/conf/{fact.name}/accept_dad", "0")
         index = self._index(namespace, fact.name)
         route.link("set", index=index, address=fact.mac, mtu=fact.mtu, state="up")
 
@@ -347,12 +391,21 @@ class Kernel:
     def _make_return_route(self, namespace: str, fact: ReturnRoute) -> None:
         index = self._index(namespace, fact.interface)
         self._namespaces.route(namespace).route(
-            "replace", dst="default", gateway=fact.gateway, oif=index, table=fact.table
+            "replace", dst=_everything(fact.gateway), gateway=fact.gateway, oif=index, table=fact.table
         )
 
     def _make_rule(self, namespace: str, fact: ReturnRule) -> None:
         self._namespaces.route(namespace).rule(
-            "add", table=fact.table, fwmark=fact.mark, priority=names.RULE_PRIORITY
+            "add", family=_FAMILIES[fact.version], table=fact.table, fwmark=fact.mark,
+            priority=names.RULE_PRIORITY,
+        )  # fmt: skip
+
+    def _make_answer_rule(self, namespace: str, fact: AnswerRule) -> None:
+        self._namespaces.route(namespace).rule("add", **_answers(fact))
+
+    def _make_loopback_route(self, namespace: str, fact: LoopbackRoute) -> None:
+        self._namespaces.route(namespace).route(
+            "replace", **_loopback(self._index(namespace, fact.interface))
         )
 
     def _make_seal_state(self, _: str, fact: SealState) -> None:
@@ -396,11 +449,16 @@ class Kernel:
                     index = self._index(namespace, names.VXLAN)
                     route.fdb("del", ifindex=index, lladdr=mac, dst=vtep, flags=_SELF)
                 case ReturnRoute(table=table, gateway=gateway):
-                    route.route("del", dst="default", gateway=gateway, table=table)
-                case ReturnRule(mark=mark, table=table):
-                    route.rule("del", table=table, fwmark=mark, priority=names.RULE_PRIORITY)
-                case Table(name=name):
-                    self._namespaces.table(namespace).run(f"delete table ip {name}")
+                    route.route("del", dst=_everything(gateway), gateway=gateway, table=table)
+                case ReturnRule(mark=mark, table=table, version=version):
+                    family = _FAMILIES[version]
+                    route.rule("del", family=family, table=table, fwmark=mark, priority=names.RULE_PRIORITY)
+                case AnswerRule():
+                    route.rule("del", **_answers(fact))
+                case LoopbackRoute(interface=interface):
+                    route.route("del", **_loopback(self._index(namespace, interface)))
+                case Table(name=name, family=family):
+                    self._namespaces.table(namespace).run(f"delete table {family} {name}")
         except NetlinkError as error:
             if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
                 raise
@@ -431,4 +489,6 @@ def _interface_address(address: str) -> dict[str, Any]:
     found: dict[str, Any] = {"address": str(own.ip), "prefixlen": own.network.prefixlen}
     if own.version == 4 and own.network.prefixlen < 31:
         found["broadcast"] = str(own.network.broadcast_address)
+    if own.version == 6:
+        found["flags"] = _NODAD
     return found

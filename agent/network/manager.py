@@ -34,6 +34,7 @@ from agent.network.refusals import (
     refuse_busy,
     refuse_failed,
     refuse_impossible,
+    refuse_without_ipv6,
 )
 from agent.network.thread import NetThread
 from agent.network.watcher import SLICE, next_turn, watch
@@ -183,7 +184,11 @@ class KernelNetwork:
 
     async def routes(self) -> tuple[str, ...]:
         """What no overlay may overlap: destinations of this machine's routes, without those that are ours."""
-        return await self._running().run(self._kernel.reader.host_routes)
+        thread, reader = self._running(), self._kernel.reader
+        return (
+            *await thread.run(reader.host_routes),
+            *await thread.run(reader.host_routes, socket.AF_INET6),
+        )
 
     @property
     def lacks_for_seals(self) -> str:
@@ -243,6 +248,7 @@ class KernelNetwork:
             refuse_allocated(assignment.task, ports, self._own.local)
             refuse_busy(assignment.task, await thread.run(self._kernel.busy_port, ports))
         task_legs = plan.legs(self._state, assignment.task)
+        refuse_without_ipv6(task_legs, await self._find_underlay())
         single = task_id in self._own.present
         if plan.needs_gateway(task_legs) and not self._attached.get(task_id) and not single:
             self._attached[task_id] = self._gateway_address()
@@ -266,7 +272,7 @@ class KernelNetwork:
             raise
         return Sandbox(
             task_id, str(thread.namespaces.path(own)),
-            tuple(leg.address for leg in task_legs), self._attached[task_id],
+            tuple(a for leg in task_legs for a in leg.addresses), self._attached[task_id],
         )  # fmt: skip
 
     # ---- single containers, and the bridges that are this node's own
@@ -405,7 +411,8 @@ class KernelNetwork:
             if found is None and address:
                 _log.warning("no interface has the data path's address %s; assuming an MTU of 1500", address)
             interface, mtu = found or ("", 1500)
-            self._underlay = Underlay(address, mtu, interface, self._gateway_subnet)
+            ipv6 = self._kernel.reader.has_ipv6
+            self._underlay = Underlay(address, mtu, interface, self._gateway_subnet, ipv6)
         return replace(self._underlay, seals=not self._lacks, keys=self._keys)
 
     async def _look_for_seals(self) -> None:

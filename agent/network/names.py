@@ -34,6 +34,7 @@ DNS_ADDRESS: Final = "127.0.0.11"
 
 ROUTE_TABLE_BASE: Final = 1000  # clear of main (254) and its neighbours, whatever a node's number is
 RULE_PRIORITY: Final = 100
+ANSWER_PRIORITY: Final = 40000  # after the main table: for what has no other way
 
 # Connection marks in our namespaces: node numbers come from the mesh, the first bit says "a backend's address", of which
 # the last 29 bits follow: what private subnets there are differ in those. The two between are the connection's own.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from agent.network import encryption, names, rules
+from agent.network import dual, encryption, names, rules
 from agent.network.facts import (
     Address,
     Bridge,
@@ -54,13 +54,9 @@ _NO_BRIDGE_FILTER: Final = frozenset(
     Sysctl(f"net/bridge/bridge-nf-call-{what}", "0") for what in ("iptables", "ip6tables", "arptables")
 )
 FORWARDING: Final[Facts] = frozenset((*_NO_BRIDGE_FILTER, Sysctl("net/ipv4/ip_forward", "1")))
-_NO_IPV6: Final = frozenset(
-    Sysctl(f"net/ipv6/conf/{where}/disable_ipv6", "1") for where in ("all", "default")
-)
-_SANDBOX: Final[Facts] = frozenset((Namespace(), *_NO_BRIDGE_FILTER, *_NO_IPV6))
+_SANDBOX: Final[Facts] = frozenset((Namespace(), *_NO_BRIDGE_FILTER))
 _TASK: Final[Facts] = frozenset((
     Namespace(),
-    *_NO_IPV6,
     Sysctl("net/ipv4/conf/all/rp_filter", "0"),  # clients of the mesh come in by another leg than the way out
     Sysctl("net/ipv4/conf/default/rp_filter", "0"),
     Sysctl("net/ipv4/tcp_fwmark_accept", "1"),  # so that a SYN-ACK tells the MSS of the way it takes
@@ -77,6 +73,7 @@ class Underlay:
     mtu: int = 1500
     interface: str = ""
     gateway_subnet: str = "172.18.0.0/16"  # docker_gwbridge's
+    ipv6: bool = True  # whether its kernel has it
     seals: bool = True  # the kernel has ESP
     keys: tuple[encryption.Key, ...] = ()  # for encrypted networks, the newest first
 
@@ -99,6 +96,13 @@ class Leg:
     network: model.Network
     address: str  # without prefix length
     prefix: int
+    address6: str = ""
+    prefix6: int = 0
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those that it has."""
+        return (self.address, self.address6) if self.address6 else (self.address,)
 
 
 def is_encrypted(network: model.Network) -> bool:
@@ -115,6 +119,11 @@ def overlay_mtu(network: model.Network, underlay: Underlay) -> int:
     return min(int(asked), largest) if asked.isdigit() and int(asked) >= 68 else largest
 
 
+def speaks_ipv6(network: model.Network, underlay: Underlay) -> bool:
+    """Whether there can be IPv6 on a network's interfaces here."""
+    return underlay.ipv6 and overlay_mtu(network, underlay) >= dual.LEAST_MTU
+
+
 def legs(state: NodeState, task: model.Task) -> tuple[Leg, ...]:
     """A task's overlay legs in the order of their interfaces: eth0 is in the ingress network, if any is."""
     found = []
@@ -123,15 +132,12 @@ def legs(state: NodeState, task: model.Task) -> tuple[Leg, ...]:
         address = next((a for a in attachment.addresses if ":" not in a), "")
         if network is not None and network.vni and address:
             parsed = ipaddress.IPv4Interface(address)
+            six, _, length = next((a for a in attachment.addresses if ":" in a), "").partition("/")
+            own = (str(parsed.ip), parsed.network.prefixlen, six, int(length or 0))
             chosen = task.labels.get(INTERFACE_LABEL + network.id, "")
-            found.append(
-                (not network.spec.ingress, network, str(parsed.ip), parsed.network.prefixlen, chosen)
-            )
+            found.append((not network.spec.ingress, chosen, network, own))
     found.sort(key=lambda item: item[0])  # stable: the others stay in their order
-    return tuple(
-        Leg(chosen or f"eth{n}", network, address, prefix)
-        for n, (_, network, address, prefix, chosen) in enumerate(found)
-    )
+    return tuple(Leg(chosen or f"eth{n}", network, *own) for n, (_, chosen, network, own) in enumerate(found))
 
 
 def needs_gateway(task_legs: Iterable[Leg]) -> bool:
@@ -158,7 +164,9 @@ def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -
         networks[ingress.id] = ingress
     sealed = tuple(network for network in networks.values() if is_encrypted(network))
     serving = _serving(state)
-    balancers = {network_id: _balancers(state, network_id, serving) for network_id in networks}
+    six, marks = dual.serving(state, serving)
+    balancers = {network_id: _balancers(state, network_id, serving, six, marks) for network_id in networks}
+    mesh6 = dual.meshed(state, ingress) if ingress is not None and speaks_ipv6(ingress, underlay) else ""
 
     view: dict[str, Facts] = {}
     for network in networks.values():
@@ -167,12 +175,17 @@ def desired(state: NodeState, attached: Mapping[str, str], underlay: Underlay) -
         ports = [
             tid for tid, found in task_legs.items() if any(leg.network.id == network.id for leg in found)
         ]
-        view[names.network_namespace(network.id)] = _sandbox(state, network, ports, underlay)
+        speaks = bool(mesh6 if network is ingress else dual.subnets(network)) and speaks_ipv6(
+            network, underlay
+        )
+        view[names.network_namespace(network.id)] = _sandbox(state, network, ports, underlay, speaks)
     for tid, found in task_legs.items():
         view[names.task_namespace(tid)] = _task(state, tid, found, attached[tid], balancers, underlay)
     ways_out = {tid: attached[tid] for tid in tasks if attached[tid] and needs_gateway(task_legs[tid])}
     published = _published(state, ingress, tasks, ways_out, serving)
     view[names.HOST] = _host(state, ingress, ways_out, published, underlay) | _seals(state, sealed, underlay)
+    if mesh6:
+        view[names.HOST] |= _host6(state, ingress, mesh6, six, marks)
     return view
 
 
@@ -248,21 +261,28 @@ def _serving(state: NodeState) -> Mapping[tuple[str, str], tuple[str, ...]]:
 
 
 def _balancers(
-    state: NodeState, network_id: str, serving: Mapping[tuple[str, str], tuple[str, ...]]
+    state: NodeState, network_id: str, serving: dual.Serving, six: dual.Serving, marks: dual.Serving
 ) -> tuple[Balancer, ...]:
-    return tuple(
-        Balancer(service.id, vip.addr.partition("/")[0], serving.get((service.id, network_id), ()))
-        for service in state.services.values()
-        for vip in service.virtual_ips
-        if vip.network_id == network_id and vip.addr
-    )
+    """Of both families."""
+    found: list[Balancer] = []
+    for service in state.services.values():
+        key = service.id, network_id
+        for vip in service.virtual_ips:
+            if vip.network_id == network_id and ":" in vip.addr:
+                found.append(Balancer(service.id, dual.plain(vip.addr), six.get(key, ()), marks.get(key, ())))
+            elif vip.network_id == network_id and vip.addr:
+                found.append(Balancer(service.id, dual.plain(vip.addr), serving.get(key, ())))
+    return tuple(found)
 
 
-def _sandbox(state: NodeState, network: model.Network, ports: Iterable[str], underlay: Underlay) -> Facts:
+def _sandbox(
+    state: NodeState, network: model.Network, ports: Iterable[str], underlay: Underlay, six: bool
+) -> Facts:
     mtu = overlay_mtu(network, underlay)
     port = names.SEALED_PORT if is_encrypted(network) else names.VXLAN_PORT
     facts: set[Fact] = {
         *_SANDBOX,
+        *(dual.IN_SANDBOXES if six else dual.OFF),
         Bridge(names.BRIDGE, mtu),
         Vxlan(names.VXLAN, network.vni, underlay.address, mtu, names.BRIDGE, port),
         *(Port(names.sandbox_port(tid), names.BRIDGE, mtu=mtu) for tid in ports),
@@ -271,6 +291,8 @@ def _sandbox(state: NodeState, network: model.Network, ports: Iterable[str], und
         facts.add(Port(names.INGRESS_PORT, names.BRIDGE, mtu=mtu))
     for address, vtep in _peers(state, network):
         facts |= {Neighbour(address, names.mac(address)), Forward(names.mac(address), vtep)}
+    if six:
+        facts.update(dual.neighbours(state, network))
     return frozenset(facts)
 
 
@@ -302,9 +324,15 @@ def _task(
     state: NodeState, tid: str, task_legs: tuple[Leg, ...], gateway_address: str,
     balancers: Mapping[str, tuple[Balancer, ...]], underlay: Underlay,
 ) -> Facts:  # fmt: skip
-    facts: set[Fact] = set(_TASK)
+    task_legs = tuple(
+        leg if speaks_ipv6(leg.network, underlay) else replace(leg, address6="") for leg in task_legs
+    )
+    six = any(leg.address6 for leg in task_legs)
+    facts: set[Fact] = {*_TASK, *(dual.IN_TASKS if six else dual.OFF)}
     for leg in task_legs:
-        facts |= set(_overlay_leg(tid, leg, underlay))
+        facts.update(_overlay_leg(tid, leg, underlay))
+        if six:
+            facts.update(dual.leg(leg.interface, leg.network, leg.address6, leg.prefix6))
     if gateway_address and needs_gateway(task_legs):
         name = f"eth{len(task_legs)}"
         facts |= {
@@ -315,15 +343,40 @@ def _task(
             Address(name, f"{gateway_address}/{underlay.gateway_prefix}"),
             DefaultRoute(underlay.gateway, name),
         }  # fmt: skip
+        if six:
+            facts.update(dual.leg(name, model.Network(), "", 0))
     way_back = _way_back(state, task_legs)
     if way_back is not None:
         for number, address in way_back.nodes:
             table = names.route_table(number)
             facts |= {ReturnRoute(table, address, way_back.interface), ReturnRule(number, table)}
         facts.add(rules.flows_table(way_back.interface, way_back.address))
-    found = tuple(b for leg in task_legs if not leg.network.spec.ingress for b in balancers[leg.network.id])
-    facts.add(_task_table(tid, found, way_back))
+    found = [b for leg in task_legs if not leg.network.spec.ingress for b in balancers[leg.network.id]]
+    facts.add(_task_table(tid, tuple(b for b in found if ":" not in b.vip), way_back))
+    if six:
+        facts |= _task6(state, tid, task_legs, tuple(b for b in found if ":" in b.vip), way_back)
     return frozenset(facts)
+
+
+def _task6(
+    state: NodeState, tid: str, task_legs: tuple[Leg, ...], balancers: tuple[Balancer, ...],
+    way_back: WayBack | None,
+) -> set[Fact]:  # fmt: skip
+    """A task's IPv6 table, and its way back to the nodes."""
+    own = next((leg.address6 for leg in task_legs if leg.network.spec.ingress), "")
+    way_back = way_back if own else None
+    facts: set[Fact] = {_task_table(tid, balancers, way_back, rules.V6)}
+    if way_back is not None:
+        facts.update(dual.way_back(state, way_back.interface, (number for number, _ in way_back.nodes)))
+        facts.add(rules.flows_table(way_back.interface, own))
+        facts.update(dual.answers(state, _datagram_targets(state.tasks[tid].task)))
+    return facts
+
+
+def _datagram_targets(task: model.Task) -> frozenset[int]:
+    """A task's own UDP ports that the mesh publishes."""
+    udp = (p for p in task.ports if p.protocol is model.PortProtocol.UDP)
+    return frozenset(p.target_port for p in udp if p.publish_mode is not model.PublishMode.HOST)
 
 
 _task_table = lru_cache(maxsize=1024)(rules.task_table)
@@ -374,6 +427,20 @@ def _host(
     return frozenset(facts)
 
 
+def _host6(
+    state: NodeState, ingress: model.Network | None, address: str, six: dual.Serving, marks: dual.Serving
+) -> Facts:
+    """The mesh's IPv6 part of the machine: the ports of services that have tasks with such addresses."""
+    ingress_id = ingress.id if ingress is not None else ""
+    able = dual.services(state, ingress_id)
+    published = [
+        replace(item, marked=marks.get((service_id, ingress_id), ()))
+        for service_id, item in _meshed(state, ingress_id, six, 6)
+        if service_id in able
+    ]
+    return frozenset((*dual.host(address), rules.host_table6(state.node_id, published)))
+
+
 def subnets(network: model.Network) -> tuple[ipaddress.IPv4Network, ...]:
     """A network's IPv4 subnets; all of them are one link."""
     configs = network.ipam.configs if network.ipam is not None else ()
@@ -393,23 +460,31 @@ def _published(
     """One entry per port; a task that stops and its successor may hold one host-mode port for a moment: the newest has it."""
     found = {(item.protocol, item.port): item for item in _host_mode(tasks, gateways)}
     if ingress is not None:
-        found |= {(item.protocol, item.port): item for item in _meshed(state, ingress.id, backends)}
+        found |= {(item.protocol, item.port): item for _, item in _meshed(state, ingress.id, backends)}
     return tuple(found.values())
 
 
 def _meshed(
-    state: NodeState, ingress_id: str, serving: Mapping[tuple[str, str], tuple[str, ...]]
-) -> Iterator[Published]:
+    state: NodeState, ingress_id: str, serving: Mapping[tuple[str, str], tuple[str, ...]], version: int = 4
+) -> Iterator[tuple[str, Published]]:
+    """The ports of each service that are published on addresses of one family."""
     large = not _keeps_addresses(state)
     for service in state.services.values():
-        for port in service.ports:
+        addresses = _of_family(service.publish_addresses, version)
+        for port in service.ports if addresses is not None else ():
             protocol = _PROTOCOLS.get(port.protocol)
             if port.published_port and protocol and port.publish_mode is not model.PublishMode.HOST:
                 backends = serving.get((service.id, ingress_id), ())
-                yield Published(
+                yield service.id, Published(
                     protocol, port.published_port, port.target_port, backends,
-                    service.publish_addresses, service.masquerade or large,
+                    addresses or (), service.masquerade or large,
                 )  # fmt: skip
+
+
+def _of_family(addresses: tuple[str, ...], version: int) -> tuple[str, ...] | None:
+    """Those of one family; None where there are others only: nothing is published on this one then."""
+    found = tuple(address for address in addresses if (":" in address) is (version == 6))
+    return found if found or not addresses else None
 
 
 def host_ports(task: model.Task) -> Iterator[tuple[str, model.PortConfig]]:
@@ -427,6 +502,8 @@ def _host_mode(tasks: Mapping[str, model.Task], gateways: Mapping[str, str]) -> 
         return tasks[tid].desired_state <= model.TaskState.TASK_RUNNING, tasks[tid].assigned_index
 
     for tid in sorted(gateways, key=age):
-        addresses = publishing.addresses(tasks[tid].service_labels)
+        addresses = _of_family(publishing.addresses(tasks[tid].service_labels), 4)
+        if addresses is None:
+            continue
         for protocol, port in host_ports(tasks[tid]):
             yield Published(protocol, port.published_port, port.target_port, (gateways[tid],), addresses)

@@ -17,12 +17,14 @@ from typing import Any, Final
 from agent.network import names
 from agent.network.facts import (
     Address,
+    AnswerRule,
     Bridge,
     DefaultRoute,
     Fact,
     Facts,
     Forward,
     LinkRoute,
+    LoopbackRoute,
     Namespace,
     Neighbour,
     Port,
@@ -46,7 +48,11 @@ _PERMANENT: Final = 0x80
 _SELF: Final = 0x2
 _MAIN: Final = 254
 _BY_THE_KERNEL: Final = 2  # a route that came with an address
+_LOCAL: Final = 255
+_LOOPBACK: Final = "::1"
 _TABLES: Final = (names.TABLE, names.FLOWS_TABLE, names.LOCAL_TABLE)
+_LINK_LOCAL: Final = "fe80:"
+_BOTH: Final = (socket.AF_INET, socket.AF_INET6)
 _TASK_LEG: Final = re.compile(r"eth\d+")
 # Without the module (bridge filter) or the protocol (IPv6) there is nothing to switch off.
 _MAY_BE_MISSING: Final = ("net/bridge/", "net/ipv6/")
@@ -101,17 +107,24 @@ class Reader:
         if name != names.HOST and name not in self._namespaces.existing():
             return frozenset()
         links = {link.index: link for link in map(_link, self._namespaces.route(name).get_links())}
-        addresses = self._addresses(name, links)
+        # Where IPv6 is off there is nothing of it to read; the machine's own may be left over.
+        six = name == names.HOST or any(
+            isinstance(f, Address | Neighbour) and ":" in f.address for f in wanted
+        )
+        families = _BOTH if six and self.has_ipv6 else _BOTH[:1]
+        addresses = self._addresses(name, links, families)
         whole = not wanted or any(link.name == "lo" and link.up for link in links.values())
         facts: set[Fact] = {Namespace()} if whole and name != names.HOST else set()
         for link in links.values():
             facts |= self._of_link(name, link, links, addresses.get(link.name, ()), wanted)
         if names.is_sandbox(name):
-            facts |= self._peers(name, links)
-        if names.task_of(name) is not None:
-            facts |= self._routes(name, links)
+            facts |= self._peers(name, links, families)
+        for family in families if names.task_of(name) is not None else ():
+            facts |= self._routes(name, links, family)
         if name == names.HOST:
             facts |= self._seals()
+        if name == names.HOST and self.has_ipv6:
+            facts |= self._loopback_routes(links)
         facts |= self._sysctls(name, wanted)
         return frozenset(facts | self._tables(name, wanted))
 
@@ -141,23 +154,36 @@ class Reader:
         found = self._addresses(names.HOST, links).get(names.GATEWAY_BRIDGE)
         return str(ipaddress.IPv4Interface(found[0]).network) if found else None
 
-    def host_routes(self) -> tuple[str, ...]:
-        """Destinations of the host's main routing table, without the default and without ours."""
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether the machine's kernel has it."""
+        return (PROC / "net/ipv6").exists()
+
+    def host_routes(self, family: int = socket.AF_INET) -> tuple[str, ...]:
+        """Destinations of the host's main routing table, without the default and without ours; and, of IPv6's, those that
+        mean the same on every link."""
         route = self._namespaces.route(names.HOST)
         links = {m["index"]: _link(m).name for m in route.get_links()}
         found = set()
-        for message in route.get_routes(family=socket.AF_INET, table=_MAIN):
+        if family == socket.AF_INET6 and not self.has_ipv6:
+            return ()
+        for message in route.get_routes(family=family, table=_MAIN):
             name = links.get(message.get_attr("RTA_OIF") or 0, "")
             destination = message.get_attr("RTA_DST")
-            if destination and name not in (names.GATEWAY_BRIDGE, names.INGRESS_LEG, "lo"):
+            everywhere = destination and destination.startswith((_LINK_LOCAL, "ff"))
+            if destination and not everywhere and name not in (names.GATEWAY_BRIDGE, names.INGRESS_LEG, "lo"):
                 found.add(f"{destination}/{message['dst_len']}")
         return tuple(sorted(found))
 
-    def _addresses(self, name: str, links: Mapping[int, _Link]) -> Mapping[str, tuple[str, ...]]:
+    def _addresses(
+        self, name: str, links: Mapping[int, _Link], families: Iterable[int] = _BOTH[:1]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """By interface; what the kernel gives to each link by itself is left out."""
         found: dict[str, tuple[str, ...]] = {}
-        for message in self._namespaces.route(name).get_addr(family=socket.AF_INET):
+        route = self._namespaces.route(name)
+        for message in (m for family in families for m in route.get_addr(family=family)):
             link = links.get(message["index"])
-            if link is not None:
+            if link is not None and not message.get_attr("IFA_ADDRESS").startswith(_LINK_LOCAL):
                 address = f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
                 found[link.name] = (*found.get(link.name, ()), address)
         return found
@@ -198,11 +224,11 @@ class Reader:
                 return frozenset()  # a kernel without IPsec
             raise
 
-    def _peers(self, name: str, links: Mapping[int, _Link]) -> set[Fact]:
+    def _peers(self, name: str, links: Mapping[int, _Link], families: Iterable[int]) -> set[Fact]:
         route = self._namespaces.route(name)
         tunnels = {link.index for link in links.values() if link.name == names.VXLAN}
         facts: set[Fact] = set()
-        for message in route.get_neighbours(family=socket.AF_INET):
+        for message in (m for family in families for m in route.get_neighbours(family=family)):
             if message["ifindex"] in tunnels and message["state"] & _PERMANENT:
                 facts.add(Neighbour(message.get_attr("NDA_DST"), message.get_attr("NDA_LLADDR")))
         for message in route.fdb("dump"):
@@ -211,24 +237,36 @@ class Reader:
                 facts.add(Forward(message.get_attr("NDA_LLADDR"), vtep))
         return facts
 
-    def _routes(self, name: str, links: Mapping[int, _Link]) -> set[Fact]:
+    def _loopback_routes(self, links: Mapping[int, _Link]) -> set[Fact]:
+        found = self._namespaces.route(names.HOST).get_routes(family=socket.AF_INET6, table=_LOCAL)
+        ways = (m.get_attr("RTA_OIF") or 0 for m in found if m.get_attr("RTA_DST") == _LOOPBACK)
+        here = {links[index].name for index in ways if index in links}
+        return {LoopbackRoute(names.INGRESS_LEG)} if names.INGRESS_LEG in here else set()
+
+    def _routes(self, name: str, links: Mapping[int, _Link], family: int) -> set[Fact]:
+        """Of one family; there is a way out for IPv4 only."""
         route = self._namespaces.route(name)
         facts: set[Fact] = set()
-        for message in route.get_routes(family=socket.AF_INET):
+        for message in route.get_routes(family=family):
             table, index = message.get_attr("RTA_TABLE") or 0, message.get_attr("RTA_OIF") or 0
             gateway = message.get_attr("RTA_GATEWAY") or ""
             if message["dst_len"] == 0 and table == _MAIN:
+                if family == socket.AF_INET6:
+                    continue
                 facts.add(DefaultRoute(gateway, links[index].name if index in links else ""))
             elif message["dst_len"] == 0 and table > names.ROUTE_TABLE_BASE and index in links:
                 facts.add(ReturnRoute(table, gateway, links[index].name))
             elif table == _MAIN and not gateway and index in links and message["proto"] != _BY_THE_KERNEL:
                 destination = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
                 facts.add(LinkRoute(destination, links[index].name))
-        for message in route.get_rules(family=socket.AF_INET):
+        for message in route.get_rules(family=family):
             table, mark = message.get_attr("FRA_TABLE") or 0, message.get_attr("FRA_FWMARK") or 0
-            ours = message.get_attr("FRA_PRIORITY") == names.RULE_PRIORITY
+            priority = message.get_attr("FRA_PRIORITY")
+            ours = priority == names.RULE_PRIORITY
+            if priority == names.ANSWER_PRIORITY and (ports := message.get_attr("FRA_SPORT_RANGE")):
+                facts.add(AnswerRule(int(str(ports).partition(":")[0]), table))
             if ours and table > names.ROUTE_TABLE_BASE and mark:
-                facts.add(ReturnRule(mark, table))
+                facts.add(ReturnRule(mark, table, 6 if family == socket.AF_INET6 else 4))
         return facts
 
     def _sysctls(self, name: str, wanted: Facts) -> set[Fact]:
@@ -244,12 +282,17 @@ class Reader:
         context = self._namespaces.table(name)
         found: set[Fact] = set()
         if not tables or name == names.HOST:
-            present = context.run("list tables ip").splitlines()
-            others = [ours for ours in _TABLES if ours not in {table.name for table in tables}]
-            found = {Table("", "", ours) for ours in others if f"table ip {ours}" in present}
+            present = context.run("list tables").splitlines()
+            wanted_too = {(table.family, table.name) for table in tables}
+            found = {
+                Table("", "", ours, family)
+                for ours in _TABLES
+                for family in ("ip", "ip6")
+                if f"table {family} {ours}" in present and (family, ours) not in wanted_too
+            }
         for table in tables:
             try:
-                context.run(f"list chain ip {table.name} {marker(table.digest)}")
+                context.run(f"list chain {table.family} {table.name} {marker(table.digest)}")
             except NftError:
                 continue  # no such chain: made from another text, or not there
             found.add(table)

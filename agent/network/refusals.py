@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.network import bridges, names, plan
+from agent.network import bridges, dual, names, plan
 from agent.network.kernel import describe
 from agent.state import NodeState
 from common import errors, model
@@ -30,6 +30,18 @@ def refuse_impossible(state: NodeState, task: model.Task, lacks: str = "") -> No
             raise errors.FailedPrecondition(
                 f"could not create the sandbox of network {name}: encrypted networks need ESP with AES-GCM,"
                 f" and this node's kernel has no module {lacks}"
+            )
+
+
+def refuse_without_ipv6(legs: Sequence[plan.Leg], underlay: plan.Underlay) -> None:
+    """Raises when a task is to have an IPv6 address that this machine can't give it; the routing mesh does without."""
+    for leg in (leg for leg in legs if not leg.network.spec.ingress):
+        said = f"could not attach to network {leg.network.spec.name}: "
+        if leg.address6 and not underlay.ipv6:
+            raise errors.FailedPrecondition(f"{said}the kernel of this node has no IPv6")
+        if leg.address6 and (mtu := plan.overlay_mtu(leg.network, underlay)) < dual.LEAST_MTU:
+            raise errors.FailedPrecondition(
+                f"{said}its MTU is {mtu} on this node, and IPv6 needs {dual.LEAST_MTU}"
             )
 
 

@@ -3,6 +3,9 @@
 Pure; used by plan.py. One table per namespace, replaced whole in one transaction: a NAT chain sees only the first
 packet of a connection, so established ones are not touched. The version of libnftables matters: 1.0.6 wants a
 newline before the brace that closes a chain or a map, and takes plain words like mark or zone for no names.
+
+IPv6 has tables of its own beside them, where there is something to say in it: what they hold is the same, and connections carry the
+marks of their backends' IPv4 addresses, so that conntrack forgets those of both families at once.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.network import names
 from agent.network.facts import Table
@@ -22,8 +25,25 @@ _FROM_MESH: Final = f"ct mark 0x1-{names.LARGEST_NODE_MARK:#x}"
 _MASQUERADED: Final = names.BACKEND_MARK | names.MASQUERADED
 _PROTOCOLS: Final = ("tcp", "udp", "sctp")
 FLOW_SECONDS: Final = 180
-# Quick answers when nobody serves: a refused connection instead of a time-out.
-_REFUSE: Final = ("meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the two families are called in a table's text."""
+
+    name: str
+    addresses: str
+    # Quick answers when nobody serves: a refused connection instead of a time-out.
+    refuse: tuple[str, ...]
+
+
+V4: Final = Family(
+    "ip", "ipv4_addr", ("meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable")
+)
+V6: Final = Family(
+    "ip6", "ipv6_addr", ("meta l4proto tcp reject with tcp reset", "reject with icmpv6 type port-unreachable")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +53,7 @@ class Balancer:
     service_id: str
     vip: str
     backends: tuple[str, ...]
+    marked: tuple[str, ...] = ()  # the IPv4 addresses of the same, where `backends` are IPv6 ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +68,7 @@ class Published:
         str, ...
     ] = ()  # of this machine, or subnets that those lie in: nothing else is published; () for all
     masquerade: bool = False  # backends see this node's address instead of the client's
+    marked: tuple[str, ...] = ()  # the IPv4 addresses of the same, where `backends` are IPv6 ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +80,7 @@ class WayBack:
     nodes: tuple[tuple[int, str], ...]  # (number, ingress address)
 
 
-def rotated(backends: Sequence[str], *salt: str) -> tuple[str, ...]:
+def rotated(backends: Sequence[T], *salt: str) -> tuple[T, ...]:
     """The same backends from another start for each client: a fresh round-robin counter begins at 0 everywhere."""
     if not backends:
         return ()
@@ -80,20 +102,26 @@ def _map(name: str, types: str, elements: Iterable[str], more: str = "") -> list
     return [f"  map {name} {{ {inside}", "  }"]
 
 
-def _picked(backends: Sequence[str], flags: int = 0) -> tuple[str, str]:
+def _pairs(item: Balancer | Published, *salt: str) -> tuple[tuple[str, str], ...]:
+    """(address that it is marked by, address) of each backend, rotated."""
+    return rotated(tuple(zip(item.marked or item.backends, item.backends, strict=True)), *salt)
+
+
+def _picked(backends: Sequence[tuple[str, str]], flags: int = 0) -> tuple[str, str]:
     """The statement that picks one backend by its mark, and the map from marks to addresses."""
-    marks = [names.backend_mark(address) | flags for address in backends]
+    marks = [names.backend_mark(marked) | flags for marked, _ in backends]
     picks = ", ".join(f"{n} : {mark:#x}" for n, mark in enumerate(marks))
+    addresses = [address for _, address in backends]
     targets = ", ".join(
-        f"{mark:#x} : {a}" for mark, a in sorted(dict(zip(marks, backends, strict=True)).items())
+        f"{mark:#x} : {a}" for mark, a in sorted(dict(zip(marks, addresses, strict=True)).items())
     )
     return f"ct mark set numgen inc mod {len(marks)} map {{ {picks} }}", f"{{ {targets} }}"
 
 
-def _balanced(backends: Sequence[str]) -> tuple[str, ...]:
+def _balanced(backends: Sequence[tuple[str, str]], family: Family) -> tuple[str, ...]:
     """Statements of a VIP, for every protocol: pick a backend, mark the connection with it and translate to it."""
     if not backends:
-        return _REFUSE
+        return family.refuse
     pick, targets = _picked(backends)
     return (
         pick,
@@ -102,34 +130,34 @@ def _balanced(backends: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _published(item: Published, node_id: str) -> list[str]:
+def _published(item: Published, node_id: str, family: Family) -> list[str]:
     """The chain of a published port."""
     name = f"{item.protocol}_{item.port}"
     flags = names.DATAGRAMS if item.protocol == "udp" else 0
     flags |= names.MASQUERADED if item.masquerade else 0
     lines: list[str] = []
     if item.addresses:
-        lines.append(f"ip daddr != {{ {', '.join(sorted(item.addresses))} }} return")
+        lines.append(f"{family.name} daddr != {{ {', '.join(sorted(item.addresses))} }} return")
     if item.backends:
-        pick, targets = _picked(rotated(item.backends, node_id, name), flags)
+        pick, targets = _picked(_pairs(item, node_id, name), flags)
         lines += [pick, f"meta l4proto {item.protocol} dnat to ct mark map {targets} : {item.target}"]
     else:
-        lines += _REFUSE
+        lines += family.refuse
     return _chain(name, lines)
 
 
-def _table(lines: Sequence[str], name: str = names.TABLE) -> Table:
+def _table(lines: Sequence[str], family: Family, name: str = names.TABLE) -> Table:
     body = "\n".join(lines)
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
     text = "\n".join((
-        f"table ip {name}",
-        f"delete table ip {name}",
-        f"table ip {name} {{",
+        f"table {family.name} {name}",
+        f"delete table {family.name} {name}",
+        f"table {family.name} {name} {{",
         *_chain(marker(digest), ()),
         body,
         "}\n",
     ))  # fmt: skip
-    return Table(digest, text, name)
+    return Table(digest, text, name, family.name)
 
 
 chain, hook, verdicts, table = _chain, _hook, _map, _table  # what bridges.py makes its own table with
@@ -140,27 +168,27 @@ def marker(digest: str) -> str:
     return f"plan_{digest}"
 
 
-def task_table(task_id: str, balancers: Iterable[Balancer], way_back: WayBack | None) -> Table:
-    """The table in a task's namespace."""
+def task_table(
+    task_id: str, balancers: Iterable[Balancer], way_back: WayBack | None, family: Family = V4
+) -> Table:
+    """The table of one family in a task's namespace; the resolver is asked by IPv4."""
     lines: list[str] = []
     entries: list[str] = []
-    for balancer in sorted(balancers, key=lambda b: (int(ipaddress.IPv4Address(b.vip)), b.service_id)):
+    for balancer in sorted(balancers, key=lambda b: (int(ipaddress.ip_address(b.vip)), b.service_id)):
         chain = names.chain_name("vip", balancer.vip)
         entries.append(f"{balancer.vip} : goto {chain}")
-        lines += _chain(chain, _balanced(rotated(balancer.backends, task_id, balancer.service_id)))
-    lines += _map("vips", "type ipv4_addr : verdict", entries)
-    lines += _hook(
-        "from_inside", "nat", "output", -100,
-        [
-            f"ip daddr {names.DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53"
-            f" dnat to {names.DNS_ADDRESS}:{names.DNS_PORT}",
-            "ip daddr vmap @vips",
-        ],
-    )  # fmt: skip
-    lines += _hook("from_others", "nat", "prerouting", -100, ["ip daddr vmap @vips"])
+        lines += _chain(chain, _balanced(_pairs(balancer, task_id, balancer.service_id), family))
+    lines += _map("vips", f"type {family.addresses} : verdict", entries)
+    dns = (
+        f"ip daddr {names.DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53"
+        f" dnat to {names.DNS_ADDRESS}:{names.DNS_PORT}"
+    )
+    lookup = f"{family.name} daddr vmap @vips"
+    lines += _hook("from_inside", "nat", "output", -100, [dns, lookup] if family is V4 else [lookup])
+    lines += _hook("from_others", "nat", "prerouting", -100, [lookup])
     if way_back is not None and way_back.nodes:
         lines += _way_back(way_back)
-    return _table(lines)
+    return _table(lines, family)
 
 
 def _way_back(way: WayBack) -> list[str]:
@@ -195,17 +223,21 @@ def _way_back(way: WayBack) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def flows_table(interface: str, address: str) -> Table:
-    """The second table in the namespace of a task of the mesh, the same for as long as that lives.
+    """The second table in the namespace of a task of the mesh, the same for as long as that lives; of the address's family.
 
-    UDP servers bound to 0.0.0.0 choose a source address before the mark can reroute their answer: `mesh_flows` remembers
+    UDP servers bound to 0.0.0.0 or :: choose a source address before the mark can reroute their answer: `mesh_flows` remembers
     where a datagram came from, `mesh_source` puts the right address in. Datagrams of either direction keep a flow alive,
     for longer than conntrack does (two minutes at most). In a table of its own, for a change of any service in the task's
     networks makes the other table anew, and answers may be due.
     """
-    lines = _map(
-        "mesh_flows", "type ipv4_addr . inet_service . inet_service : mark", (),
-        f"flags dynamic,timeout; timeout {FLOW_SECONDS}s; size 65536;",
-    )  # fmt: skip
+    return _flows4(interface, address) if ":" not in address else _flows6(interface, address)
+
+
+_FLOWS: Final = f"flags dynamic,timeout; timeout {FLOW_SECONDS}s; size 65536;"
+
+
+def _flows4(interface: str, address: str) -> Table:
+    lines = _map("mesh_flows", "type ipv4_addr . inet_service . inet_service : mark", (), _FLOWS)
     lines += _hook(
         "mesh_remember", "filter", "input", 200,
         [
@@ -222,25 +254,39 @@ def flows_table(interface: str, address: str) -> Table:
             f" ip saddr set {address}",
         ],
     )  # fmt: skip
-    return _table(lines, names.FLOWS_TABLE)
+    return _table(lines, V4, names.FLOWS_TABLE)
+
+
+def _flows6(interface: str, address: str) -> Table:
+    """By a hash of addresses and ports: libnftables 1.0.6 aborts the process on an `update` with a longer key than 16 bytes,
+    and looks nothing up by a hash but what is a mark already."""
+    digest = "jhash ip6 {0}addr . udp {0}port . udp {1}port mod 0xffffffff seed 0x5a17"
+    client, answer = digest.format("s", "d"), digest.format("d", "s")
+    lines = _map("mesh_flows", "type mark : mark", (), _FLOWS)
+    lines += _hook(
+        "mesh_remember", "filter", "input", 200,
+        [f'iifname "{interface}" {_FROM_MESH} meta l4proto udp update @mesh_flows {{ {client} : ct mark }}'],
+    )  # fmt: skip
+    lines += _chain(
+        "mesh_flow",
+        [
+            f"meta mark set {answer}",
+            f"meta mark set meta mark map @mesh_flows update @mesh_flows {{ {answer} : meta mark }}"
+            f" ip6 saddr set {address} return",
+            "meta mark set 0",
+        ],
+    )
+    lines += _hook(
+        "mesh_source", "route", "output", -300,
+        ["meta l4proto udp meta mark == 0 jump mesh_flow"],
+    )  # fmt: skip
+    return _table(lines, V6, names.FLOWS_TABLE)
 
 
 def host_table(node_id: str, published: Iterable[Published], gateway_subnet: str) -> Table:
     """The table in the host's namespace: published ports, and the way out of docker_gwbridge."""
-    lines: list[str] = []
-    entries: dict[str, list[str]] = {protocol: [] for protocol in _PROTOCOLS}
-    for item in sorted(published, key=lambda p: (p.protocol, p.port)):
-        entries[item.protocol].append(f"{item.port} : goto {item.protocol}_{item.port}")
-        lines += _published(item, node_id)
-    lookups = []
-    for protocol, ports in entries.items():
-        lines += _map(f"{protocol}_ports", "type inet_service : verdict", ports)
-        lookups.append(f"fib daddr type local {protocol} dport vmap @{protocol}_ports")
+    lines = _ports(node_id, published, V4)
     legs, out = f'{{ "{names.INGRESS_LEG}", "{names.GATEWAY_BRIDGE}" }}', f'oifname "{names.GATEWAY_BRIDGE}"'
-    lines += _hook(
-        "from_outside", "nat", "prerouting", -100, [f'iifname "{names.INGRESS_LEG}" return', *lookups]
-    )
-    lines += _hook("from_inside", "nat", "output", -100, lookups)
     # 127.0.0.1:port works by route_localnet on our legs; nobody behind them may use that in the other direction.
     lines += _hook("guard_loopback", "filter", "prerouting", -150, [f"iifname {legs} ip daddr {_LOCAL} drop"])
     lines += _hook(
@@ -257,4 +303,36 @@ def host_table(node_id: str, published: Iterable[Published], gateway_subnet: str
         "guard_inside", "filter", "forward", 0,
         [f"oifname {legs} ct state new ct status & dnat == 0 drop"],
     )  # fmt: skip
-    return _table(lines)
+    return _table(lines, V4)
+
+
+def host_table6(node_id: str, published: Iterable[Published]) -> Table:
+    """The IPv6 one: docker_gwbridge has no part in it. The kernel itself takes nothing for ::1 from another machine."""
+    lines = _ports(node_id, published, V6)
+    out = f'oifname "{names.INGRESS_LEG}"'
+    lines += _hook(
+        "way_out", "nat", "postrouting", 100,
+        [
+            f"ip6 saddr ::1 {out} masquerade",
+            f"{out} ct mark and {_MASQUERADED:#x} == {_MASQUERADED:#x} masquerade",
+        ],
+    )  # fmt: skip
+    lines += _hook("guard_inside", "filter", "forward", 0, [f"{out} ct state new ct status & dnat == 0 drop"])
+    return _table(lines, V6)
+
+
+def _ports(node_id: str, published: Iterable[Published], family: Family) -> list[str]:
+    """Chains of the published ports, and where they are looked up."""
+    lines: list[str] = []
+    entries: dict[str, list[str]] = {protocol: [] for protocol in _PROTOCOLS}
+    for item in sorted(published, key=lambda p: (p.protocol, p.port)):
+        entries[item.protocol].append(f"{item.port} : goto {item.protocol}_{item.port}")
+        lines += _published(item, node_id, family)
+    lookups = []
+    for protocol, ports in entries.items():
+        lines += _map(f"{protocol}_ports", "type inet_service : verdict", ports)
+        lookups.append(f"fib daddr type local {protocol} dport vmap @{protocol}_ports")
+    lines += _hook(
+        "from_outside", "nat", "prerouting", -100, [f'iifname "{names.INGRESS_LEG}" return', *lookups]
+    )
+    return lines + _hook("from_inside", "nat", "output", -100, lookups)

@@ -27,7 +27,9 @@ _ADD_MEMBERSHIP: Final = 1
 _LISTEN_ALL_NSID: Final = 8
 _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
-_ROUTE_GROUPS: Final = (1, 3, 5, 7, 8)  # links, neighbours, IPv4 addresses, routes and rules
+_ROUTE_GROUPS: Final = (
+    1, 3, 5, 7, 8, 9, 11, 19,
+)  # fmt: skip  # links, neighbours; IPv4's addresses, routes and rules; IPv6's
 _NFTABLES_GROUP: Final = 7
 _BUFFER: Final = 1 << 20  # a bound: memory is taken by what waits there
 _LARGEST: Final = 1 << 16
@@ -64,6 +66,7 @@ ROUTE_FILTER: Final[tuple[_Step, ...]] = (
     _is_kind(events.DEL_NEIGHBOUR, "", "drop"),
     ("", _LOAD_BYTE, events.HEADER, "", ""),  # the family: of bridges' entries only those of a tunnel
     ("", _EQUAL, events.FAMILY_IPV4, "take", ""),
+    ("", _EQUAL, events.FAMILY_IPV6, "take", ""),
     ("", _EQUAL, events.FAMILY_BRIDGE, "", "drop"),
     ("", _LOAD_BYTE, events.HEADER + 10, "", ""),
     ("", _ANY_BIT, 2, "take", "drop"),

@@ -66,6 +66,7 @@ http {
 NGINX_SITE = """\
 server {
     listen 80;
+    listen [::]:80;
     server_name localhost;
     location / {
         root /usr/share/nginx/html;

@@ -16,6 +16,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 _NAME_LENGTH: Final = 63
 MTU_OPTION: Final = "com.docker.network.driver.mtu"
 MTUS: Final = range(68, 65536)  # 68 is the least that IPv4 works with
+LEAST_MTU6: Final = 1280
 _MIN_MEMORY: Final = 4 << 20
 _MIN_NANO_CPUS: Final = 10**6
 _SECOND: Final = 10**9
@@ -200,9 +201,7 @@ def network(spec: model.NetworkSpec) -> None:
     if spec.ingress and overlays.is_encrypted(spec):
         raise errors.Unimplemented("encrypted ingress networks are not supported")
     if spec.driver is not None:
-        _mtu(spec.driver.options.get(MTU_OPTION, ""))
-    if spec.ipv6_enabled:
-        raise errors.Unimplemented("overlay networks with IPv6 are not supported yet")
+        _mtu(spec.driver.options.get(MTU_OPTION, ""), spec.ipv6_enabled)
     if spec.ingress and spec.attachable:
         raise errors.InvalidArgument("ingress network cannot be attachable")
     if spec.ingress and spec.internal:
@@ -215,7 +214,7 @@ def network(spec: model.NetworkSpec) -> None:
         raise errors.NotFound(f'plugin "{spec.ipam.driver.name}" not found')
 
 
-def _mtu(text: str) -> None:
+def _mtu(text: str, ipv6: bool) -> None:
     """An MTU that a user asks for."""
     if not text:
         return
@@ -225,6 +224,8 @@ def _mtu(text: str) -> None:
         )
     if int(text) not in MTUS:
         raise errors.InvalidArgument(f"invalid MTU value: {text}")
+    if ipv6 and int(text) < LEAST_MTU6:
+        raise errors.InvalidArgument(f"invalid MTU value: {text}: IPv6 needs {LEAST_MTU6}")
 
 
 def cluster(spec: model.ClusterSpec) -> None:

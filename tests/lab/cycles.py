@@ -187,7 +187,8 @@ class Cycles:
         have = self.lab.manager.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
         for name in NETWORKS:
             if name not in have:
-                self.lab.manager.docker("network", "create", "-d", "overlay", name)
+                both = ["--ipv6"] if name == NETWORKS[1] else []
+                self.lab.manager.docker("network", "create", "-d", "overlay", *both, name)
 
     def end(self) -> None:
         """Nothing is left of it."""

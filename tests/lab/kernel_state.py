@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import json
 import os
 import re
@@ -20,9 +21,9 @@ from typing import Any
 
 FOLDER = Path("/run/shoal/netns")
 NEWNET = 0x40000000
-ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
+ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b|(?<= : )[0-9a-f]+:[0-9a-f:]+")
 CHAIN = re.compile(r"chain (\w+) \{\n(.*?)\t\}", re.S)
-TARGET = re.compile(r"([\d.]+) : goto (\w+)")
+TARGET = re.compile(r"([0-9a-f:.]+) : goto (\w+)")
 BACKEND = 0x8000_0000
 
 
@@ -49,10 +50,10 @@ def shown(*argv: str) -> str:
 
 def links() -> dict[str, list[str]]:
     """Addresses with prefix length, by interface."""
-    found = json.loads(shown("ip", "-j", "-4", "addr", "show") or "[]")
+    found = json.loads(shown("ip", "-j", "addr", "show", "scope", "global") or "[]")
     names = {link["ifname"]: [] for link in json.loads(shown("ip", "-j", "link", "show")) if link}
     addresses = {
-        link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]]
+        link["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if "local" in a]
         for link in found
         if link
     }
@@ -61,12 +62,14 @@ def links() -> dict[str, list[str]]:
 
 def balancers() -> dict[str, list[str]]:
     """Who is behind each virtual address, and each published port ("tcp/80")."""
-    text = shown("nft", "list", "ruleset")
-    chains = dict(CHAIN.findall(text))
     found = {}
-    for key, chain in TARGET.findall(text):
-        label = key if "." in key else f"{chain.partition('_')[0]}/{key}"
-        found[label] = sorted(set(ADDRESS.findall(chains.get(chain, ""))))
+    for family in ("ip", "ip6"):
+        text = shown("nft", "list", "table", family, "shoal")
+        chains = dict(CHAIN.findall(text))
+        for key, chain in TARGET.findall(text):
+            port = f"{chain.partition('_')[0]}/{key}" + ("/6" if family == "ip6" else "")
+            label = port if key.isdecimal() else key
+            found[label] = sorted(set(ADDRESS.findall(chains.get(chain, ""))))
     return found
 
 
@@ -75,16 +78,22 @@ def connections() -> list[str]:
     found = set()
     for line in Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines():
         mark = re.search(r"\bmark=(\d+)", line)
-        sources = re.findall(r"\bsrc=([\d.]+)", line)
+        sources = re.findall(r"\bsrc=([0-9a-f.:]+)", line)
         if mark and int(mark[1]) & BACKEND and len(sources) == 2:
-            found.add(sources[1])
+            found.add(str(ipaddress.ip_address(sources[1])))
     return sorted(found)
 
 
 def entries() -> dict[str, Any]:
     """A tunnel's."""
     forwards = json.loads(shown("bridge", "-j", "fdb", "show", "dev", "vxlan0") or "[]")
-    neighbours = json.loads(shown("ip", "-j", "neigh", "show", "dev", "vxlan0", "nud", "permanent") or "[]")
+    neighbours = [
+        each
+        for version in ("-4", "-6")
+        for each in json.loads(
+            shown("ip", version, "-j", "neigh", "show", "dev", "vxlan0", "nud", "permanent") or "[]"
+        )
+    ]
     return {
         "fdb": sorted(f"{e['mac']} {e['dst']}" for e in forwards if "dst" in e),
         "neighbours": sorted(f"{e['dst']} {e['lladdr']}" for e in neighbours),
@@ -92,10 +101,18 @@ def entries() -> dict[str, Any]:
 
 
 def asked(name: str) -> list[str]:
-    """The resolver's A records for a name; ["NXDOMAIN"], or what went wrong."""
+    """The resolver's A and AAAA records for a name; ["NXDOMAIN"], or what went wrong."""
+    four = told(name, 1)
+    return four if four == ["NXDOMAIN"] else sorted(four + told(name, 28))
+
+
+def told(name: str, wanted: int) -> list[str]:
+    """One type's."""
     query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0)
     query += (
-        b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0" + struct.pack("!2H", 1, 1)
+        b"".join(bytes([len(p)]) + p.encode() for p in name.split("."))
+        + b"\0"
+        + struct.pack("!2H", wanted, 1)
     )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.settimeout(3)
@@ -110,8 +127,8 @@ def asked(name: str) -> list[str]:
     offset, found = len(query), []
     for _ in range(count):
         kind, _, _, length = struct.unpack_from("!HHIH", answer, offset + 2)
-        if kind == 1:
-            found.append(socket.inet_ntoa(answer[offset + 12 : offset + 12 + length]))
+        if kind == wanted:
+            found.append(str(ipaddress.ip_address(answer[offset + 12 : offset + 12 + length])))
         offset += 12 + length
     return sorted(found)
 
@@ -137,10 +154,11 @@ def use(addresses: list[str]) -> dict[str, Any]:
         if not entered(path):
             continue
         for address in addresses:
-            with socket.socket() as made:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family) as made:
                 made.setblocking(False)
                 made.connect_ex((address, 80))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
                 try:
                     datagrams.bind(("", 5353))
                     datagrams.sendto(b"hello", (address, 80))

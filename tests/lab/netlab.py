@@ -27,10 +27,11 @@ from common import model
 T = TypeVar("T")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 NEWNET = 0x40000000
-CLIENT = "10.79.0.50"
+CLIENT, CLIENT6 = "10.79.0.50", "fd79::50"
 INGRESS, APP = "ingress0000000000000000id", "appnet00000000000000000id"
 SERVICE = "servicesvc0000000000000id"
 VIP, PUBLISHED, PORT = "10.20.1.2", 8080, 7000
+VIP6, APP6, INGRESS6 = "fd20:1::2", "fd20:1::/64", "fd20::/64"
 
 
 def in_namespace(path: Path, function: Callable[[], T]) -> T:
@@ -94,8 +95,16 @@ class Machine:
         return self.moved or f"10.79.0.1{self.number}"
 
     @property
+    def address6(self) -> str:
+        return f"fd79::1{self.number}"
+
+    @property
     def ingress(self) -> str:
         return f"10.20.0.{self.number + 1}"
+
+    @property
+    def ingress6(self) -> str:
+        return f"fd20::a14:{self.number + 1:x}"
 
     async def start(self) -> None:
         self.process = await asyncio.create_subprocess_exec(
@@ -145,6 +154,7 @@ class Swarm:
     down: set[str] = field(default_factory=set)  # machines' ids
     outsiders: set[str] = field(default_factory=set)  # tasks that are of another service now
     outside: Path = Path()  # the client's namespace
+    dual: bool = False  # the application network has IPv6 as well
     published: tuple[model.PortConfig, ...] = (
         model.PortConfig(
             protocol=model.PortProtocol.TCP, target_port=PORT, published_port=PUBLISHED,
@@ -161,29 +171,43 @@ class Swarm:
         n = int(task[4:6])
         return f"10.20.1.{n + 10}", f"10.20.0.{n + 10}"
 
+    def addresses6(self, task: str) -> tuple[str, str]:
+        """The same of IPv6; both empty where the network has none."""
+        n = int(task[4:6]) + 10
+        return (f"fd20:1::{n:x}", f"fd20::a14:{n:x}") if self.dual else ("", "")
+
     def assignments(self, machine: Machine) -> bytes:
         changes = [*self._networks(), *self._nodes()]
         service = model.ServiceRecord(
             id=SERVICE, name="web", mode=model.EndpointMode.VIP, ports=self.published,
             publish_addresses=self.publish_addresses, masquerade=self.masquerade,
-            virtual_ips=(model.VirtualIP(APP, f"{VIP}/24"), model.VirtualIP(self.ingress, "10.20.0.200/24")),
+            virtual_ips=(
+                model.VirtualIP(APP, f"{VIP}/24"), model.VirtualIP(self.ingress, "10.20.0.200/24"),
+                *((model.VirtualIP(APP, f"{VIP6}/64"),) if self.dual else ()),
+            ),
         )  # fmt: skip
         changes.append(("service/" + SERVICE, model.Assignment(service=service)))
         for task, where in {**self.placed, **self.clients}.items():
             app, ingress = self.addresses(task)
-            legs = [(APP, app)] + ([(self.ingress, ingress)] if task in self.placed else [])
-            for network, address in legs:
+            app6, ingress6 = self.addresses6(task)
+            legs = [(APP, app, app6)] + ([(self.ingress, ingress, ingress6)] if task in self.placed else [])
+            for network, address, address6 in legs:
                 record = model.EndpointRecord(
-                    task_id=task, network_id=network, addr=address, node_id=where.id,
+                    task_id=task, network_id=network, addr=address, addr6=address6, node_id=where.id,
                     service_id=SERVICE if task in self.placed.keys() - self.outsiders else "",
                     task_name=task, state=self.endpoints.get(task, model.EndpointState.ENDPOINT_NONE),
                 )  # fmt: skip
                 changes.append((f"endpoint/{task}/{network}", model.Assignment(endpoint=record)))
             if where is machine:
                 attachments = tuple(
-                    model.NetworkAttachment(network_id=n, addresses=(f"{a}/24",)) for n, a in legs
+                    model.NetworkAttachment(
+                        network_id=n, addresses=(f"{a}/24", f"{six}/64") if six else (f"{a}/24",)
+                    )
+                    for n, a, six in legs
                 )
-                ports = (self.host_port,) if self.host_port is not None and task in self.placed else ()
+                ports = self.published if self.dual and task in self.placed else ()
+                if self.host_port is not None and task in self.placed:
+                    ports = (self.host_port, *ports)
                 made = model.Task(id=task, networks=attachments, ports=ports)
                 changes.append((f"task/{task}", model.Assignment(task=model.TaskAssignment(task=made))))
         return model.Assignments(
@@ -196,10 +220,13 @@ class Swarm:
             made = model.Network(
                 id=network,
                 spec=model.NetworkSpec(
-                    name=name, ingress=n == 0,
+                    name=name, ingress=n == 0, ipv6_enabled=bool(n) and self.dual,
                     driver=model.Driver(name="overlay", options=self.options if n else {}),
                 ),
-                ipam=model.IPAMOptions(configs=(model.IPAMConfig(subnet=f"10.20.{n}.0/24", gateway=f"10.20.{n}.1"),)),
+                ipam=model.IPAMOptions(configs=(
+                    model.IPAMConfig(subnet=f"10.20.{n}.0/24", gateway=f"10.20.{n}.1"),
+                    *((model.IPAMConfig(subnet=APP6, gateway="fd20:1::1"),) if n and self.dual else ()),
+                )),
                 vni=4096 + n if network in (INGRESS, APP) else 4200,
             )  # fmt: skip
             yield "network/" + network, model.Assignment(network=model.NetworkRecord(network=made))
@@ -208,7 +235,7 @@ class Swarm:
         for m in self.machines:
             record = model.NodeRecord(
                 id=m.id, hostname=f"h{m.number}", vtep=m.address, ingress_addr=m.ingress, number=m.number,
-                down=m.id in self.down,
+                down=m.id in self.down, ingress_addr6=f"{m.ingress6}/64",
             )  # fmt: skip
             yield "node/" + m.id, model.Assignment(node=record)
 
@@ -243,18 +270,13 @@ class Swarm:
                 self.held[task].discard(writer)
                 writer.close()
 
-        listening = in_namespace(self.paths[task], lambda: socket.create_server(("", PORT), backlog=1024))
-        self.servers.append(await asyncio.start_server(answer, sock=listening))
-        datagrams = in_namespace(self.paths[task], lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        datagrams.bind(("", PORT))
-        datagrams.setblocking(False)
-
-        def reply() -> None:
-            data, sender = datagrams.recvfrom(2048)
-            datagrams.sendto(f"{task} {sender[0]} {data.decode()}".encode(), sender)
-
-        asyncio.get_running_loop().add_reader(datagrams, reply)
-        self._datagrams.append(datagrams)
+        families = (socket.AF_INET, socket.AF_INET6) if self.dual else (socket.AF_INET,)
+        for family in families:
+            listening = in_namespace(self.paths[task], lambda f=family: listen(f))  # type: ignore[misc]
+            self.servers.append(await asyncio.start_server(answer, sock=listening))
+            datagrams = in_namespace(self.paths[task], lambda f=family: unconnected(f))  # type: ignore[misc]
+            asyncio.get_running_loop().add_reader(datagrams, echo, task, datagrams)
+            self._datagrams.append(datagrams)
 
     _datagrams: list[socket.socket] = field(default_factory=list)
 
@@ -312,13 +334,36 @@ class Swarm:
             self.endpoints[task] = model.EndpointState.ENDPOINT_SERVING
 
 
+def listen(family: int) -> socket.socket:
+    return socket.create_server(("", PORT), family=family, backlog=1024)
+
+
+def unconnected(family: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind(("", PORT))
+    made.setblocking(False)
+    return made
+
+
+def echo(task: str, datagrams: socket.socket) -> None:
+    data, sender = datagrams.recvfrom(2048)
+    datagrams.sendto(f"{task} {sender[0]} {data.decode()}".encode(), sender)
+
+
+def family_of(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def ping(path: Path, address: str) -> None:
     """One echo request, answered; raises TimeoutError otherwise. A task's namespace lets everybody ping."""
 
     def once() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as made:
+        protocol = socket.IPPROTO_ICMPV6 if ":" in address else socket.IPPROTO_ICMP
+        with socket.socket(family_of(address), socket.SOCK_DGRAM, protocol) as made:
             made.settimeout(2)
-            made.sendto(b"\x08\0\0\0\0\0\0\x01hello", (address, 0))
+            made.sendto((b"\x80" if ":" in address else b"\x08") + b"\0\0\0\0\0\0\x01hello", (address, 0))
             made.recv(100)
 
     in_namespace(path, once)
@@ -337,7 +382,7 @@ async def dial(
     path: Path, target: tuple[str, int], source: tuple[str, int] = ("", 0)
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection from a namespace."""
-    made = in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    made = in_namespace(path, lambda: socket.socket(family_of(target[0]), socket.SOCK_STREAM))
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setblocking(False)
     try:
@@ -351,7 +396,7 @@ async def dial(
 
 async def datagram(path: Path, target: tuple[str, int], source: tuple[str, int] = ("", 0)) -> list[str]:
     """One datagram and its answer."""
-    made = in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    made = in_namespace(path, lambda: socket.socket(family_of(target[0]), socket.SOCK_DGRAM))
     made.setblocking(False)
     loop = asyncio.get_running_loop()
     try:
@@ -370,12 +415,14 @@ async def three_machines(folder: Path) -> AsyncIterator[tuple[Swarm, Path]]:
         names = [*(f"h{n}" for n in (1, 2, 3)), "client"]
         inside(switch, "ip", "link", "add", "br0", "type", "bridge")
         inside(switch, "ip", "link", "set", "br0", "up")
-        for name, address in zip(names, ["10.79.0.11", "10.79.0.12", "10.79.0.13", CLIENT], strict=True):
+        addresses = [("10.79.0.11", "fd79::11"), ("10.79.0.12", "fd79::12"), ("10.79.0.13", "fd79::13")]
+        for name, (address, six) in zip(names, [*addresses, (CLIENT, CLIENT6)], strict=True):
             target = paths[name]
             inside(switch, "ip", "link", "add", f"p{name}", "type", "veth", "peer", "name", "eth0")
             inside(switch, "ip", "link", "set", "eth0", "netns", str(target))
             inside(switch, "ip", "link", "set", f"p{name}", "master", "br0", "up")
             inside(target, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
+            inside(target, "ip", "addr", "add", f"{six}/64", "dev", "eth0", "nodad")
             inside(target, "ip", "link", "set", "eth0", "up")
         machines = [Machine(n, paths[f"h{n}"], folder / f"run{n}") for n in (1, 2, 3)]
         swarm = Swarm(machines, outside=paths["client"])

@@ -9,7 +9,7 @@ import http.client
 import ipaddress
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,14 @@ def address_of(task: dict[str, Any], network: str) -> str:
     return ""
 
 
+def address6_of(task: dict[str, Any], network: str) -> str:
+    """The same of IPv6; empty where it has none."""
+    for each in task.get("NetworksAttachments") or ():
+        if each["Network"]["ID"] == network:
+            return next((str(a) for a in each.get("Addresses") or () if ":" in a), "")
+    return ""
+
+
 def plain(address: str) -> str:
     return address.partition("/")[0]
 
@@ -70,7 +78,9 @@ def ask(lab: Lab) -> Truth:
     )  # fmt: skip
     truth.restless = restless(truth, tasks)
     for network in networks:
-        truth.addresses[network] = {plain(a) for t in truth.tasks if (a := address_of(t, network))}
+        each = (address_of(t, network) for t in truth.tasks)
+        other = (address6_of(t, network) for t in truth.tasks)
+        truth.addresses[network] = {plain(a) for a in (*each, *other) if a}
     return truth
 
 
@@ -149,31 +159,36 @@ def _host(
 ) -> Iterator[tuple[str, object, object]]:
     gateways = [name for name in host["links"] if len(name) == 14 and name.startswith("g")]
     yield "legs in docker_gwbridge", len(gateways), tasks
-    yield "legs in the ingress network", len(leg), int(bool(truth.ingress))
+    dual = any(address6_of(t, truth.ingress) for t in truth.tasks)
+    yield "legs in the ingress network", len(leg), bool(truth.ingress) * (1 + dual)
     published = {}
     for service in truth.services:
         for port in service["Endpoint"].get("Ports") or ():
             if port.get("PublishMode") == "ingress":
-                published[f"{port['Protocol']}/{port['PublishedPort']}"] = _serving(
-                    truth, service, truth.ingress
-                )
+                name = f"{port['Protocol']}/{port['PublishedPort']}"
+                published[name] = _serving(truth, service, truth.ingress)
+                if six := _serving(truth, service, truth.ingress, address6_of):
+                    published[f"{name}/6"] = six
     yield "published ports", host["balancers"], published
     yield "conntrack to addresses that are nobody's", _strangers(truth, host), []
 
 
-def _serving(truth: Truth, service: dict[str, Any], network: str) -> list[str]:
+def _serving(
+    truth: Truth, service: dict[str, Any], network: str,
+    of: Callable[[dict[str, Any], str], str] = address_of,
+) -> list[str]:  # fmt: skip
     own = (t for t in truth.tasks if t["ServiceID"] == service["ID"])
-    return sorted(plain(a) for t in own if (a := address_of(t, network)))
+    return sorted(plain(a) for t in own if (a := of(t, network)))
 
 
 def _strangers(truth: Truth, here: Mapping[str, Any]) -> list[str]:
     everybody = set().union(*truth.addresses.values())
     subnets = [
-        ipaddress.IPv4Network(c["Subnet"]) for n in truth.networks.values() for c in n["IPAM"]["Config"] or ()
+        ipaddress.ip_network(c["Subnet"]) for n in truth.networks.values() for c in n["IPAM"]["Config"] or ()
     ]
     return [
         a for a in here["connections"]
-        if a not in everybody and any(ipaddress.IPv4Address(a) in subnet for subnet in subnets)
+        if a not in everybody and any(ipaddress.ip_address(a) in subnet for subnet in subnets)
     ]  # fmt: skip
 
 
@@ -183,14 +198,17 @@ def _sandbox(
 ) -> Iterator[tuple[str, object, object]]:  # fmt: skip
     what = truth.networks[network]["Name"]
     others = [
-        (plain(a), vteps[truth.nodes[t["NodeID"]]]) for t in truth.tasks
+        (plain(a), vteps[truth.nodes[t["NodeID"]]], plain(address6_of(t, network))) for t in truth.tasks
         if truth.nodes[t["NodeID"]] in vteps and (a := address_of(t, network))
     ]  # fmt: skip
     if network == truth.ingress:
-        others += [(plain(a), vteps[node]) for node, found in legs.items() if node in vteps for a in found]
+        for node, found in legs.items():
+            four, six = (plain(next((a for a in found if (":" in a) is want), "")) for want in (False, True))
+            others += [(four, vteps[node], six)] if node in vteps and four else []
     yield f"{what}: ports", len(here["links"]) - 3, ports  # loopback, bridge, tunnel
-    yield f"{what}: FDB", here["fdb"], sorted(f"{mac(a)} {vtep}" for a, vtep in others)
-    yield f"{what}: neighbours", here["neighbours"], sorted(f"{a} {mac(a)}" for a, _ in others)
+    yield f"{what}: FDB", here["fdb"], sorted(f"{mac(a)} {vtep}" for a, vtep, _ in others)
+    both = [f"{a} {mac(four)}" for four, _, six in others for a in (four, six) if a]
+    yield f"{what}: neighbours", here["neighbours"], sorted(both)
 
 
 def mac(address: str) -> str:
@@ -202,7 +220,8 @@ def _task(
     truth: Truth, name: str, task: dict[str, Any], here: Mapping[str, Any], names: Collection[str]
 ) -> Iterator[tuple[str, object, object]]:
     networks = [each["Network"]["ID"] for each in task.get("NetworksAttachments") or ()]
-    wanted = sorted(address_of(task, network) for network in networks)
+    each = [of(task, network) for network in networks for of in (address_of, address6_of)]
+    wanted = sorted(a for a in each if a)
     have = [a for link, found in here["links"].items() if link != "lo" for a in found]
     yield f"{name}: addresses", sorted(a for a in have if a in wanted), wanted
     yield f"{name}: interfaces", len(here["links"]), 2 + len(networks)
@@ -212,14 +231,14 @@ def _task(
         if network == truth.ingress:
             continue
         for service in truth.services:
-            serving = _serving(truth, service, network)
-            vip = _vip(service, network)
+            four, six = (_serving(truth, service, network, of) for of in (address_of, address6_of))
+            vips = _vips(service, network)
             called = service["Spec"]["Name"]
-            if vip:
-                backends[vip] = serving
+            backends.update((vip, six if ":" in vip else four) for vip in vips)
+            serving = sorted(four + six)
             # A name is answered in the first of a task's networks that has it.
-            if vip or serving:
-                answers.setdefault(called, [vip] if vip else serving)
+            if vips or serving:
+                answers.setdefault(called, sorted(vips) or serving)
             if serving:
                 answers.setdefault(f"tasks.{called}", serving)
     yield f"{name}: balancers", here["balancers"], backends
@@ -229,9 +248,9 @@ def _task(
     yield f"{name}: conntrack to addresses that are nobody's", _strangers(truth, here), []
 
 
-def _vip(service: dict[str, Any], network: str) -> str:
+def _vips(service: dict[str, Any], network: str) -> list[str]:
     found = service["Endpoint"].get("VirtualIPs") or ()
-    return next((plain(v["Addr"]) for v in found if v["NetworkID"] == network and v.get("Addr")), "")
+    return [plain(v["Addr"]) for v in found if v["NetworkID"] == network and v.get("Addr")]
 
 
 UNANSWERED = (OSError, LookupError, http.client.HTTPException)

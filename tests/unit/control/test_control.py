@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from common import errors, model, rpc
+from manager.allocator.subnets import mesh_subnet
 from manager.control.service import Control
 from manager.raft.consensus import MemberStatus
 from manager.store import Store, StoreObject
@@ -520,6 +521,10 @@ async def test_networks(bench: Bench) -> None:
         ("192.168.7.0/24", "subnet 192.168.7.0/24 overlaps route 192.168.0.0/16 of node host-routed"),
         ("foo", "Invalid subnet foo : invalid CIDR address: foo"),
         ("10.99.0.0/31", "subnet 10.99.0.0/31 is too small: a network needs at least a /29"),
+        ("fd00:1::/126", "subnet fd00:1::/126 is too small: a network needs at least a /125"),
+        ("fd00:1::/64", "IPv6 subnet fd00:1::/64 in a network without IPv6: it needs --ipv6"),
+        ("fe80::/64", "subnet fe80::/64 can't be a network's: its addresses mean something else"),
+        ("ff02::/64", "subnet ff02::/64 can't be a network's: its addresses mean something else"),
     ],
 )
 async def test_refused_subnets(bench: Bench, subnet: str, text: str) -> None:
@@ -529,6 +534,24 @@ async def test_refused_subnets(bench: Bench, subnet: str, text: str) -> None:
         await bench.network("x", subnet)
     assert raised.value.message == text
     assert len(bench.store.view().networks) == 2
+
+
+async def test_subnets_of_both_families(bench: Bench) -> None:
+    await bench.network("taken", "fd00:1::/64", ipv6_enabled=True)
+    await bench.put(node("routed", routes=("::/0", "fd00:2::/48")))
+    mesh = mesh_subnet(bench.store.view().cluster.id, model.Network())
+    for subnet, text in (
+        ("fd00:1::/80", "subnet fd00:1::/80 overlaps subnet fd00:1::/64 of network taken"),
+        ("fd00:2:0:7::/64", "subnet fd00:2:0:7::/64 overlaps route fd00:2::/48 of node host-routed"),
+        (f"{mesh}", f"subnet {mesh} overlaps subnet {mesh} of the routing mesh"),
+    ):
+        await refused(bench.network("x", subnet, ipv6_enabled=True), "InvalidArgument", text)
+    await bench.control.remove_network(model.RemoveRequest("ingress"), CALLER)
+    await refused(
+        bench.network("in", "fd00:3::/112", ingress=True, ipv6_enabled=True), "InvalidArgument",
+        "subnet fd00:3::/112 is too small: an ingress network needs at least a /96",
+    )  # fmt: skip
+    await bench.network("in", "fd00:3::/96", ingress=True, ipv6_enabled=True)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ REFUSED: list[tuple[model.ServiceSpec, str, str]] = [
     (
         replace(spec(), labels={"shoal.publish.address": "10.0.0.0/8,here"}),
         Invalid,
-        "label shoal.publish.address: Expected 4 octets in 'here'",
+        "label shoal.publish.address: 'here' does not appear to be an IPv4 or IPv6 network",
     ),
     (
         replace(spec(), labels={"shoal.publish.masquerade": "maybe"}),
@@ -210,7 +210,15 @@ def test_the_same_port_may_be_published_by_tcp_and_udp() -> None:
             errors.Unimplemented,
             "encrypted ingress networks are not supported",
         ),
-        (model.NetworkSpec(name="n", ipv6_enabled=True), errors.Unimplemented, "IPv6"),
+        (
+            model.NetworkSpec(
+                name="n",
+                ipv6_enabled=True,
+                driver=model.Driver("overlay", {"com.docker.network.driver.mtu": "1279"}),
+            ),
+            errors.InvalidArgument,
+            "invalid MTU value: 1279: IPv6 needs 1280",
+        ),
         (model.NetworkSpec(name="n", ingress=True, attachable=True), errors.InvalidArgument, "attachable"),
         (model.NetworkSpec(name="n", ingress=True, internal=True), errors.InvalidArgument, "internal"),
         (

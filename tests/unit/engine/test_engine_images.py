@@ -148,6 +148,20 @@ async def test_containers(world):
         assert len((await world.ask("GET", "/containers/json", params={"filters": query}))[1]) == count
 
 
+async def test_inspect_a_container_of_both_families(world):
+    network = model.Network(id="net", spec=model.NetworkSpec(name="my-net"))
+    leg = model.NetworkAttachment(None, ("10.0.1.3/24", "fd00:1::3/64"), (), "net")
+    task = model.Task(id="t1", networks=(leg,))
+    world.swarm.assigned = NodeState(tasks={"t1": model.TaskAssignment(task)}, networks={"net": network})
+    world.runtime.running, world.runtime.held = [container()], [image()]
+    _, body = await world.ask("GET", "/containers/web.1.t1/json")
+    shown = body["NetworkSettings"]["Networks"]["my-net"]
+    assert (shown["IPAddress"], shown["IPPrefixLen"]) == ("10.0.1.3", 24)
+    assert (shown["GlobalIPv6Address"], shown["GlobalIPv6PrefixLen"]) == ("fd00:1::3", 64)
+    assert shown["IPAMConfig"] == {"IPv4Address": "10.0.1.3", "IPv6Address": "fd00:1::3"}
+    assert shown["MacAddress"] == "02:42:0a:00:01:03"
+
+
 async def test_inspect_a_container(world):
     network = model.Network(id="net", spec=model.NetworkSpec(name="my-net"))
     task = model.Task(id="t1", networks=(model.NetworkAttachment(None, ("10.0.1.3/24",), ("alias",), "net"),))

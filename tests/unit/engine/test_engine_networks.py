@@ -350,3 +350,28 @@ async def test_prune(managing):
     answer = await managing.ask("POST", path, params={"filters": '{"label!":{"a":true}}'})
     assert answer == (200, {"NetworksDeleted": ["my-net"]})
     assert await managing.ask("POST", path) == (200, {"NetworksDeleted": ["kept"]})
+
+
+async def test_inspect_of_both_families(world):
+    on_a_worker(world)
+    state = world.swarm.assigned
+    six = model.IPAMConfig("fd00:1::/64", gateway="fd00:1::1")
+    both = dataclasses.replace(
+        WEB,
+        spec=dataclasses.replace(WEB.spec, ipv6_enabled=True),
+        ipam=dataclasses.replace(WEB.ipam, configs=(*WEB.ipam.configs, six)),
+    )
+    legs = {
+        key: dataclasses.replace(leg, addr6=f"fd00:1::{n}") if leg.network_id == WEB.id else leg
+        for n, (key, leg) in enumerate(state.endpoints.items(), 3)
+    }
+    world.swarm.assigned = dataclasses.replace(
+        state, networks={**state.networks, WEB.id: both}, endpoints=legs
+    )
+    _, body = await world.ask("GET", "/networks/my-net")
+    assert body["EnableIPv6"] is True
+    assert [pool["Subnet"] for pool in body["IPAM"]["Config"]] == ["10.0.1.0/24", "fd00:1::/64"]
+    inside = body["Containers"]["c" * 64]
+    mine = legs["t1", WEB.id].addr6
+    assert (inside["IPv4Address"], inside["IPv6Address"]) == ("10.0.1.3/24", f"{mine}/64")
+    assert body["Containers"]["lb-my-net"]["IPv4Address"] == "10.0.1.1/24"

@@ -22,11 +22,13 @@ from agent.network.events import (
 )
 from agent.network.facts import (
     Address,
+    AnswerRule,
     Bridge,
     DefaultRoute,
     Fact,
     Forward,
     LinkRoute,
+    LoopbackRoute,
     Neighbour,
     Port,
     ReturnRoute,
@@ -63,7 +65,14 @@ def routed(table: int, destination: bytes = b"", prefix: int = 0) -> bytes:
     )
 
 
+SIX = bytes.fromhex("fd000001" + "00" * 11 + "05")
 MESSAGES = [
+    (21, bytes([10, 64, 0, 0]) + bytes(4) + attribute(1, SIX), AddressLost("fd00:1::5/64")),
+    (29, bytes([10]) + bytes(11) + attribute(1, SIX), NeighbourLost("fd00:1::5")),
+    (25, bytes([10, 128, *bytes(10)]) + attribute(1, SIX) + attribute(15, struct.pack("=I", 254)),
+     RouteLost(254, "fd00:1::5/128", 6)),
+    (33, bytes([10, *bytes(11)]) + attribute(10, struct.pack("=I", 3)) + attribute(15, struct.pack("=I", 1003)),
+     RuleLost(3, 1003, 6)),
     (29, FORWARD, ForwardLost("02:42:0a:00:00:01", "1.2.3.4")),
     (29, NEIGHBOUR, NeighbourLost("10.0.0.1")),
     (17, LINK, LinkLost("v0")),
@@ -85,7 +94,7 @@ def test_messages(kind: int, body: bytes | str, expected: Event) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "family"), [(21, 10), (25, 10), (29, 10), (33, 10), (29, 0), (99, 2)], ids=str
+    ("kind", "family"), [(21, 0), (25, 128), (29, 1), (33, 7), (29, 0), (99, 2)], ids=str
 )
 def test_of_other_families_and_kinds_nothing_is_told(kind: int, family: int) -> None:
     assert list(parse(message(kind, bytes([family, *range(1, 24)])))) == []
@@ -112,6 +121,13 @@ PAIRS: list[tuple[Fact, Event]] = [
     (LinkRoute("10.1.0.0/16", "eth0"), RouteLost(254, "10.1.0.0/16")),
     (ReturnRoute(1003, "10.0.0.3", "eth0"), RouteLost(1003, "")),
     (ReturnRule(3, 1003), RuleLost(3, 1003)),
+    (Address("eth0", "fd00:1::5/64"), AddressLost("fd00:1::5/64")),
+    (Neighbour("fd00:1::5", "02:42:0a:00:00:01"), NeighbourLost("fd00:1::5")),
+    (LinkRoute("fd00:2::/64", "eth0"), RouteLost(254, "fd00:2::/64", 6)),
+    (ReturnRoute(1003, "fd00::3", "eth0"), RouteLost(1003, "", 6)),
+    (ReturnRule(3, 1003, 6), RuleLost(3, 1003, 6)),
+    (AnswerRule(53, 1001), RuleLost(0, 1001, 6)),
+    (LoopbackRoute("shoal_ing"), RouteLost(255, "::1/128", 6)),
     (Table("0123", "text"), TablesChanged("nft")),
 ]
 

@@ -55,7 +55,8 @@ def neighbour(kind: int, family: int, flags: int) -> bytes:
         (link(16, 0x1002, 0x41), True),
         (neighbour(29, 2, 0), True),
         (neighbour(28, 2, 0), False),
-        (neighbour(29, 10, 0), False),
+        (neighbour(29, 10, 0), True),
+        (neighbour(29, 11, 0), False),
         (neighbour(29, 7, 2), True),
         (neighbour(29, 7, 0), False),  # what a bridge has learnt and forgotten
         (header(21) + bytes(12), True),
