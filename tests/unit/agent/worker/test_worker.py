@@ -201,7 +201,7 @@ async def test_remove_deletes_everything(tmp_path: Path) -> None:
         del b.tasks["t1"]
         b.tell()
         await until(lambda: not b.runtime.found and not b.memory.tasks and not b.network.attached)
-        assert b.container() == ""
+        await until(lambda: not b.container())
         assert len(b.statuses) == 0
 
 
