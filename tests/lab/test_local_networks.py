@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agent.network import names
 from tests.lab.support import Lab, Machine, until
 
 pytestmark = pytest.mark.lab
@@ -20,27 +19,28 @@ SERVE = ("sh", "-c", "hostname >/tmp/index.html; cd /tmp; httpd -f -p 80")
 
 @pytest.fixture
 def machine(swarm: Lab) -> Iterator[Machine]:
-    """A worker; afterwards its kernel is as before, by what is seen of bridges and of our tables."""
+    """A worker; afterwards nothing of what is tested here is left on it."""
     worker = swarm.machines["worker2"]
-    before = standing(worker)
+    until(lambda: not left_over(worker), 30, "nothing left of the tests before")
     yield worker
     if mine := worker.docker("ps", "-aq", "--filter", "is-task=false").stdout.split():
         worker.docker("rm", "-f", *mine)
     worker.docker("network", "rm", "-f", *NETWORKS, check=False)
     swarm.manager.docker("network", "rm", "-f", "att", check=False)
-    until(lambda: standing(worker) == before, 30, "the machine as it was before")
+    until(lambda: not left_over(worker), 30, "the machine as it was before")
 
 
-def standing(machine: Machine) -> set[str]:
-    """Interfaces, tables and namespaces, but for those of the swarm's tasks, which come and go as managers want it."""
-    tasks = machine.docker(
-        "ps", "-a", "--filter", "is-task=true", "--format", '{{.Label "com.docker.swarm.task.id"}}'
-    ).stdout.split()
-    there = set(
-        machine.sh("ip -br link | sed 's/[@ ].*//'; nft list tables; ls /run/shoal/netns").splitlines()
+def left_over(machine: Machine) -> list[str]:
+    """Bridges of the machine's own, their ports and rules, single containers' namespaces, local networks."""
+    script = (
+        "ip -o -d link show type bridge | grep 'alias shoal' || true; ls /sys/class/net | grep -E '^b[0-9a-z]{13}$' || true;"
+        " nft list tables | grep shoal_local || true; ls /run/shoal/netns | grep -E '^t-[0-9a-f]{64}$' || true"
     )
-    of_tasks = {f"t-{task}" for task in tasks} | {names.gateway_port(task) for task in tasks}
-    return {line for line in there - of_tasks if not line.startswith("n-")}
+    listed = machine.docker(
+        "network", "ls", "--filter", "scope=local", "--format", "{{.Name}}"
+    ).stdout.split()
+    known = {"bridge", "host", "none", "docker_gwbridge"}
+    return [*machine.sh(script).splitlines(), *(name for name in listed if name not in known)]
 
 
 def inspected(machine: Machine, name: str) -> dict[str, Any]:
@@ -60,6 +60,11 @@ def refused(machine: Machine, *words: str) -> str:
 
 def ping(machine: Machine, name: str, target: str) -> bool:
     return not machine.docker("exec", name, "ping", "-c1", "-W1", target, check=False).returncode
+
+
+def reaches(machine: Machine, name: str, *targets: str) -> None:
+    for target in targets:
+        until(lambda to=target: ping(machine, name, to), 30, f"{name} reaches {target}")
 
 
 def get(address: str, port: object) -> str:
@@ -96,14 +101,12 @@ def test_bridges(swarm: Lab, machine: Machine) -> None:
     ):  # fmt: skip
         docker("run", "-d", "--name", name, *words, "alpine", "sleep", "1000")
     assert (address(machine, "c1", "one"), address(machine, "c2", "one")) == ("172.28.5.1", "172.28.7.7")
-    assert all(
-        ping(machine, "c2", target) for target in ("c1", "al", "c1.one", inspected(machine, "c1")["Id"][:12])
-    )
-    assert ping(machine, "c5", address(machine, "c6", "bridge")) and not ping(machine, "c5", "c6")
+    reaches(machine, "c2", "c1", "al", "c1.one", inspected(machine, "c1")["Id"][:12])
+    reaches(machine, "c5", address(machine, "c6", "bridge"))
     outside = swarm.manager.addr
-    assert [ping(machine, name, outside) for name in ("c1", "c3", "c5")] == [True] * 3 and not ping(
-        machine, "c4", outside
-    )
+    for name in ("c1", "c3", "c5"):
+        reaches(machine, name, outside)
+    assert not ping(machine, "c4", outside) and not ping(machine, "c5", "c6")
     for name, target in (("c1", address(machine, "c3", "two")), ("c5", address(machine, "c1", "one"))):
         assert not ping(machine, name, target)
     (shown,) = json.loads(docker("network", "inspect", "one").stdout)
@@ -112,7 +115,8 @@ def test_bridges(swarm: Lab, machine: Machine) -> None:
     }  # fmt: skip
     # Taken away by somebody else, and back.
     machine.sh("ip link del lab-one; nft delete table ip shoal_local")
-    until(lambda: ping(machine, "c2", "c1") and ping(machine, "c1", outside), 30, "the bridge's repair")
+    reaches(machine, "c2", "c1")
+    reaches(machine, "c1", outside)
     assert "has active endpoints" in refused(machine, "network", "rm", "one")
     assert "Address already in use" in refused(
         machine, "run", "--network", "one", "--ip", "172.28.7.7", "alpine", "true"
@@ -123,7 +127,8 @@ def test_bridges(swarm: Lab, machine: Machine) -> None:
     # The agent's death is nothing to them.
     machine.kill9("shoal-agent")
     until(lambda: machine.docker("ps", check=False).returncode == 0, 30, "the agent")
-    assert ping(machine, "c2", "c1") and ping(machine, "c3", outside)
+    reaches(machine, "c2", "c1")
+    reaches(machine, "c3", outside)
     assert docker("network", "prune", "-f").stdout == ""
     docker("rm", "-f", "c1", "c2", "c3")
     pruned = docker("network", "prune", "-f").stdout.split()
@@ -142,36 +147,30 @@ def test_connect_and_disconnect(swarm: Lab, machine: Machine) -> None:
     swarm.manager.docker("run", "-d", "--rm", "--name", "far", "--network", "att", "alpine", "sleep", "1000")
     try:
         docker("network", "connect", "--ip", "172.28.3.3", "--alias", "al", "one", "c1")
-        assert (
-            address(machine, "c1", "one") == "172.28.3.3"
-            and ping(machine, "c2", "al")
-            and ping(machine, "c1", "c2")
-        )
+        assert address(machine, "c1", "one") == "172.28.3.3"
+        reaches(machine, "c2", "al")
+        reaches(machine, "c1", "c2")
         assert "already exists in network one" in refused(machine, "network", "connect", "one", "c1")
         docker("network", "connect", "att", "c1")
-        assert ping(machine, "c1", "far")
-        until(lambda: ping(swarm.manager, "far", "c1"), 30, "its name in the overlay")
+        reaches(machine, "c1", "far")
+        reaches(swarm.manager, "far", "c1")
         assert "is already attached to network att" in refused(machine, "network", "connect", "att", "c1")
         docker("network", "disconnect", "bridge", "c1")
-        assert (
-            ping(machine, "c1", swarm.manager.addr)
-            and ping(machine, "c1", "c2")
-            and ping(machine, "c1", "far")
-        )
+        reaches(machine, "c1", swarm.manager.addr, "c2", "far")
         docker("network", "disconnect", "one", "c1")
-        assert ping(machine, "c1", swarm.manager.addr) and not ping(machine, "c2", "al")
+        reaches(machine, "c1", swarm.manager.addr)
+        assert not ping(machine, "c2", "al")
         docker("network", "disconnect", "att", "c1")
         assert machine.docker("exec", "c1", "ip", "route").stdout == ""
         docker("network", "connect", "two", "c1")
-        assert ping(machine, "c1", swarm.manager.addr)
+        reaches(machine, "c1", swarm.manager.addr)
         assert "is not connected to network one" in refused(machine, "network", "disconnect", "one", "c1")
         docker("stop", "-t", "0", "c1")
         docker("network", "connect", "one", "c1")
         docker("network", "disconnect", "two", "c1")
         docker("start", "c1")
-        assert ping(machine, "c2", "c1") and list(
-            inspected(machine, "c1")["NetworkSettings"]["Networks"]
-        ) == ["one"]
+        reaches(machine, "c2", "c1")
+        assert list(inspected(machine, "c1")["NetworkSettings"]["Networks"]) == ["one"]
     finally:
         swarm.manager.docker("rm", "-f", "far")
     for network, said in (
@@ -200,9 +199,7 @@ def test_published_ports(swarm: Lab, machine: Machine) -> None:
     for where, port in (("127.0.0.1", 8080), ("127.0.0.1", 8081), (machine.addr, 9000)):
         until(lambda w=where, p=port: machine.sh(get(w, p)).strip() == "w", 30, f"{where}:{port}")
     assert from_outside(swarm, machine, 8081) == from_outside(swarm, machine, 9001) == ""
-    inside = (
-        f"wget -q -O- http://{machine.addr}:8080"  # from a neighbour on the same bridge, and through itself
-    )
+    inside = f"wget -q -O- http://{machine.addr}:8080"
     until(lambda: docker("exec", "all", "sh", "-c", inside, check=False).stdout == "w\n", 30, "a neighbour")
     for words in (("-p", "8080:80"), ("-p", "127.0.0.1:8080:80"), ("-p", "8081:80")):
         said = refused(machine, "run", "--rm", *words, "alpine", "true")
@@ -212,7 +209,38 @@ def test_published_ports(swarm: Lab, machine: Machine) -> None:
     # What listens on the machine itself, and what the swarm has.
     assert "port is already allocated" in refused(machine, "run", "--rm", "-p", "7946:80", "alpine", "true")
     machine.kill9("shoal-agent")
-    assert from_outside(swarm, machine, 9000) == "w"
+    until(lambda: from_outside(swarm, machine, 9000) == "w", 30, "9000 without an agent")
     until(lambda: machine.docker("ps", check=False).returncode == 0, 30, "the agent")
     docker("rm", "-f", "web")
     docker("run", "--rm", "-p", "8080:80", "alpine", "true")
+
+
+def test_what_else_is_done_to_containers(swarm: Lab, machine: Machine) -> None:
+    """Restart policies, pause, rename, top; and networks by shoal's own words."""
+    docker = machine.docker
+    machine.shoal("network", "create", "--subnet", "172.28.0.0/24", "one")
+    script = "sleep 0.2; exit 3"
+    docker("run", "-d", "--name", "fails", "--restart", "on-failure:2", "alpine", "sh", "-c", script)
+    docker(
+        "run", "-d", "--name", "stays", "--restart", "always", "--network", "one", "alpine", "sleep", "1000"
+    )
+    docker("run", "-d", "--name", "other", "alpine", "sleep", "1000")
+    machine.shoal("network", "connect", "one", "other")
+    reaches(machine, "other", "stays")
+    docker("rename", "stays", "renamed")
+    reaches(machine, "other", "renamed")
+    assert not ping(machine, "other", "stays")
+    docker("pause", "renamed")
+    assert "(Paused)" in docker("ps", "--filter", "name=renamed").stdout
+    docker("unpause", "renamed")
+    assert "sleep 1000" in docker("top", "renamed").stdout
+    first = inspected(machine, "renamed")["State"]["Pid"]
+    machine.sh(f"kill -9 {first}")
+    until(lambda: inspected(machine, "renamed")["State"]["Pid"] not in (0, first), 30, "its restart")
+    reaches(machine, "other", "renamed")
+    until(lambda: inspected(machine, "fails")["RestartCount"] == 2, 30, "two restarts")
+    until(lambda: inspected(machine, "fails")["State"]["Status"] == "exited", 30, "no third one")
+    docker("stop", "-t", "0", "renamed")
+    assert inspected(machine, "renamed")["State"]["Status"] == "exited"
+    machine.shoal("network", "disconnect", "one", "other")
+    machine.shoal("network", "rm", "one")
