@@ -15,7 +15,7 @@ _POOLS: Final = (
 
 def choose_subnet(taken: Iterable[str]) -> str | None:
     """The first pool that overlaps no route of the machine."""
-    networks = [ipaddress.IPv4Network(route, strict=False) for route in taken]
+    networks = [ipaddress.IPv4Network(route, strict=False) for route in taken if ":" not in route]
     for pool in _POOLS:
         candidate = ipaddress.IPv4Network(pool)
         if not any(candidate.overlaps(network) for network in networks):

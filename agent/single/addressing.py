@@ -19,7 +19,7 @@ POOLS: Final = (
 
 def choose_subnet(taken: Iterable[str]) -> str:
     """The first pool that overlaps nothing."""
-    networks = [Subnet(item, strict=False) for item in taken]
+    networks = [Subnet(item, strict=False) for item in taken if ":" not in item]
     for pool in POOLS:
         if not any(Subnet(pool).overlaps(network) for network in networks):
             return pool

@@ -8,6 +8,7 @@ from agent.network import gateway
 def test_first_pool_that_is_free() -> None:
     assert gateway.choose_subnet([]) == "172.18.0.0/16"
     assert gateway.choose_subnet(["192.0.2.0/24", "172.18.4.0/24"]) == "172.19.0.0/16"
+    assert gateway.choose_subnet(["fd00::/64", "172.18.4.0/24"]) == "172.19.0.0/16"
     assert gateway.choose_subnet(["172.16.0.0/12"]) == "192.168.0.0/20"
     assert gateway.choose_subnet(["172.16.0.0/12", "192.168.0.0/16"]) is None
 

@@ -18,6 +18,7 @@ NET = LocalNetwork("n", "net", 0, "br-n", "172.20.0.0/29", "172.20.0.1", chosen=
 
 def test_the_first_pool_that_overlaps_nothing() -> None:
     assert addressing.choose_subnet(["192.0.2.0/24"]) == "172.17.0.0/16"
+    assert addressing.choose_subnet(["fd00::/64", "172.17.0.0/24"]) == "172.18.0.0/16"
     assert addressing.choose_subnet(["172.17.0.0/24", "172.18.5.0/24"]) == "172.19.0.0/16"
     with pytest.raises(
         errors.ShoalError, match="could not find an available, non-overlapping IPv4 address pool"
