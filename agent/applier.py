@@ -89,6 +89,7 @@ class Applier:
         self.state = self._applied = state
         self._complete = False
         self._news.clear()
+        self.changed(state)
 
     async def take(self, message: model.Assignments) -> None:
         """Takes one message in; raises Refused or OutOfChain and changes nothing then."""
