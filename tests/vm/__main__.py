@@ -189,8 +189,6 @@ def across_turns(
         found["mbit_sealed"] = round(stream(one, task, two, other, address, seconds), 1)
         answer = ping.result()
         seen = wire.take()
-    sent, back = report.ping(answer)
-    require(sent > 100 and sent == back, f"no ping of {sent} was lost")
     only_sealed(seen, number)
     turned = turn(one) - first
     require(turned >= 3, f"the keys were turned {turned} times meanwhile")
@@ -200,7 +198,10 @@ def across_turns(
     require(
         not any(lost), f"the kernels lost no packet for want of a key{'' if not any(lost) else f': {lost}'}"
     )
-    found |= {"turns": turned, "esp_packets": sum(seen.esp.values()), "pings": sent}
+    # The last may be on its way when ping ends, and a stream that fills the line fills its queues: what keys lose is counted above.
+    sent, back = report.ping(answer)
+    require(sent > 100 and sent - back <= 5, f"of {sent} pings beside the stream {back} were answered")
+    found |= {"turns": turned, "esp_packets": sum(seen.esp.values()), "pings": [sent, back]}
 
 
 def plain_beside_it(swarm: Swarm, number: int, found: dict[str, Any]) -> None:
