@@ -42,7 +42,7 @@ async def swarm() -> AsyncIterator[Swarm]:
 
 
 def even(answers: Counter[str]) -> bool:
-    return len(answers) == 5 and set(answers.values()) == {4}
+    return len(answers) == 5 and all(3 <= n <= 5 for n in answers.values())
 
 
 async def test_overlay_and_vip(swarm: Swarm) -> None:
