@@ -1,18 +1,21 @@
 """Random cycles on three machines: services come, change and go, tasks, daemons and cables fail; then all must agree.
 
 One cycle is a few deeds one upon the other, drawn from a seed, a wait until the store has come to rest, and a comparison of every
-machine's names, balancers, tunnels' entries, interfaces and conntrack with the store (truth.py). Used by
-test_network_cycles.py and by the soak.
+machine's names, balancers, tunnels' entries, interfaces and conntrack with the store (truth.py). Meanwhile sampler.py looks for balancers
+that have a task which was told to stop. Used by test_network_cycles.py and by the soak.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tests.lab import truth
+from tests.lab.sampler import Held, Sampler
 from tests.lab.support import Lab, Machine, until
 
 NETWORKS = ("cycle-a", "cycle-b")
@@ -47,6 +50,11 @@ class Cycles:
     long: bool = True  # also what takes its time: cuts that have a node declared dead, plugs that are pulled
     told: list[str] = field(default_factory=list)
     cut: dict[str, float] = field(default_factory=dict)  # until when
+    disturbed: set[str] = field(
+        default_factory=set
+    )  # machines whose agents may not have heard of everything in time
+    killed: set[str] = field(default_factory=set)  # tasks that nobody has told to stop
+    sampler: Sampler | None = None
 
     # ---- what is done
 
@@ -110,6 +118,7 @@ class Cycles:
             return "no task to kill"
         task = self.chance.choice(sorted(running, key=lambda t: (t["ServiceID"], t.get("Slot", 0), t["ID"])))
         pid = task["Status"].get("ContainerStatus", {}).get("PID", 0)
+        self.killed.add(task["ID"])
         if pid:
             self.lab.node_of(task).run("kill", "-9", str(pid), check=False)
         return f"kill -9 of a task of slot {task.get('Slot')} on {self.lab.node_of(task).name}"
@@ -117,6 +126,7 @@ class Cycles:
     def cut_off(self) -> str:
         machine = self.worker()
         seconds = self.chance.choice((0.5, 2.0, 15.0) if self.long else (0.3, 1.0, 2.0))
+        self.disturbed.add(machine.name)
         self.lab.tool("cut", machine.name)
         self.cut[machine.name] = time.monotonic() + seconds
         return f"cut {machine.name} for {seconds:g} s"
@@ -124,6 +134,10 @@ class Cycles:
     def unplug(self) -> str:
         """Without power for a moment: everything in its kernel is gone."""
         machine = self.worker()
+        self.disturbed.add(machine.name)
+        self.killed |= {
+            t["ID"] for s in self.present() for t in self.lab.tasks(s) if self.lab.node_of(t) is machine
+        }
         self.lab.tool("power-off", machine.name)
         self.lab.tool("power-on", machine.name)
         machine.wait_unit("shoal-agent", 0, 60)
@@ -131,6 +145,7 @@ class Cycles:
 
     def agent_anew(self) -> str:
         machine = self.chance.choice(list(self.lab.machines.values()))
+        self.disturbed.add(machine.name)
         return self.restarted(machine, "shoal-agent")
 
     def manager_anew(self) -> str:
@@ -189,9 +204,15 @@ class Cycles:
             if name not in have:
                 both = ["--ipv6"] if name == NETWORKS[1] else []
                 self.lab.manager.docker("network", "create", "-d", "overlay", *both, name)
+        if self.sampler is None:
+            self.sampler = Sampler("-".join(filter(None, ("shoal-lab", os.environ.get("SHOAL_LAB", "")))))
+            self.sampler.start()
 
     def end(self) -> None:
         """Nothing is left of it."""
+        if self.sampler is not None:
+            self.sampler, watching = None, self.sampler
+            watching.stop()
         self.heal()
         if names := self.present():
             self.lab.manager.docker("service", "rm", *names)
@@ -209,6 +230,10 @@ class Cycles:
         """One cycle; what is wrong afterwards, or nothing."""
         self.chance = random.Random(seed)
         self.told = []
+        self.disturbed, self.killed = set(self.cut), set()
+        began = time.time()
+        if self.sampler is not None:
+            self.sampler.found.clear()
         try:
             for _ in range(self.chance.randrange(1, 4)):
                 self.told.append(self.chance.choice(self.deeds())())
@@ -217,7 +242,7 @@ class Cycles:
             if self.cut:  # that takes its time; nothing is waited for
                 time.sleep(max(0.0, max(self.cut.values()) - time.monotonic()))
             self.heal()
-            return self.judged()
+            return self.judged() or self.stale(began)
         except AssertionError as error:
             self.heal()
             return f"{error}"
@@ -264,3 +289,27 @@ class Cycles:
         except AssertionError as error:
             return "; ".join([*said, str(error).partition(" (last")[0]])
         return ""
+
+    def stale(self, began: float) -> str:
+        """Balancers that had a task which had been told to stop, after its end; where the managers' patience was not over."""
+        found = [
+            held
+            for held in (self.sampler.found if self.sampler else ())
+            if held.machine not in self.disturbed
+        ]
+        if not found:
+            return ""
+        said = self.lab.manager.sh(
+            f"journalctl -q -o cat -u shoal-manager --since @{began:.0f} | grep 'did not wait' || true"
+        )
+        excused = set(re.findall(r"worker\d|manager", said))
+        return "; ".join(sorted({str(h) for h in found if h.machine not in excused and self.stopped(h)}))
+
+    def stopped(self, held: Held) -> bool:
+        """Whether it was told to: what ends by itself, and what is killed, is in the balancers until they hear of it."""
+        if held.task in self.killed:
+            return False
+        try:
+            return bool(self.lab.manager.api(f"/tasks/{held.task}")["Status"]["State"] == "shutdown")
+        except LookupError:
+            return True  # removed with its service

@@ -28,4 +28,6 @@ def test_every_machine_agrees_with_the_store(cycles: Cycles, say: Callable[[str]
         wrong = cycles.once(done)
         assert not wrong, f"seed {done}: {', '.join(cycles.told)}: {wrong}"
         done += 1
-    say(f"{done} cycles in {time.monotonic() - began:.0f} s")
+    assert cycles.sampler is not None
+    assert cycles.sampler.ended  # it has looked on
+    say(f"{cycles.sampler.ended} tasks ended, {done} cycles in {time.monotonic() - began:.0f} s")
