@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.network import events, names
+from agent.network import delta, events, names
 from agent.network.facts import (
     Address,
     AnswerRule,
@@ -417,7 +417,24 @@ class Kernel:
             xfrm.make_policy(fact)
 
     def _make_table(self, namespace: str, fact: Table) -> None:
-        self._namespaces.table(namespace).run(fact.text)
+        """By the least that has to change, where it is known what stands there."""
+        head = fact.text.partition("\n")[0]
+        standing = next(
+            (
+                f
+                for f in self._view.get(namespace, ())
+                if isinstance(f, Table) and f.text.startswith(f"{head}\n")
+            ),
+            None,
+        )
+        nft = self._namespaces.table(namespace)
+        if standing is not None:
+            try:
+                nft.run(delta.transaction(standing.text, fact.text))
+            except NftError:  # somebody has changed it since
+                nft.run(fact.text)
+        else:
+            nft.run(fact.text)
 
     # ---- removing; what is gone already is as good as removed
 

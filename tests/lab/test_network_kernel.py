@@ -118,6 +118,25 @@ async def test_overlay_and_vip(world: World) -> None:
     ping(container, VIP)
 
 
+async def test_a_table_that_was_changed_is_as_one_made_anew(world: World) -> None:
+    await world.swarm.spread_five()
+    container, machine = await world.swarm.client(world.machines[1]), world.machines[1]
+    await world.swarm.set_state(world.swarm.name(1), WITHDRAWN)
+
+    def listed() -> list[list[str]]:
+        return [
+            sorted(inside(path, "nft", "list", "ruleset").splitlines()) for path in (machine.path, container)
+        ]
+
+    changed = listed()
+    for path in (machine.path, container):
+        inside(path, "nft", "flush", "ruleset")
+    await machine.ask(do="reconcile")
+    assert listed() == changed
+    await world.swarm.set_state(world.swarm.name(1), SERVING)
+    assert {(await ask(container, (VIP, PORT)))[0] for _ in range(5)} == set(world.swarm.placed)
+
+
 async def test_clients_start_at_different_backends(world: World) -> None:
     await world.swarm.spread_five()
     first = set()
