@@ -39,7 +39,7 @@ def architecture() -> str:
 
 def describe(
     root: bytes = b"", machine: str = "", routes: Iterable[str] = (), data_path_addr: str = "",
-    labels: Iterable[tuple[str, str]] = (), encryption_lacks: str = "",
+    labels: Iterable[tuple[str, str]] = (), encryption_lacks: str = "", masquerade: bool = False,
 ) -> model.NodeDescription:  # fmt: skip
     """The node as it is now; with the swarm's root certificate once it is a member."""
     tls = model.TLSInfo(*pki.tls_info(root)) if root else None
@@ -57,4 +57,5 @@ def describe(
         data_path_addr=data_path_addr,
         machine=machine,
         encryption_lacks=encryption_lacks,
+        masquerade=masquerade,
     )

@@ -173,6 +173,7 @@ class Membership:
             await self._parts.routes(),
             (mine.data_path_addr or mine.advertise_addr) if mine else "",
             encryption_lacks=self._parts.network.lacks_for_seals,
+            masquerade=not self._parts.network.routes_by_mark,
         )
 
     # ---- this node's own manager

@@ -52,6 +52,10 @@ class Network(Protocol):
     def use_keys(self, keys: Iterable[model.EncryptionKey]) -> None:
         """The swarm's keys are these: what is encrypted follows."""
 
+    @property
+    def routes_by_mark(self) -> bool:
+        """Whether tasks here can answer the mesh's clients through the node that took their connection; known after start()."""
+
     async def apply(self, state: NodeState) -> None:
         """Returns when the kernel stands as `state` says (for the sandboxes that exist); then the agent acknowledges."""
 

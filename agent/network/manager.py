@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent.network import encryption, gateway, names, plan
+from agent.network import encryption, gateway, names, plan, probe
 from agent.network.api import Sandbox
 from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
@@ -78,6 +78,7 @@ class KernelNetwork:
         self._underlay: Underlay | None = None
         self._keys: tuple[encryption.Key, ...] = ()
         self._lacks = ""
+        self._routes_by_mark = True
         self._waiting: asyncio.Future[None] | None = None
         self._served: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
@@ -95,6 +96,11 @@ class KernelNetwork:
         self._thread = await asyncio.to_thread(NetThread, folder)
         await self._thread.run(self._thread.namespaces.clean)
         self._kernel = await self._thread.run(Kernel, self._thread.namespaces)
+        if missing := await self._thread.run(probe.missing, self._thread.namespaces):
+            self._routes_by_mark = False
+            _log.warning(
+                "the mesh masquerades what it sends to this node: no way back by marks (%s)", missing
+            )
         file = EndpointsFile(self._folder / "endpoints.json")
         self._forgetting = Forgetting(self._thread, self._kernel, file)
         reader = self._kernel.reader
@@ -159,6 +165,11 @@ class KernelNetwork:
     def local(self) -> frozenset[str]:
         """Single containers with a namespace."""
         return frozenset(self._own.present)
+
+    @property
+    def routes_by_mark(self) -> bool:
+        """Whether tasks here can answer the mesh's clients through the node that took their connection."""
+        return self._routes_by_mark
 
     def gateway_addresses(self) -> Mapping[str, str]:
         """The addresses on docker_gwbridge, by task; what is there for people to look at."""

@@ -389,7 +389,8 @@ def _keeps_addresses(state: NodeState) -> bool:
 
 def _way_back(state: NodeState, task_legs: tuple[Leg, ...]) -> WayBack | None:
     leg = next((leg for leg in task_legs if leg.network.spec.ingress), None)
-    if leg is None or not _keeps_addresses(state):
+    me = state.nodes.get(state.node_id)
+    if leg is None or not _keeps_addresses(state) or (me is not None and me.masquerade):
         return None
     nodes = sorted(
         (node.number, node.ingress_addr)
@@ -469,6 +470,14 @@ def _meshed(
 ) -> Iterator[tuple[str, Published]]:
     """The ports of each service that are published on addresses of one family."""
     large = not _keeps_addresses(state)
+    blind: dict[str, frozenset[str]] = {}
+    for e in state.endpoints.values():
+        if (
+            e.network_id == ingress_id
+            and (node := state.nodes.get(e.node_id)) is not None
+            and node.masquerade
+        ):
+            blind[e.service_id] = blind.get(e.service_id, frozenset()) | {e.addr}
     for service in state.services.values():
         addresses = _of_family(service.publish_addresses, version)
         for port in service.ports if addresses is not None else ():
@@ -478,6 +487,7 @@ def _meshed(
                 yield service.id, Published(
                     protocol, port.published_port, port.target_port, backends,
                     addresses or (), service.masquerade or large,
+                    masqueraded=blind.get(service.id, frozenset()),
                 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -69,6 +69,7 @@ class Published:
     ] = ()  # of this machine, or subnets that those lie in: nothing else is published; () for all
     masquerade: bool = False  # backends see this node's address instead of the client's
     marked: tuple[str, ...] = ()  # the IPv4 addresses of the same, where `backends` are IPv6 ones
+    masqueraded: frozenset[str] = frozenset()  # IPv4 addresses of those that do in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,14 @@ def _pairs(item: Balancer | Published, *salt: str) -> tuple[tuple[str, str], ...
     return rotated(tuple(zip(item.marked or item.backends, item.backends, strict=True)), *salt)
 
 
-def _picked(backends: Sequence[tuple[str, str]], flags: int = 0) -> tuple[str, str]:
+def _picked(
+    backends: Sequence[tuple[str, str]], flags: int = 0, masqueraded: Collection[str] = ()
+) -> tuple[str, str]:
     """The statement that picks one backend by its mark, and the map from marks to addresses."""
-    marks = [names.backend_mark(marked) | flags for marked, _ in backends]
+    marks = [
+        names.backend_mark(marked) | flags | (names.MASQUERADED if marked in masqueraded else 0)
+        for marked, _ in backends
+    ]
     picks = ", ".join(f"{n} : {mark:#x}" for n, mark in enumerate(marks))
     addresses = [address for _, address in backends]
     targets = ", ".join(
@@ -139,7 +145,7 @@ def _published(item: Published, node_id: str, family: Family) -> list[str]:
     if item.addresses:
         lines.append(f"{family.name} daddr != {{ {', '.join(sorted(item.addresses))} }} return")
     if item.backends:
-        pick, targets = _picked(_pairs(item, node_id, name), flags)
+        pick, targets = _picked(_pairs(item, node_id, name), flags, item.masqueraded)
         lines += [pick, f"meta l4proto {item.protocol} dnat to ct mark map {targets} : {item.target}"]
     else:
         lines += family.refuse

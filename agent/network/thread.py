@@ -137,6 +137,20 @@ class Namespaces:
         finally:
             self._go_home()
 
+    @contextmanager
+    def scratch(self) -> Iterator[tuple[IPRoute, nft.Context]]:
+        """A namespace without a name, for the length of the block: its netlink, its nftables."""
+        _check(self._libc.unshare(_CLONE_NEWNET), "unshare")
+        try:
+            route, table = _Netlink(), nft.Context()
+        finally:
+            self._go_home()
+        try:
+            yield route.route, table
+        finally:
+            route.free()
+            self._release(table)
+
     def delete(self, name: str) -> None:
         """Takes a namespace's file away; the kernel frees it when nobody uses it any more."""
         self._forget(name)

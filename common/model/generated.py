@@ -1899,6 +1899,7 @@ class NodeDescription(Message):
     data_path_addr: str = ""
     machine: str = ""
     encryption_lacks: str = ""
+    masquerade: bool = False
 
     def to_pb(self) -> objects_pb2.NodeDescription:
         return objects_pb2.NodeDescription(
@@ -1911,6 +1912,7 @@ class NodeDescription(Message):
             data_path_addr=self.data_path_addr,
             machine=self.machine,
             encryption_lacks=self.encryption_lacks,
+            masquerade=self.masquerade,
         )
 
     @classmethod
@@ -1925,6 +1927,7 @@ class NodeDescription(Message):
             m.data_path_addr,
             m.machine,
             m.encryption_lacks,
+            m.masquerade,
         )
 
     @classmethod
@@ -4295,6 +4298,7 @@ class NodeRecord(Message):
     down: bool = False
     ingress_addr6: str = ""
     addr: str = ""
+    masquerade: bool = False
 
     def to_pb(self) -> dispatcher_pb2.NodeRecord:
         return dispatcher_pb2.NodeRecord(
@@ -4306,6 +4310,7 @@ class NodeRecord(Message):
             down=self.down,
             ingress_addr6=self.ingress_addr6,
             addr=self.addr,
+            masquerade=self.masquerade,
         )
 
     @classmethod
@@ -4319,6 +4324,7 @@ class NodeRecord(Message):
             m.down,
             m.ingress_addr6,
             m.addr,
+            m.masquerade,
         )
 
     @classmethod

@@ -180,7 +180,7 @@ class EndpointRecord(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ..., addr6: _Optional[str] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number", "down", "ingress_addr6", "addr")
+    __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number", "down", "ingress_addr6", "addr", "masquerade")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     VTEP_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,7 @@ class NodeRecord(_message.Message):
     DOWN_FIELD_NUMBER: _ClassVar[int]
     INGRESS_ADDR6_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
+    MASQUERADE_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     vtep: str
@@ -197,7 +198,8 @@ class NodeRecord(_message.Message):
     down: bool
     ingress_addr6: str
     addr: str
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ..., down: _Optional[bool] = ..., ingress_addr6: _Optional[str] = ..., addr: _Optional[str] = ...) -> None: ...
+    masquerade: bool
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., ingress_addr: _Optional[str] = ..., number: _Optional[int] = ..., down: _Optional[bool] = ..., ingress_addr6: _Optional[str] = ..., addr: _Optional[str] = ..., masquerade: _Optional[bool] = ...) -> None: ...
 
 class NetworkRecord(_message.Message):
     __slots__ = ("network",)

@@ -176,6 +176,7 @@ def node_record(view: ReadView, node: model.Node) -> model.NodeRecord:
         number=node.number,
         down=lifecycle.down(node),
         addr=node.status.addr,
+        masquerade=node.description.masquerade,
     )
 
 

@@ -152,6 +152,7 @@ class Swarm:
     publish_addresses: tuple[str, ...] = ()
     masquerade: bool = False
     down: set[str] = field(default_factory=set)  # machines' ids
+    blind: set[str] = field(default_factory=set)  # of machines that can't route by marks
     outsiders: set[str] = field(default_factory=set)  # tasks that are of another service now
     outside: Path = Path()  # the client's namespace
     dual: bool = False  # the application network has IPv6 as well
@@ -235,7 +236,7 @@ class Swarm:
         for m in self.machines:
             record = model.NodeRecord(
                 id=m.id, hostname=f"h{m.number}", vtep=m.address, ingress_addr=m.ingress, number=m.number,
-                down=m.id in self.down, ingress_addr6=f"{m.ingress6}/64",
+                down=m.id in self.down, ingress_addr6=f"{m.ingress6}/64", masquerade=m.id in self.blind,
             )  # fmt: skip
             yield "node/" + m.id, model.Assignment(node=record)
 

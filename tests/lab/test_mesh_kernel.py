@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.network import probe, rules
+from agent.network.facts import Table
+from agent.network.thread import NetThread
 from common import model
 from tests.lab.netlab import (
     CLIENT,
@@ -261,6 +264,37 @@ async def test_masquerade(swarm: Swarm) -> None:
     await swarm.send()
     for machine in swarm.machines:
         assert {(await ask(swarm.outside, (machine.address, PUBLISHED)))[1] for _ in range(5)} == {CLIENT}
+
+
+async def test_a_machine_that_cannot_route_by_marks(swarm: Swarm) -> None:
+    """Its tasks, and no others, see the node that took a connection; they have no rule by a mark."""
+    blind = swarm.machines[2]
+    swarm.blind = {blind.id}
+    await swarm.run(swarm.machines[1], 1, 1)
+    await swarm.run(blind, 1, 2)
+    await swarm.send()
+    for machine in swarm.machines:
+        target = (machine.address, PUBLISHED)
+        for answers in (
+            [await ask(swarm.outside, target) for _ in range(4)],
+            [await datagram(swarm.outside, target) for _ in range(4)],
+        ):
+            seen = {words[0]: words[1] for words in answers}
+            assert seen == {swarm.name(1): CLIENT, swarm.name(2): machine.ingress}, machine.number
+    assert "fwmark" in inside(swarm.paths[swarm.name(1)], "ip", "rule")
+    assert "fwmark" not in inside(swarm.paths[swarm.name(2)], "ip", "rule")
+
+
+async def test_whether_this_kernel_routes_by_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried out in a namespace that leaves nothing; a kernel without it is no error."""
+
+    thread = await asyncio.to_thread(NetThread, tmp_path)
+    try:
+        assert await thread.run(probe.missing, thread.namespaces) == ""
+        monkeypatch.setattr(rules, "flows_table", lambda *_: Table("", "add rule ip nobody nothing"))
+        assert "Error" in await thread.run(probe.missing, thread.namespaces)
+    finally:
+        await asyncio.to_thread(thread.close)
 
 
 async def test_a_host_mode_port_that_a_process_has(swarm: Swarm) -> None:

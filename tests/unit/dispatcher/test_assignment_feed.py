@@ -374,11 +374,16 @@ def test_a_node_that_goes_down_and_labels_of_a_service_concern_everybody() -> No
     service = model.Service(id="s", spec=model.ServiceSpec(name="web"))
     labels = {"shoal.publish.address": "127.0.0.1, 10.0.0.0/8", "shoal.publish.masquerade": "true"}
     labelled = replace(service, spec=replace(service.spec, labels=labels))
-    for change in (Change(ChangeKind.UPDATE, node, down), Change(ChangeKind.UPDATE, service, labelled)):
+    blind = replace(node, description=model.NodeDescription(masquerade=True))
+    for change in (
+        Change(ChangeKind.UPDATE, node, down), Change(ChangeKind.UPDATE, service, labelled),
+        Change(ChangeKind.UPDATE, node, blind),
+    ):  # fmt: skip
         interest = Interest()
         interest.add(change, Membership(), View(memory()))
         assert interest.everyone
     assert [node_record(View(memory()), n).down for n in (node, down)] == [False, True]
+    assert [node_record(View(memory()), n).masquerade for n in (node, blind)] == [False, True]
     record = service_record(labelled)
     assert (record.publish_addresses, record.masquerade) == (("10.0.0.0/8", "127.0.0.1"), True)
 

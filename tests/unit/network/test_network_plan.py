@@ -256,6 +256,27 @@ def test_a_very_large_swarm_masquerades() -> None:
     assert f"{names.backend_mark('10.0.0.20'):#x} : 10.0.0.20" in table(few[""])
 
 
+def test_a_node_that_cannot_route_by_marks() -> None:
+    """What the mesh sends to its tasks alone is masqueraded, by every node; its own tasks get no way back."""
+    given = state(
+        (endpoint("t1", "ing", "10.0.0.20", "n2"), endpoint("t2", "ing", "10.0.0.21", "n3")),
+        task("me", ("ing", "10.0.0.90")),
+    )
+
+    def seen(blind: str) -> tuple[str, bool]:
+        nodes = {**given.nodes, blind: replace(given.nodes[blind], masquerade=True)}
+        view = plan.desired(replace(given, nodes=nodes), {"me": ""}, UNDERLAY)
+        return table(view[""]), any(isinstance(f, ReturnRoute | ReturnRule) for f in view["t-me"])
+
+    text, way_back = seen("n3")
+    assert f"{names.backend_mark('10.0.0.20'):#x} : 10.0.0.20" in text
+    assert f"{names.backend_mark('10.0.0.21') | names.MASQUERADED:#x} : 10.0.0.21" in text
+    assert way_back
+    text, way_back = seen(given.node_id)
+    assert f"{names.MASQUERADED | names.BACKEND_MARK:#x} : " not in text
+    assert not way_back
+
+
 def test_who_is_lost() -> None:
     """Not who is only on the way out, nor who is offered all the same."""
     drained, withdrawn = model.EndpointState.ENDPOINT_DRAINED, model.EndpointState.ENDPOINT_WITHDRAWN

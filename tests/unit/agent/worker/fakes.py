@@ -108,6 +108,7 @@ class FakeNetwork:
         self.lacks_for_seals = ""
         self.keys: list[tuple[model.EncryptionKey, ...]] = []
         self.keys_when_applied: list[list[tuple[model.EncryptionKey, ...]]] = []
+        self.routes_by_mark = True
 
     gateway_subnet = "172.18.0.0/16"
 
