@@ -15,10 +15,10 @@ from tests.lab.test_gossip import spread
 
 pytestmark = pytest.mark.lab
 
-# What a check could leave behind: sockets, and entries that a bridge has learnt.
+# What a check could leave behind: sockets, here and in the namespaces of networks.
 KERNEL = (
-    "cat /proc/net/raw | wc -l; nft list tables; for n in /run/shoal/netns/*; do echo $n; nsenter --net=$n cat /proc/net/packet"
-    " | wc -l; done"
+    "tail -n +2 /proc/net/raw | wc -l; "
+    "for n in /run/shoal/netns/n-*; do nsenter --net=$n tail -n +2 /proc/net/packet; done | wc -l"
 )
 Faults = set[tuple[str, str, str]]  # kind, from, to; "" from a node's own
 
