@@ -110,6 +110,7 @@ class Kernel:
         self.reader = Reader(namespaces)
         self.watch = Watch(namespaces)
         self._view: dict[str, Facts] = {}
+        self._suspect: set[str] = set()  # somebody else was there: tables are looked into
         self._indexes: dict[tuple[str, str], int] = {}
         self.changes = 0  # made since the start; a move that finds nothing to do adds none
         self._make: Mapping[type, Callable[[str, Any], None]] = {
@@ -135,6 +136,7 @@ class Kernel:
                 name for name, found in told.items()
                 if events.contradicts(self._view.get(name, frozenset()), found, THREAD_NAME)
             )  # fmt: skip
+        self._suspect |= drifted
         self.forget(drifted)
         return drifted
 
@@ -233,7 +235,8 @@ class Kernel:
             wanted[name] = desired.get(name, frozenset())
             try:
                 if name not in self._view:
-                    self._view[name] = self.reader.read(name, wanted[name])
+                    self._view[name] = self.reader.read(name, wanted[name], name in self._suspect)
+                    self._suspect.discard(name)
                 actual[name] = self._view[name]
             except KernelError as error:
                 failed[name] = error

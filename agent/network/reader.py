@@ -39,6 +39,7 @@ from agent.network.facts import (
 )
 from agent.network.nft import NftError
 from agent.network.rules import marker
+from agent.network.shape import shape
 from agent.network.thread import Namespaces
 from agent.network.xfrm import Xfrm
 
@@ -102,8 +103,8 @@ class Reader:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
 
-    def read(self, name: str, wanted: Facts) -> Facts:
-        """What stands in a namespace. Of sysctls and the table only what is wanted is looked at."""
+    def read(self, name: str, wanted: Facts, closely: bool = False) -> Facts:
+        """What stands in a namespace. Of sysctls and the table only what is wanted is looked at; `closely`: into tables too."""
         if name != names.HOST and name not in self._namespaces.existing():
             return frozenset()
         links = {link.index: link for link in map(_link, self._namespaces.route(name).get_links())}
@@ -126,7 +127,7 @@ class Reader:
         if name == names.HOST and self.has_ipv6:
             facts |= self._loopback_routes(links)
         facts |= self._sysctls(name, wanted)
-        return frozenset(facts | self._tables(name, wanted))
+        return frozenset(facts | self._tables(name, wanted, closely))
 
     def addresses(self, name: str) -> frozenset[str]:
         """All IPv4 addresses in a namespace, without prefix length."""
@@ -277,7 +278,7 @@ class Reader:
                     facts.add(fact)
         return facts
 
-    def _tables(self, name: str, wanted: Facts) -> set[Fact]:
+    def _tables(self, name: str, wanted: Facts, closely: bool) -> set[Fact]:
         tables = [fact for fact in wanted if isinstance(fact, Table)]
         context = self._namespaces.table(name)
         found: set[Fact] = set()
@@ -295,6 +296,8 @@ class Reader:
                 context.run(f"list chain {table.family} {table.name} {marker(table.digest)}")
             except NftError:
                 continue  # no such chain: made from another text, or not there
+            if closely and shape(context.run(f"list table {table.family} {table.name}")) != shape(table.text):
+                continue
             found.add(table)
         return found
 

@@ -48,6 +48,12 @@ async def test_every_kind_of_object_comes_back() -> None:
             ping(task, far)
             await repaired(machine.path, "nft flush ruleset")
             assert len({(await ask(client, (machine.address, PUBLISHED)))[0] for _ in range(5)}) == 5
+            await repaired(machine.path, f"nft flush chain ip shoal tcp_{PUBLISHED}")
+            assert len({(await ask(client, (machine.address, PUBLISHED)))[0] for _ in range(5)}) == 5
+            changes = await machine.ask(do="changes")
+            inside(machine.path, "nft", "add", "table", "ip", "foreign")  # news, but none that concern us
+            await machine.ask(do="reconcile")
+            assert await machine.ask(do="changes") == changes
             await repaired(
                 task, "nft delete table ip shoal", "ip route del default",
                 "ip route flush table 1002", "ip rule del priority 100 fwmark 2",
