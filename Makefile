@@ -89,7 +89,7 @@ soak-serf: $(VENV)/.ready ## Ten members of ours among ten of serf's, N kills of
 	@$(PY) -m tests.soak.serf --kills $(N)
 
 tutorials: $(VENV)/.ready ## The labs of tests/lab/tutorials, wholly by docker and wholly by shoal (by hand, root)
-	@SHOAL_HANDS=docker,shoal $(PY) -m pytest tests/lab/play_tutorials.py
+	@SHOAL_HANDS=docker,shoal $(PY) -m pytest tests/lab/test_tutorials.py
 
 soak-mtu: N = 1500
 soak-mtu: $(VENV)/.ready ## Transfers at every MTU from 1280 to N, of cables and of networks, and at some up to 9000 (by hand, root)

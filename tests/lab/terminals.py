@@ -1,4 +1,4 @@
-"""Types a transcript's commands on the lab's machines, on terminals where the lab uses one. For play_tutorials.py."""
+"""Types a transcript's commands on the lab's machines, on terminals where the lab uses one. For test_tutorials.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Labs of tutorials and courses, typed as they stand; what is printed is compared with what they show. `both` lets the two
-CLIs share one pass; SHOAL_HANDS=docker,shoal plays everything by each of them. By hand: `make tutorials`."""
+CLIs share one pass; SHOAL_HANDS=docker,shoal plays everything by each of them (`make tutorials`)."""
 
 from __future__ import annotations
 
