@@ -115,12 +115,7 @@ async def restart(call: Call) -> web.StreamResponse:
     container = await find(call, call.names["id"])
     _single(container, "restarting")
     grace, signal = _grace(call), call.text("signal")
-
-    async def again() -> None:
-        await call.backend.singles.stop(container.id, signal, grace)
-        await call.backend.singles.start(container.id)
-
-    await finish(again())
+    await finish(call.backend.singles.restart(container.id, signal, grace))
     return empty(204)
 
 
@@ -215,7 +210,10 @@ async def prune(call: Call) -> web.StreamResponse:
             continue
         if any(filters.labels_match(labels, (term,)) for term in wanted.get("label!", ())):
             continue
-        await finish(call.backend.singles.remove(container.id))
+        try:
+            await finish(call.backend.singles.remove(container.id))
+        except errors.Conflict:  # it is being started, or waits to be
+            continue
         removed.append(container.id)
     return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
 

@@ -222,6 +222,8 @@ def rank(fact: Fact) -> int:
     """Where a fact stands in the order of making; a sysctl of an interface comes after the interface."""
     if isinstance(fact, Sysctl) and _interface(fact):
         return _RANK[Port]
+    if isinstance(fact, SealPolicy) and not fact.destination:
+        return _RANK[Sysctl]  # what keeps plain text in stands before anything that may fail
     return _RANK[type(fact)]
 
 

@@ -367,8 +367,11 @@ class KernelNetwork:
         )
         for address in filter(None, addresses):
             await self._forgetting.task(address)
+        own = {name: why for name, why in failed.items() if not names.is_sandbox(name)}
         if failed:
-            raise errors.Internal(f"could not remove the network of task {task_id}: {first_failure(failed)}")
+            self._wake.set()  # other networks are tried again
+        if own:
+            raise errors.Internal(f"could not remove the network of task {task_id}: {first_failure(own)}")
 
     async def teardown(self) -> None:
         """Removes everything of the swarm's from the kernel: the node has left it. Single containers stay."""
@@ -428,7 +431,11 @@ class KernelNetwork:
 
     async def _look_for_seals(self) -> None:
         """A module that is missing may be installed later."""
-        before, self._lacks = self._lacks, await self._running().run(self._kernel.missing_for_seals)
+        before = self._lacks
+        try:
+            self._lacks = await self._running().run(self._kernel.missing_for_seals)
+        except OSError as error:  # whatever forbids it, all else goes on
+            self._lacks = f"xfrm_user ({describe(error)})"
         if self._lacks and self._lacks != before:
             _log.info("this node takes no part in encrypted networks: no module %s", self._lacks)
 
@@ -453,8 +460,9 @@ class KernelNetwork:
         """Carries out what apply() asks for, and reconciles when nobody has asked for long."""
         loop = asyncio.get_running_loop()
         last = 0.0
+        due = loop.time() + self._reconcile_every
         while True:
-            timeout = RETRY if self._failing else self._reconcile_every
+            timeout = RETRY if self._failing else max(0.0, due - loop.time())
             try:
                 async with asyncio.timeout(timeout):
                     await self._wake.wait()
@@ -465,8 +473,11 @@ class KernelNetwork:
                 await asyncio.sleep(COALESCE - (loop.time() - last))
             self._wake.clear()
             self._served, self._waiting = self._waiting, None
+            afresh = not asked or loop.time() >= due
+            if afresh:
+                due = loop.time() + self._reconcile_every
             try:
-                problem = await self._pass(afresh=not asked)
+                problem = await self._pass(afresh)
             except (*KernelError, ValueError) as error:  # ValueError: assignments that make no plan
                 _log.error("could not bring the kernel to the assignments: %s", describe(error))
                 problem = f"could not set up networks: {describe(error)}"
@@ -511,7 +522,7 @@ class KernelNetwork:
                 await thread.run(self._kernel.forget, [n for n in here if n in due])
             failed |= await thread.run(self._kernel.move, view, here)
         await self._forgetting.look(self._known(), dict(self._attached))
-        repaired = afresh or (self._drifted and self._served is None)
+        repaired = self._served is None and (afresh or self._drifted)
         self._drifted = False
         self._report(failed, self._kernel.changes - before if repaired else 0)
         return f"could not set up networks: {first_failure(failed)}" if failed else ""

@@ -123,7 +123,7 @@ class Reader:
         for family in families if names.task_of(name) is not None else ():
             facts |= self._routes(name, links, family)
         if name == names.HOST:
-            facts |= self._seals()
+            facts |= self._seals(any(isinstance(f, SealState | SealPolicy) for f in wanted))
         if name == names.HOST and self.has_ipv6:
             facts |= self._loopback_routes(links)
         facts |= self._sysctls(name, wanted)
@@ -216,13 +216,13 @@ class Reader:
             return {leg, *(Address(link.name, address) for address in addresses)}
         return set()
 
-    def _seals(self) -> frozenset[SealState | SealPolicy]:
+    def _seals(self, needed: bool) -> frozenset[SealState | SealPolicy]:
         try:
             with Xfrm() as xfrm:
                 return xfrm.read()
         except OSError as error:
-            if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-                return frozenset()  # a kernel without IPsec
+            if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT) or not needed:
+                return frozenset()  # a kernel without IPsec, or one that nobody here needs it of
             raise
 
     def _peers(self, name: str, links: Mapping[int, _Link], families: Iterable[int]) -> set[Fact]:

@@ -48,6 +48,8 @@ STARTS_AT_ONCE = 4  # more at once is no faster on the whole, only slower for ea
 LOST = 255  # the exit code of a container whose end nobody saw, as Docker gives it
 _SIGKILL = 9
 _KILL_AGAIN_S = 10.0
+_KILL = 9
+_KILLED_S = 10.0  # that a kill waits for the end
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
@@ -355,6 +357,9 @@ class Containers:
         number = signals.parse(signal)
         if not live.pid or not await self._signal(id, number):
             raise errors.Conflict(f"cannot kill container: {id}: container {id} is not running")
+        if number == _KILL and await _within(live.ended, _KILLED_S):
+            async with live.changing:  # as in Docker, it has ended when this returns
+                pass
         if number == _SIGKILL and live.paused:
             await self.resume(id)
 

@@ -14,6 +14,7 @@ class Stdin:
 
     def __init__(self, path: str) -> None:
         self._fd: int | None = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._writable: asyncio.Event | None = None  # while somebody waits
 
     @property
     def open(self) -> bool:
@@ -27,15 +28,26 @@ class Stdin:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
-                fd, writable = self._fd, asyncio.Event()
-                loop.add_writer(fd, writable.set)
+                self._writable = writable = asyncio.Event()
+                loop.add_writer(self._fd, writable.set)
                 try:
                     await writable.wait()
                 finally:
-                    loop.remove_writer(fd)
+                    self._unwatch()
+
+    def _unwatch(self) -> None:
+        """While the descriptor is ours: its number may be another's at once."""
+        if self._writable is not None and self._fd is not None:
+            asyncio.get_running_loop().remove_writer(self._fd)
+        self._writable = None
 
     def close(self) -> None:
+        """Whoever waits to write ends too."""
         if self._fd is not None:
+            waiting = self._writable
+            self._unwatch()
+            if waiting is not None:
+                waiting.set()
             os.close(self._fd)
             self._fd = None
 

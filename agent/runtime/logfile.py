@@ -90,12 +90,17 @@ class LogWriter:
         for number, name in enumerate(STREAMS):
             path = folder / f"{name}.log"
             start = min(taken[number], path.stat().st_size)
-            writer.spools.append(_Spool(path, path.open("rb+", buffering=0), start, start))
+            writer.spools.append(_Spool(path, path.open("rb+", buffering=0), start))
         if numbers and writer.size >= _HEAD.size:
             writer.out = (folder / f"log.{writer.segment}").open("rb+", buffering=0)
             writer.out.truncate(writer.size)
             writer.out.seek(writer.size)
         return writer
+
+    def finish(self) -> None:
+        """Nothing comes any more: blocks that are taken are given back, however few."""
+        for spool in self.spools:
+            spool.punched = _punch(spool.file, spool.punched, _done_with(spool))
 
     def close(self) -> None:
         for spool in self.spools:

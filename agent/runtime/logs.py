@@ -96,6 +96,7 @@ class Logs:
         self._unwatch(source)
         loop = asyncio.get_running_loop()
         await self._grab(id)
+        self._hold(id, source.writer)
         await loop.run_in_executor(self._thread, _take_rest, source.writer)
         self._sources.pop(id, None)  # only now: whoever follows reads on until then
         source.grown.set()
@@ -218,6 +219,7 @@ def _take_rest(writer: logfile.LogWriter) -> None:
     try:
         while writer.take(flush=True):
             pass
+        writer.finish()
     except OSError as error:
         log.warning("can't take the last output of container %s: %s", writer.folder.name[:12], error)
     writer.close()

@@ -36,6 +36,7 @@ class Exec:
         self._chunks: asyncio.Queue[tuple[LogStream, bytes] | None] = asyncio.Queue(64)
         self._pumps: list[asyncio.Task[None]] = []
         self._transports: list[asyncio.ReadTransport] = []
+        self._passing = self._passed = 0  # pieces on their way to who reads them, and those that are through
         self._code: int | None = None
         self._created = False
 
@@ -80,7 +81,10 @@ class Exec:
 
     async def _pump(self, name: LogStream, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
+            self._passing += 1
             await self._chunks.put((name, data))
+            self._passing -= 1
+            self._passed += 1
 
     async def output(self) -> AsyncIterator[tuple[LogStream, bytes]]:
         """Until both streams end, or shortly after the process has."""
@@ -106,8 +110,14 @@ class Exec:
             exited.cancel()
 
     async def _exited(self) -> None:
+        """The process has, and nothing has come for a moment; one who reads slowly has all the time."""
         await self.wait()
-        await asyncio.wait(self._pumps, timeout=_AFTER_EXIT_S)
+        before = -1
+        while self._passing or self._passed != before:
+            before = self._passed
+            _, pending = await asyncio.wait(self._pumps, timeout=_AFTER_EXIT_S)
+            if not pending:
+                return
         for pump in self._pumps:
             pump.cancel()
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -52,6 +53,7 @@ class Singles:
         self._locks: dict[str, asyncio.Lock] = {}
         self._names: set[str] = set()  # of containers that are being made
         self.restarts: Final = Restarts(self._start_again)
+        self._restarting: set[str] = set()  # ended only to be started again
         self._fresh = True  # nobody has looked at the containers yet
         self.networks: Final = networks
         self.wiring: Final = Wiring(network, attachments, networks, self._records, self._keep)
@@ -139,6 +141,15 @@ class Singles:
         await self._look_at([container_id])
         return True
 
+    async def restart(self, container_id: str, signal: str = "", grace_s: float | None = None) -> None:
+        """Ended and started again; one that goes with its end stays meanwhile."""
+        self._restarting.add(container_id)
+        try:
+            await self.stop(container_id, signal, grace_s)
+            await self.start(container_id)
+        finally:
+            self._restarting.discard(container_id)
+
     async def note_stopped(self, container_id: str) -> None:
         """Somebody ends it: its policy starts it again no more."""
         self.restarts.cancel(container_id)
@@ -161,15 +172,17 @@ class Singles:
     async def remove(self, container_id: str, force: bool = False) -> None:
         """Away with it; errors.Conflict for one that runs, unless `force`."""
         async with self._lock(container_id):
-            self.restarts.cancel(container_id)
             state = await self._runtime.container(container_id)
-            if state is not None and state.status in (Status.RUNNING, Status.PAUSED):
-                if not force:
-                    raise errors.Conflict(
-                        f"You cannot remove a running container {container_id}. "
-                        "Stop the container before attempting removal or force remove"
-                    )
-                await self._runtime.kill(container_id)
+            runs = state is not None and state.status in (Status.RUNNING, Status.PAUSED)
+            if not force and (runs or self.restarts.waits(container_id)):
+                raise errors.Conflict(
+                    f"You cannot remove a running container {container_id}. "
+                    "Stop the container before attempting removal or force remove"
+                )
+            self.restarts.cancel(container_id)
+            if runs:
+                with suppress(errors.Conflict):  # it has just ended by itself
+                    await self._runtime.kill(container_id)
                 await self._runtime.wait(container_id)
             await self._remove(container_id)
 
@@ -322,7 +335,7 @@ class Singles:
         state = await self._runtime.container(container_id)
         if state is None:
             await self._remove(container_id)  # half made, or gone while nobody looked
-        elif state.status is Status.STOPPED and record.auto_remove:
+        elif state.status is Status.STOPPED and record.auto_remove and container_id not in self._restarting:
             await self._remove(container_id)
         elif state.status not in (Status.RUNNING, Status.PAUSED):
             await self._disconnect(record)

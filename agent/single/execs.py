@@ -130,7 +130,10 @@ class Execs:
             running.exit_code = NOT_STARTED
         finally:
             running.session = None
-            await asyncio.shield(session.close())
+            try:
+                await asyncio.shield(session.close())
+            except errors.ShoalError as exc:  # its shim is dying, or containerd is away
+                log.warning("exec %s was not cleared away: %s", running.id[:12], exc.message)
         await running.put(None)
 
     async def run(self) -> None:

@@ -78,8 +78,9 @@ class Restarts:
         self._waiting.pop(container_id, None)
         try:
             await self._start(container_id)
-        except errors.ShoalError as exc:
-            log.warning("container %s was not started again: %s", container_id[:12], exc.message)
+        except (errors.ShoalError, OSError) as exc:
+            why = exc.message if isinstance(exc, errors.ShoalError) else str(exc)
+            log.warning("container %s was not started again: %s", container_id[:12], why)
             self.after(container_id, 0.0)
 
     def within(self, group: asyncio.TaskGroup | None) -> None:

@@ -127,7 +127,7 @@ def _configs(
 
 def bare(network: model.Network) -> model.Network:
     """A network without what only the allocator needs, which changes all the time."""
-    return replace(network, held=(), last_address="", version=0, updated_at=0, error="")
+    return replace(network, held=(), last_address="", last_address6="", version=0, updated_at=0, error="")
 
 
 def endpoint_record(task: model.Task, attachment: model.NetworkAttachment) -> model.EndpointRecord:

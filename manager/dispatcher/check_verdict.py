@@ -16,7 +16,7 @@ from manager.dispatcher.check_plan import Planned
 MOST_OFF: Final = 2 * lifecycle.SECOND
 _OF_SERVICES: Final = ("dns", "vip", "backend")
 _OF_KERNELS: Final = ("network", "module")
-_MOST_TROUBLES: Final = 100
+MOST_TROUBLES: Final = 100
 _LONGEST: Final = 300
 
 
@@ -45,7 +45,7 @@ class _Node:
     @property
     def troubles(self) -> tuple[model.CheckTrouble, ...]:
         """As they may be shown to whoever has asked: a node's words are another's terminal."""
-        found = (*self.listening.troubles, *self.sent.troubles, *self.told.troubles)[:_MOST_TROUBLES]
+        found = (*self.listening.troubles, *self.sent.troubles, *self.told.troubles)[:MOST_TROUBLES]
         return tuple(replace(t, subject=_shown(t.subject), text=_shown(t.text)) for t in found)
 
     @property

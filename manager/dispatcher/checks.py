@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from common import errors, model
 from common.clock import Clock
 from common.model import CheckPhase
 from manager.dispatcher.check_plan import Planned
-from manager.dispatcher.check_verdict import Answers, judge
+from manager.dispatcher.check_verdict import MOST_TROUBLES, Answers, judge
 from manager.dispatcher.session import Session
 
 log = logging.getLogger("dispatcher")
@@ -40,6 +40,7 @@ class _Running:
 
     id: str
     phase: CheckPhase
+    nodes: int
     answers: dict[str, Answers]
     missing: set[str] = field(default_factory=set)
     asked: dict[str, tuple[float, int]] = field(default_factory=dict)  # boot and wall time, by node
@@ -74,6 +75,7 @@ class Checks:
             return
         if node_id not in running.missing:
             return
+        report = _bounded(report, running.nodes)
         said = running.answers[node_id]
         if running.phase is CheckPhase.CHECK_LISTEN:
             said.listening = report
@@ -98,13 +100,17 @@ class Checks:
                 session.tell(model.ManagerMessage(checked=await self._check(session, ask)))
             except errors.ShoalError as exc:
                 _refuse(session, ask, exc)
+            except Exception:  # what one node says must not end the others' sessions
+                log.exception("a network check failed")
+                _refuse(session, ask, errors.Internal("the check failed: the manager's log says why"))
             finally:
                 self._running = None
 
     async def _check(self, session: Session, ask: model.CheckAsk) -> model.NetworkCheck:
         made = self._plan(ask, session.node_id)
         taking_part = [node.id for node in made.plan.nodes if node.listens]
-        running = _Running(ask.id, CheckPhase.CHECK_UNSET, {node_id: Answers() for node_id in taking_part})
+        answers = {node_id: Answers() for node_id in taking_part}
+        running = _Running(ask.id, CheckPhase.CHECK_UNSET, len(made.plan.nodes), answers)
         self._running = running
         for phase in SECONDS:
             taking_part = await self._phase(running, phase, taking_part, made.plan)
@@ -124,8 +130,11 @@ class Checks:
         nodes, sessions = list(nodes), self._sessions()
         running.phase, running.missing = phase, {node_id for node_id in nodes if node_id in sessions}
         running.all_there.clear()
-        order = model.CheckOrder(running.id, phase, plan if phase is CheckPhase.CHECK_LISTEN else None)
+        inside = {node.id for node in plan.nodes if node.leg}
+        elsewhere = replace(plan, services=(), nodes=tuple(replace(node, leg="") for node in plan.nodes))
         for node_id in sorted(running.missing):
+            told = plan if node_id in inside else elsewhere  # what is in a network is known to those on it
+            order = model.CheckOrder(running.id, phase, told if phase is CheckPhase.CHECK_LISTEN else None)
             running.asked[node_id] = self._clock.monotonic(), self._clock.now_ns()
             sessions[node_id].tell(model.ManagerMessage(check=order))
         if running.missing:
@@ -133,6 +142,18 @@ class Checks:
                 async with asyncio.timeout(SECONDS[phase]):
                     await running.all_there.wait()
         return [node_id for node_id in nodes if node_id in sessions and node_id not in running.missing]
+
+
+def _bounded(report: model.CheckReport, nodes: int) -> model.CheckReport:
+    """No more than an honest node would say."""
+    return replace(
+        report,
+        clock=max(0, report.clock),
+        heard=report.heard[:nodes],
+        tried=report.tried[:nodes],
+        unseen=report.unseen[:nodes],
+        troubles=report.troubles[:MOST_TROUBLES],
+    )
 
 
 def _refuse(session: Session, ask: model.CheckAsk, exc: errors.ShoalError) -> None:

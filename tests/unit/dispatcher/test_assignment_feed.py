@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agent.state import NodeState
 from common import model
 from common.model import EndpointState, TaskState
-from manager.dispatcher.assignments import Interned, desired, diff, node_record, service_record
+from manager.dispatcher.assignments import Interned, bare, desired, diff, node_record, service_record
 from manager.dispatcher.feed import CHUNK, Feed
 from manager.dispatcher.interest import Interest
 from manager.membership import Membership
@@ -426,3 +426,8 @@ def test_a_place_for_a_container_is_sent_when_it_is_assigned() -> None:
         interest.add(Change(ChangeKind.UPDATE, old, task), Membership(), view)
         assert bool(interest.nodes) or not told
         assert sent(look(view, interned, feed)) == told
+
+
+def test_an_address_that_was_given_is_no_news_of_its_network() -> None:
+    network = model.Network(id="n", last_address="10.0.0.5", last_address6="fd00::5")
+    assert bare(network) == bare(replace(network, last_address="10.0.0.6", last_address6="fd00::6"))

@@ -195,3 +195,11 @@ def test_the_refusal_names_the_module() -> None:
         refusals.refuse_impossible(given, given.tasks["t1"].task, "esp4")
     plain = state(model.Driver("overlay"))
     refusals.refuse_impossible(plain, plain.tasks["t1"].task, "esp4")
+
+
+def test_a_node_that_joined_again_is_sealed_to_with_one_key() -> None:
+    """Its old record stays until it is removed: two numbers, one address."""
+    me, before, now = End(1, "10.0.0.1"), End(2, "10.0.0.2"), End(7, "10.0.0.2")
+    key = Key(1, b"k" * 20)
+    assert encryption.state(me, before, key) == encryption.state(me, now, key)
+    assert encryption.state(before, me, key).spi != encryption.state(now, me, key).spi

@@ -238,6 +238,16 @@ async def test_one_that_removes_itself(bench: Bench) -> None:
     assert (bench.runtime.found, bench.network.local) == ({}, set())
 
 
+async def test_one_that_removes_itself_can_be_restarted(bench: Bench) -> None:
+    one = await bench.create("one", auto_remove=True)
+    async with bench.running():
+        await bench.singles.start(one)
+        await bench.singles.restart(one)
+        assert bench.runtime.found[one].status is Status.RUNNING
+        await bench.runtime.exit(one)
+        await bench.until(lambda: not bench.memory.rows)
+
+
 async def test_a_start_that_fails_leaves_no_network(bench: Bench) -> None:
     one, two = await bench.create("one"), await bench.create("two", auto_remove=True)
     bench.runtime.fail = errors.InvalidArgument("executable file not found in $PATH")
