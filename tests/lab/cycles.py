@@ -38,7 +38,7 @@ SABOTAGE = {
 }
 # Seconds until the store is at rest: a node that was cut off has to be found out and to come back.
 SETTLED = 90.0
-AGREED = 60.0  # and until every machine says what the store says
+AGREED = 90.0  # and until every machine says what the store says; what a pass has missed, the minute's look puts right
 
 
 @dataclass
