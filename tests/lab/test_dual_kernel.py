@@ -111,7 +111,7 @@ async def test_a_task_that_goes(swarm: Swarm) -> None:
     await swarm.send()
     for path, target in ((container, (VIP6, PORT)), (swarm.outside, (swarm.machines[0].address6, PUBLISHED))):
         async with asyncio.timeout(30):
-            while not await refused(path, target):
+            while not await refused(path, target):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
 
