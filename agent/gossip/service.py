@@ -131,8 +131,8 @@ class Gossip:
                     known |= set(fresh)
                     tasks = [task for task in tasks if not task.done()]
                     tasks.append(group.create_task(_join(member, fresh)))
-                self._news.clear()
                 await self._news.wait()
+                self._news.clear()  # before looking: what is wanted while the member is told counts too
                 before, wanted = now, self._wanted
                 if wanted is None or (wanted.name, wanted.address) != (first.name, first.address):
                     break
