@@ -26,7 +26,6 @@ from agent import description, identity, shutdown
 from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
-from agent.cancellation import still_wanted
 from agent.check.checks import Checks
 from agent.database import Contact, Database, Remembered, open_database
 from agent.liveness import Liveness
@@ -42,6 +41,7 @@ from agent.worker.files import TaskFiles
 from agent.worker.tools import Tools
 from agent.worker.worker import Worker
 from common import errors, logs, memory, sdnotify
+from common.cancellation import still_wanted
 from common.clock import SystemClock
 
 log = logging.getLogger("agent")

@@ -18,9 +18,9 @@ from typing import Any, Final, Protocol, TypeVar
 import grpc.aio
 
 from agent.applier import Applier, OutOfChain
-from agent.cancellation import still_wanted
 from agent.statuses import StatusQueue
 from common import errors, model, rpc
+from common.cancellation import still_wanted
 from common.model.stubs import DispatcherStub
 
 log = logging.getLogger("session")

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agent.cancellation import still_wanted
 from agent.database import TaskRecord
 from agent.network.api import Sandbox
 from agent.runtime.api import ContainerConfig, ExitStatus, Status
@@ -23,6 +22,7 @@ from agent.worker.images import fetch
 from agent.worker.machine import Action, Situation
 from agent.worker.tools import Tools, make_folders, remove_folders
 from common import errors, ids, model, templates
+from common.cancellation import still_wanted
 
 log = logging.getLogger("worker")
 

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from agent.cancellation import still_wanted
 from agent.database import TaskRecord
 from agent.runtime.api import ContainerState
 from agent.state import NodeState
@@ -21,6 +20,7 @@ from agent.worker.container import TASK_LABEL
 from agent.worker.supervisor import Supervisor, Wanted
 from agent.worker.tools import Tools
 from common import errors, model
+from common.cancellation import still_wanted
 
 log = logging.getLogger("worker")
 
