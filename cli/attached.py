@@ -10,14 +10,15 @@ import socket
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from cli.client import Client
 from cli.command import Session
 from cli.errors import CliError
+from cli.log_stream import raw
 from cli.output.frames import STDERR, Demultiplexer
 from common import detach_keys
 from common.errors import InvalidArgument
@@ -38,7 +39,7 @@ class Attached:
         self._input = session.stdin.fileno() if stdin else -1
         self._watch = detach_keys.Watch(parsed_keys(keys)) if terminal else None
         self._frames = None if terminal else Demultiplexer()
-        self._out, self._err = _raw(session.out), _raw(session.err)
+        self._out, self._err = raw(session.out), raw(session.err)
 
     def carry(self) -> bool:
         """Until the process has no more to say; False when the user left it by the keys."""
@@ -107,20 +108,6 @@ def parsed_keys(text: str) -> bytes:
         return detach_keys.parse(text)
     except InvalidArgument as error:
         raise CliError(error.message) from None
-
-
-def _raw(stream: TextIO) -> Callable[[bytes], None]:
-    buffer = getattr(stream, "buffer", None)
-
-    def write(data: bytes) -> None:
-        if buffer is None:
-            stream.write(data.decode(errors="replace"))
-        else:
-            stream.flush()
-            buffer.write(data)
-            buffer.flush()
-
-    return write
 
 
 @contextmanager

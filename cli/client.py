@@ -108,8 +108,9 @@ class Client:
         body: Any = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        filters: Filters | None = None,
     ) -> Any:
-        return self._json("POST", path, query, body=body, headers=headers)
+        return self._json("POST", path, query, filters, body=body, headers=headers)
 
     def delete(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self._json("DELETE", path, query)

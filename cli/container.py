@@ -11,7 +11,7 @@ from cli.command import Command, Entry, Group, Session
 from cli.common_flags import FILTERS, LIST_FORMAT, NO_TRUNC
 from cli.flags import Flag, Values
 from cli.output.listing import write_list
-from cli.output.units import SECOND, ago
+from cli.output.units import SECOND, ago, moment
 from cli.values.basic import BOOL, INT
 from cli.values.images import familiar
 
@@ -108,7 +108,7 @@ def _row(container: dict[str, Any], whole: bool, now: int) -> dict[str, str | bo
         "LocalVolumes": str(
             sum(1 for mount in container.get("Mounts") or [] if mount.get("Driver") == "local")
         ),
-        "CreatedAt": _moment(created),
+        "CreatedAt": moment(created),
         "Size": "0B",
     }
 
@@ -116,12 +116,6 @@ def _row(container: dict[str, Any], whole: bool, now: int) -> dict[str, str | bo
 def _names(names: list[str]) -> str:
     """Own names, not those that links give."""
     return ",".join(name.removeprefix("/") for name in names if "/" not in name.removeprefix("/"))
-
-
-def _moment(nanoseconds: int) -> str:
-    from datetime import UTC, datetime
-
-    return f"{datetime.fromtimestamp(nanoseconds // SECOND, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
 
 
 def ports(found: list[dict[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cli.command import SOME, Arguments, Command, Session
+from cli.each import each
 from cli.errors import CliError
 from cli.flags import Values
 from cli.output.tables import table
@@ -49,25 +50,11 @@ def _rename(session: Session, _: Values, words: list[str]) -> int:
 
 
 def _pause(session: Session, _: Values, names: list[str]) -> int:
-    return _each(session, names, "pause")
+    return each(session, names, lambda name: session.client.post(f"/containers/{name}/pause"))
 
 
 def _unpause(session: Session, _: Values, names: list[str]) -> int:
-    return _each(session, names, "unpause")
-
-
-def _each(session: Session, names: list[str], action: str) -> int:
-    problems: list[str] = []
-    for name in names:
-        try:
-            session.client.post(f"/containers/{name}/{action}")
-        except CliError as error:
-            problems.append(error.message)
-        else:
-            session.say(name)
-    if problems:
-        raise CliError("\n".join(problems))
-    return 0
+    return each(session, names, lambda name: session.client.post(f"/containers/{name}/unpause"))
 
 
 def _top(session: Session, _: Values, words: list[str]) -> int:

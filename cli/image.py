@@ -16,7 +16,7 @@ from cli.flags import Flag, Values
 from cli.output.inspecting import inspect
 from cli.output.listing import write_list
 from cli.output.progress import Display, Progress
-from cli.output.units import SECOND, ago, decimal_size
+from cli.output.units import SECOND, ago, decimal_size, moment
 from cli.values.basic import BOOL, STRING
 from cli.values.images import Image, with_default_tag
 
@@ -71,7 +71,7 @@ def _rows(image: dict[str, Any], whole: bool, digests: bool, now: int) -> Iterat
             "Digest": known.get(repository, _NONE),
             "ID": ident,
             "CreatedSince": f"{ago(now - created)} ago" if created else "N/A",
-            "CreatedAt": _moment(created),
+            "CreatedAt": moment(created),
             "Size": decimal_size(image.get("Size", 0)),
         }
         if not tags and not digests:
@@ -81,12 +81,6 @@ def _rows(image: dict[str, Any], whole: bool, digests: bool, now: int) -> Iterat
 def _split(text: str, separator: str) -> tuple[str, str]:
     name, _, rest = text.rpartition(separator)
     return name, rest
-
-
-def _moment(nanoseconds: int) -> str:
-    from datetime import UTC, datetime
-
-    return f"{datetime.fromtimestamp(nanoseconds // SECOND, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
 
 
 def _pull(session: Session, flags: Values, names: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from cli.client import filters_of
 from cli.command import ONE, SOME, Arguments, Command, Entry, Group, Session
 from cli.common_flags import FILTERS, INSPECT_FORMAT, LIST_FORMAT
+from cli.each import confirm
 from cli.errors import ApiError, CliError
 from cli.flags import Flag, Values
 from cli.output.inspecting import inspect
@@ -189,12 +190,6 @@ def _is_ingress(session: Session, name: str) -> bool:
         return False  # the removal itself will say what's wrong
 
 
-def confirm(session: Session, question: str) -> bool:
-    session.out.write(f"{question} [y/N] ")
-    session.out.flush()
-    return session.stdin.readline().strip().lower() == "y"
-
-
 def _connect(session: Session, flags: Values, names: list[str]) -> int:
     addresses = {
         "IPv4Address": flags.text("ip"),
@@ -223,10 +218,7 @@ def _prune(session: Session, flags: Values, _: list[str]) -> int:
     if not flags.on("force") and not confirm(session, warning):
         raise CliError("network prune has been cancelled")
     filters = filters_of(flags.every("filter"))
-    from cli.output import gojson
-
-    query = {"filters": gojson.encode(filters)} if filters else {}
-    removed = session.client.post("/networks/prune", query=query).get("NetworksDeleted") or []
+    removed = session.client.post("/networks/prune", filters=filters).get("NetworksDeleted") or []
     if removed:
         session.say("Deleted Networks:\n" + "\n".join(removed) + "\n")
     return 0

@@ -11,6 +11,7 @@ from cli import clock
 from cli.client import filters_of
 from cli.command import SOME, Command, Run, Session
 from cli.common_flags import FILTERS, INSPECT_FORMAT, LIST_FORMAT, PRETTY, QUIET_IDS
+from cli.each import each
 from cli.errors import CliError
 from cli.flags import Values
 from cli.node import natural
@@ -80,17 +81,7 @@ def rm_command(path: str, line: str, about: str) -> Command:
 
 def _remover(path: str) -> Run:
     def run(session: Session, _: Values, names: list[str]) -> int:
-        problems: list[str] = []
-        for name in names:
-            try:
-                session.client.delete(f"{path}/{name}")
-            except CliError as error:
-                problems.append(error.message)
-                continue
-            session.say(name)
-        if problems:
-            raise CliError("\n".join(problems))
-        return 0
+        return each(session, names, lambda name: session.client.delete(f"{path}/{name}"))
 
     return run
 

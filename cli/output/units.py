@@ -31,6 +31,11 @@ def go_time(text: str) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
 
 
+def moment(nanoseconds: int) -> str:
+    """Seconds since 1970 as docker's tables have them: "2026-11-21 02:18:16 +0000 UTC"."""
+    return f"{datetime.fromtimestamp(nanoseconds // SECOND, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
+
+
 def ago(nanoseconds: int) -> str:
     """How long something took, roughly: "5 seconds", "About a minute"."""
     seconds = int(nanoseconds / SECOND)

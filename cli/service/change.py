@@ -6,6 +6,7 @@ from typing import Any
 
 from cli.command import ONE, PROGRAM, SOME, Command, Session
 from cli.common_flags import DETACH, QUIET_PROGRESS
+from cli.each import each
 from cli.errors import CliError
 from cli.flags import Values
 from cli.values.basic import unsigned
@@ -88,17 +89,7 @@ def _rollback(session: Session, flags: Values, names: list[str]) -> int:
 
 
 def _rm(session: Session, _: Values, names: list[str]) -> int:
-    problems: list[str] = []
-    for name in names:
-        try:
-            session.client.delete(f"/services/{name}")
-        except CliError as error:
-            problems.append(error.message)
-            continue
-        session.say(name)
-    if problems:
-        raise CliError("\n".join(problems))
-    return 0
+    return each(session, names, lambda name: session.client.delete(f"/services/{name}"))
 
 
 SCALE = Command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from typing import Any, TextIO
 
 from cli import clock
@@ -11,15 +10,14 @@ from cli.command import ONE, Command, Session
 from cli.common_flags import NO_TRUNC
 from cli.errors import ApiError, CliError
 from cli.flags import Flag, Values
+from cli.log_stream import DETAILS, FOLLOW, SINCE, TAIL, TIMESTAMPS, copy, timestamp
 from cli.names import Names
 from cli.output.frames import STDERR, frames
-from cli.output.units import parse_time
-from cli.values.basic import BOOL, STRING, duration
+from cli.values.basic import BOOL
 
 _NODE = "com.docker.swarm.node.id"
 _SERVICE = "com.docker.swarm.service.id"
 _TASK = "com.docker.swarm.task.id"
-_SECOND = 1_000_000_000
 
 
 def _logs(session: Session, flags: Values, names: list[str]) -> int:
@@ -29,7 +27,7 @@ def _logs(session: Session, flags: Values, names: list[str]) -> int:
         raise CliError("tty service logs only supported with --raw")
     response = session.client.stream("GET", path, _query(flags))
     if raw:
-        _copy(session, response, terminal)
+        copy(session, response, terminal)
         return 0
     with session.client.again() as client:  # the first connection is busy with the stream
         writer = _Writer(client, flags, width)
@@ -76,33 +74,6 @@ def _query(flags: Values) -> dict[str, str]:
     return query
 
 
-def timestamp(text: str, now: int) -> str:
-    """A moment as the API takes it: from a duration before now, seconds since 1970, or a date."""
-    try:
-        return str((now - duration(text)) // _SECOND)
-    except ValueError:
-        pass
-    if text.replace(".", "", 1).isdigit():
-        return text
-    for form in (text, f"{text}Z", f"{text}:00Z", f"{text}:00:00Z", f"{text}T00:00:00Z"):
-        moment = parse_time(form)
-        if moment:
-            return f"{moment // _SECOND}.{moment % _SECOND:09d}"
-    raise CliError(f'invalid value for "since": failed to parse value as time or duration: "{text}"')
-
-
-def _copy(session: Session, response: http.client.HTTPResponse, terminal: bool) -> None:
-    if terminal:
-        while chunk := session.client.piece(response):
-            session.out.write(chunk.decode(errors="replace"))
-            session.out.flush()
-        return
-    for stream, payload in frames(response):
-        target = session.err if stream == STDERR else session.out
-        target.write(payload.decode(errors="replace"))
-        target.flush()
-
-
 class _Writer:
     """Puts the origin before each line."""
 
@@ -147,26 +118,15 @@ LOGS = Command(
     "Fetch the logs of a service or task",
     _logs,
     (
-        Flag("details", BOOL, "Show extra details provided to logs"),
-        Flag("follow", BOOL, "Follow log output", short="f"),
+        DETAILS,
+        FOLLOW,
         Flag("no-resolve", BOOL, "Do not map IDs to Names in output"),
         Flag("no-task-ids", BOOL, "Do not include task IDs in output"),
         NO_TRUNC,
         Flag("raw", BOOL, "Do not neatly format logs"),
-        Flag(
-            "since",
-            STRING,
-            'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
-        ),
-        Flag(
-            "tail",
-            STRING,
-            "Number of lines to show from the end of the logs",
-            short="n",
-            default="all",
-            shown='"all"',
-        ),
-        Flag("timestamps", BOOL, "Show timestamps", short="t"),
+        SINCE,
+        TAIL,
+        TIMESTAMPS,
     ),
     ONE,
 )

@@ -15,7 +15,7 @@ from typing import Final
 
 from common import model
 from manager import lifecycle
-from manager.allocator.subnets import AllocationError, configs_of, parse, plain
+from manager.allocator.subnets import AllocationError, configs_of, lies_in, parse, plain
 from manager.plan import Plan
 from manager.store.view import THIS_INDEX, ReadView
 
@@ -104,8 +104,7 @@ def pool_of(network: model.Network) -> Pool | None:
             continue
         space = spaces.setdefault(subnet.version, Space(subnet.version))
         inner = parse(config.range) if config.range else None
-        inside = inner is not None and inner.version == subnet.version and inner.subnet_of(subnet)  # type: ignore[arg-type]
-        bounds = inner if inner is not None and inside else subnet
+        bounds = inner if inner is not None and lies_in(inner, subnet) else subnet
         low, high = int(bounds.network_address), int(bounds.broadcast_address)
         space.used.update((int(subnet.network_address), int(subnet.broadcast_address)))
         kept = [*config.reserved.values(), *((config.gateway,) if config.gateway else ())]

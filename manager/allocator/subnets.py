@@ -54,6 +54,13 @@ def parse(subnet: str) -> Subnet | None:
         return None
 
 
+def lies_in(part: Subnet, whole: Subnet) -> bool:
+    """Whether all of `part` is in `whole`; never where they are of two families."""
+    if isinstance(part, ipaddress.IPv4Network):
+        return isinstance(whole, ipaddress.IPv4Network) and part.subnet_of(whole)
+    return isinstance(whole, ipaddress.IPv6Network) and part.subnet_of(whole)
+
+
 def plain(address: str) -> str:
     """An address without prefix length, in the one form that is used here: IPv6 has many for one address."""
     text = address.partition("/")[0]

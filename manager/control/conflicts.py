@@ -12,7 +12,7 @@ from dataclasses import replace
 from common import errors, model
 from manager import lifecycle, roles
 from manager.allocator.allocate import VXLAN_OPTION
-from manager.allocator.subnets import MESH_PREFIXES, VNI_END, site
+from manager.allocator.subnets import MESH_PREFIXES, VNI_END, lies_in, site
 from manager.membership import takes_part
 from manager.raft.consensus import MemberStatus
 from manager.store.view import ReadView
@@ -164,7 +164,7 @@ def _subnet(config: model.IPAMConfig) -> Subnet:
         raise errors.InvalidArgument(f"subnet {subnet} is too small: a network needs at least a /{least}")
     if config.range:
         part = parse_subnet(config.range)
-        if part is None or part.version != subnet.version or not part.subnet_of(subnet):  # type: ignore[arg-type]
+        if part is None or not lies_in(part, subnet):
             raise errors.InvalidArgument(
                 f"invalid ip-range {config.range}: parent subnet {subnet} doesn't contain ip-range"
             )

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -273,9 +274,9 @@ class Swarm:
 
         families = (socket.AF_INET, socket.AF_INET6) if self.dual else (socket.AF_INET,)
         for family in families:
-            listening = in_namespace(self.paths[task], lambda f=family: listen(f))  # type: ignore[misc]
+            listening = in_namespace(self.paths[task], partial(listen, family))
             self.servers.append(await asyncio.start_server(answer, sock=listening))
-            datagrams = in_namespace(self.paths[task], lambda f=family: unconnected(f))  # type: ignore[misc]
+            datagrams = in_namespace(self.paths[task], partial(unconnected, family))
             asyncio.get_running_loop().add_reader(datagrams, echo, task, datagrams)
             self._datagrams.append(datagrams)
 

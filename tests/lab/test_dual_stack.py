@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ def container(lab: Lab, vips: tuple[set[str], set[str]], four: set[str], six: se
         assert known["dual-box"] == f"{mine['GlobalIPv6Address']}/64"
         meant = {name: vips[0] & of_net(vips[0]) | vips[1] for name in (WEB, "www", f"{WEB}.{NET}")}
         for name, wanted in {**meant, f"tasks.{WEB}": four | six}.items():
-            until(lambda n=name, w=wanted: told(worker, n) == w, 30, f"{wanted} for {name}")  # type: ignore[misc]
+            until(partial(answers, worker, name, wanted), 30, f"{wanted} for {name}")
         assert f"{WEB}.{NET}" in worker.docker("exec", "dual-box", "nslookup", *vips[1]).stdout
         inside = ("nsenter", f"--net=/proc/{shown['State']['Pid']}/ns/net")
         page = worker.run(*inside, "curl", "-sS", "-m", "10", f"http://[{next(iter(vips[1]))}]/client")
@@ -153,6 +154,10 @@ def told(worker: Machine, name: str) -> set[str]:
     return {
         word for word in out.split() if re.fullmatch(r"[\d.]+|[0-9a-f]*:[0-9a-f:]+", word) and word[-1] != ":"
     }
+
+
+def answers(worker: Machine, name: str, wanted: set[str]) -> bool:
+    return told(worker, name) == wanted
 
 
 def mesh(lab: Lab, here: dict[str, str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.lab import transcript
-from tests.lab.support import Lab, until
+from tests.lab.support import Lab, Machine, until
 from tests.lab.terminals import Player
 
 pytestmark = pytest.mark.lab
@@ -43,6 +44,10 @@ def _networks(lab: Lab) -> list[str]:
     ).stdout.split()
 
 
+def _is_empty(machine: Machine) -> bool:
+    return not machine.docker("ps", "-aq").stdout
+
+
 def _clear(lab: Lab) -> None:
     """No service, no container, no network but the swarm's own ingress network, on no machine."""
     manager = lab.manager
@@ -52,7 +57,7 @@ def _clear(lab: Lab) -> None:
         if mine := machine.docker("ps", "-aq", "--filter", "is-task=false").stdout.split():
             machine.docker("rm", "-f", *mine)
     for machine in lab.machines.values():
-        until(lambda m=machine: not m.docker("ps", "-aq").stdout, 60, f"no container on {machine.name}")  # type: ignore[misc]
+        until(partial(_is_empty, machine), 60, f"no container on {machine.name}")
 
     def gone() -> bool:
         left = [name for name in _networks(lab) if name != "ingress"]
