@@ -24,7 +24,7 @@ SLEEP = ("--stop-signal", "SIGKILL", IMAGE, "sleep", "1000000")
 SECONDS = 12.0  # that is watched
 SETTLED = 2.0  # after the start of the watchers, and between running and killed
 REPLICAS = 3
-# Changes of the answer, with their times; a name that is not there has none.
+# Changes of the answer, with their times, from the beginning on; a name that is not there has none.
 WATCH = """
 import json, socket, struct, sys, time
 query = struct.pack("!6H", 7, 256, 1, 0, 0, 0) + b"".join(
@@ -32,7 +32,7 @@ query = struct.pack("!6H", 7, 256, 1, 0, 0, 0) + b"".join(
 made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 made.settimeout(1)
 made.connect(("127.0.0.11", 53))
-end, changes = time.time() + float(sys.argv[2]), [[0, []]]
+end, changes = time.time() + float(sys.argv[2]), [[time.time(), []]]
 while time.time() < end:
     made.send(query)
     answer, at = made.recv(4096), time.time()
@@ -62,13 +62,25 @@ class Reach:
 
 def one(side: Side) -> Mapping[str, list[float]]:
     side.docker(
-        "service", "create", "--detach", "--name", WATCHERS, "--mode", "global", "--network", OVERLAY, *SLEEP
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        WATCHERS,
+        "--replicas",
+        str(len(MACHINES)),
+        "--network",
+        OVERLAY,
+        *SLEEP,
     )
     wait_running(side, WATCHERS, len(MACHINES))
     places = [side.task_place(task) for task in side.manager.running_tasks(WATCHERS)]
+    if {machine for _, machine in places} != set(MACHINES):
+        raise BenchError(f"{side.name}: not one watcher on each machine, but {places}")
     with ThreadPoolExecutor(len(places)) as pool:
         watching = [pool.submit(watched, side, machine, inner) for inner, machine in places]
         time.sleep(SETTLED)
+        created = time.time()
         side.docker(
             "service", "create", "--detach", "--name", TARGET, "--replicas", str(REPLICAS), "--restart-condition", "none",
             "--network", OVERLAY, *SLEEP,
@@ -80,6 +92,10 @@ def one(side: Side) -> Mapping[str, list[float]]:
         killed = time.time()
         os.kill(pid, signal.SIGKILL)
         changes = [each.result() for each in watching]
+    if (began := max(each[0][0] for each in changes)) > created:
+        raise BenchError(
+            f"{side.name}: a watcher began {began - created:.1f} s after what it should have seen"
+        )
     for name in (TARGET, WATCHERS):
         side.remove(name)
     return {
