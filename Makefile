@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAB := deploy/lab/lab
 
-.PHONY: vm up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz soak-serf tutorials soak-mtu soak-idle ci clean
+.PHONY: vm up down test unit lint format proto proto-check lock bench soak-log soak-raft soak-managers soak-failover soak-kill soak-network soak-fuzz soak-serf soak-mtu soak-idle ci clean
 
 up: ## A three-node swarm on this machine, with a service behind its routing mesh
 	@deploy/lab/demo.sh
@@ -87,9 +87,6 @@ soak-fuzz: $(VENV)/.ready ## N bad inputs each at gossip, DNS and HTTP, from see
 soak-serf: N = 5
 soak-serf: $(VENV)/.ready ## Ten members of ours among ten of serf's, N kills of each, plain and sealed (by hand, root)
 	@$(PY) -m tests.soak.serf --kills $(N)
-
-tutorials: $(VENV)/.ready ## The labs of tests/lab/tutorials, wholly by docker and wholly by shoal (by hand, root)
-	@SHOAL_HANDS=docker,shoal $(PY) -m pytest tests/lab/test_tutorials.py
 
 soak-mtu: N = 1500
 soak-mtu: $(VENV)/.ready ## Transfers at every MTU from 1280 to N, of cables and of networks, and at some up to 9000 (by hand, root)

@@ -38,7 +38,9 @@ while time.time() < end:
     answer, at = made.recv(4096), time.time()
     offset, found = len(query), []
     for _ in range(struct.unpack_from("!H", answer, 6)[0]):
-        offset += 12
+        while 0 < answer[offset] < 192:  # a name in full, or a pointer to one
+            offset += 1 + answer[offset]
+        offset += 12 if answer[offset] else 11
         found.append(socket.inet_ntoa(answer[offset:offset + 4]))
         offset += 4
     if sorted(found) != changes[-1][1]:

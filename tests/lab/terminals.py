@@ -86,8 +86,7 @@ class Terminal:
 
 @dataclass
 class Player:
-    """Plays one lab: by docker, by shoal, or by both: whatever changes something by the hand that the lab names, whatever
-    only looks by one after the other."""
+    """Plays one lab from its first command to its last, by one CLI."""
 
     lab: Lab
     program: str
@@ -102,8 +101,7 @@ class Player:
         self.known["outside"] = self.lab.outside_addr
         try:
             for step in steps:
-                for hand in self._hands(step):
-                    self.step(step.by(hand))
+                self.step(step.by(self.program))
             for machine in list(self.behind):
                 self._join(machine)
         finally:
@@ -112,11 +110,6 @@ class Player:
             for _, process in self.behind.values():
                 process.kill()
                 process.communicate()
-
-    def _hands(self, step: Step) -> tuple[str, ...]:
-        if self.program != "both":
-            return (self.program,)
-        return ("docker", "shoal") if step.reads else (step.hand,)
 
     def step(self, step: Step) -> None:
         """One step to its end, or to its beginning if it is one for the background."""

@@ -1,9 +1,7 @@
-"""Labs of tutorials and courses, typed as they stand; what is printed is compared with what they show. `both` lets the two
-CLIs share one pass; SHOAL_HANDS=docker,shoal plays everything by each of them (`make tutorials`)."""
+"""Labs of tutorials and courses, typed as they stand by each CLI; what is printed is compared with what they show."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,8 +15,7 @@ from tests.lab.terminals import Player
 pytestmark = pytest.mark.lab
 
 TUTORIALS = Path(__file__).with_name("tutorials")
-HANDS = os.environ.get("SHOAL_HANDS", "both").split(",")
-PLAYS = [(name, hand) for name in ("networks", "mesh") for hand in HANDS]
+PLAYS = [(name, program) for name in ("networks", "mesh") for program in ("docker", "shoal")]
 PLAYS.append(("stack", "docker"))  # `stack deploy` is not in shoal yet
 
 
@@ -68,6 +65,6 @@ def _clear(lab: Lab) -> None:
     until(gone, 60, "no network left")
 
 
-@pytest.mark.parametrize(("name", "hand"), PLAYS)
-def test_tutorial(bare: Lab, name: str, hand: str, tmp_path: Path) -> None:
-    Player(bare, hand, tmp_path).play(transcript.parse((TUTORIALS / f"{name}.txt").read_text()))
+@pytest.mark.parametrize(("name", "program"), PLAYS)
+def test_tutorial(bare: Lab, name: str, program: str, tmp_path: Path) -> None:
+    Player(bare, program, tmp_path).play(transcript.parse((TUTORIALS / f"{name}.txt").read_text()))

@@ -12,7 +12,6 @@
     worker1>~ ping -c 2 alpine1            the same, again until it prints that
     worker1> ^P^Q                          leaves it
     =docker-compose.yml                    a file in the folder where commands run, to the next line that is "="
-    @shoal                                 who does the commands below that change something, where both CLIs play
 
 Runs of blanks count as one; lines after "(any order)" come in any. `{kind}` stands for something that differs each time, `{kind=NAME}` gives it a name, and
 `{=NAME}` and `{=NAME:12}` (its first twelve characters) are the same thing again, in commands too. Output that begins
@@ -45,7 +44,6 @@ KINDS: Final = {
     "any": r".*",
 }
 _STEP: Final = re.compile(r"(manager|worker1|worker2|outside)([$~&]|>~?) (.*)")
-_HAND: Final = re.compile(r"@(docker|shoal)")
 _READER: Final = re.compile(r"(?:docker|shoal) (?:\w+ )?(?:ls|ps|inspect|services)\b[^|;&<]*")
 _HOLE: Final = re.compile(r"\{(\w*)(?:=(\w+)(?::(\d+))?)?\}")
 _DOCKER: Final = re.compile(
@@ -59,7 +57,7 @@ ANY_ORDER: Final = "(any order)"
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing that is typed. `how`: "$" once, "~" until it prints what is expected, "&" in the background, ">" into
-    an open terminal. `hand`: which CLI does it when both play."""
+    an open terminal."""
 
     line: int
     machine: str
@@ -67,7 +65,6 @@ class Step:
     typed: str
     expected: tuple[str, ...]
     exit: int = 0
-    hand: str = "docker"
 
     @property
     def reads(self) -> bool:
@@ -87,16 +84,14 @@ class Mismatch(AssertionError):
 def parse(text: str) -> list[Step]:
     """The steps of a lab."""
     steps: list[Step] = []
-    hand, in_file = "docker", False
+    in_file = False
     for number, line in enumerate(text.splitlines(), 1):
         if in_file or line.startswith("="):
             in_file = _file(steps, number, line, in_file)
         elif line.startswith("#") or not line.strip():
             continue
-        elif chosen := _HAND.fullmatch(line):
-            hand = chosen[1]
         elif found := _STEP.fullmatch(line):
-            steps.append(Step(number, found[1], found[2], found[3].strip(), (), hand=hand))
+            steps.append(Step(number, found[1], found[2], found[3].strip(), ()))
         elif not steps:
             raise ValueError(f"line {number}: output before any command: {line!r}")
         elif code := _EXIT.fullmatch(line.strip()):

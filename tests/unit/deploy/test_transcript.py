@@ -16,7 +16,6 @@ manager$ docker network ls -f "scope=swarm"
 NETWORK ID    NAME
 {id12=NET}    test
 
-@shoal
 worker1~ docker network rm {=NET}
 nothing
 [exit 1]
@@ -27,15 +26,15 @@ worker1> exit
 def test_parsing() -> None:
     file, listing, removal, leaving = parse(LAB)
     assert (file.how, file.typed, file.expected) == ("=", "compose.yml", ("services:", "  web:"))
-    assert (listing.machine, listing.how, listing.hand, listing.reads) == ("manager", "$", "docker", True)
+    assert (listing.machine, listing.how, listing.reads) == ("manager", "$", True)
     assert listing.expected == ("NETWORK ID    NAME", "{id12=NET}    test")
-    assert (removal.how, removal.exit, removal.hand, removal.reads) == ("~", 1, "shoal", False)
+    assert (removal.how, removal.exit, removal.reads) == ("~", 1, False)
     assert (leaving.how, leaving.typed) == (">", "exit")
     with pytest.raises(ValueError, match="line 1: output before any command"):
         parse("what is this\n")
 
 
-def test_another_hand() -> None:
+def test_by_another_program() -> None:
     (step,) = parse("manager$ docker run -d docker-registry\ndocker: no docker_gwbridge, see docker engine\n")
     assert step.by("shoal").typed == "shoal run -d docker-registry"
     assert step.by("shoal").expected == ("shoal: no docker_gwbridge, see docker engine",)
