@@ -2,8 +2,7 @@
 
 A client that asks one question after the other is mostly kept waiting by two wake-ups, its own and the server's. While its questions
 follow within moments, server.py looks again for such a moment and spares one of them. A look in vain costs as much processor time, so
-it takes many quick questions to earn the first, and twice as many after each that was in vain: two questions of one look-up, or
-a client that shares the server's processor, earn none.
+it takes many quick questions to earn the first, and twice as many after each that was in vain: two questions of one look-up earn none.
 """
 
 from __future__ import annotations

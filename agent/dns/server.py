@@ -6,7 +6,9 @@ then questions wait in the kernel. Answers are kept packed, by the query's bytes
 """
 
 import asyncio
+import itertools
 import logging
+import os
 import socket
 import struct
 import time
@@ -31,6 +33,8 @@ CONNECTIONS = 64  # over TCP, of one container
 IDLE_S = 10.0
 _MAX_QUERY = 4096
 
+Packed = Callable[[], bytes]  # the next reply, without its id: several orders of one answer are given in turn
+
 
 @dataclass(slots=True)
 class _Client:
@@ -39,23 +43,11 @@ class _Client:
     udp: socket.socket
     tcp: socket.socket
     view: ZoneView | None = None
-    cache: dict[bytes, "_Packed"] = field(default_factory=dict)
+    cache: dict[bytes, Packed] = field(default_factory=dict)
     connections: set["asyncio.Task[None]"] = field(default_factory=set)
     gone: bool = False
     eager: Eagerness = field(default_factory=Eagerness)
     answered: float = 0.0
-
-
-@dataclass(slots=True)
-class _Packed:
-    """Replies without their ids; several are given in turn."""
-
-    replies: tuple[bytes, ...]
-    turn: int = 0
-
-    def next(self) -> bytes:
-        self.turn = (self.turn + 1) % len(self.replies)
-        return self.replies[self.turn]
 
 
 class DnsServer:
@@ -126,18 +118,19 @@ class DnsServer:
     # ---- UDP
 
     def _read(self, client: _Client) -> None:
-        send, cache = client.udp.sendto, client.cache
+        receive, send, cache = client.udp.recvfrom, client.udp.sendto, client.cache
         client.eager.came(time.monotonic() - client.answered)
         for _ in range(BATCH):
             try:
-                asked = _next(client)
+                data, address = receive(_MAX_QUERY)
+            except BlockingIOError:
+                if not client.eager.earned or (soon := _soon(client)) is None:
+                    break
+                data, address = soon
             except OSError:  # an earlier answer's client has gone
                 break
-            if asked is None:
-                break
-            data, address = asked
             packed = cache.get(data[2:])
-            reply = data[:2] + packed.next() if packed is not None else self._reply(client, data, address)
+            reply = data[:2] + packed() if packed is not None else self._reply(client, data, address)
             if reply:
                 try:
                     send(reply, address)
@@ -159,7 +152,7 @@ class DnsServer:
                 if len(client.cache) >= CACHE:
                     client.cache.clear()
                 client.cache[data[2:]] = packed
-            return data[:2] + packed.next()
+            return data[:2] + packed()
         if not client.view.forward:
             return packet.failure(data, packet.NXDOMAIN)
         self._forwarder.ask(data, partial(_send_later, client, address), client.view.servers)
@@ -212,32 +205,30 @@ class DnsServer:
         return await self._forwarder.ask_tcp(data, client.view.servers)
 
 
-def _pack(data: bytes, question: packet.Question, found: Found, limit: int) -> _Packed:
+def _pack(data: bytes, question: packet.Question, found: Found, limit: int) -> Packed:
     """The answer in as many orders as are worth keeping."""
     turns = min(len(found.addresses), ROTATIONS) or 1
     step = max(len(found.addresses) // turns, 1)
-    return _Packed(
-        tuple(packet.answer(data, question, found, limit, turn * step)[2:] for turn in range(turns))
-    )
+    replies = [packet.answer(data, question, found, limit, turn * step)[2:] for turn in range(turns)]
+    return itertools.cycle(replies).__next__
 
 
-def _next(client: _Client) -> tuple[bytes, tuple[Any, ...]] | None:
-    """The next question and who asks; None if there is none, nor comes one at once from a client that has earned a look."""
-    receive, eager = client.udp.recvfrom, client.eager
-    try:
-        return receive(_MAX_QUERY)
-    except BlockingIOError:
-        if not eager.earned:
-            return None
+def _soon(client: _Client) -> tuple[bytes, tuple[Any, ...]] | None:
+    """The question of a client that has earned a look, and who asks; None if it doesn't come within a moment. A client on
+    the same processor gets that between two looks."""
+    receive = client.udp.recvfrom
     end = time.monotonic() + MOMENT
     while time.monotonic() < end:
+        os.sched_yield()
         try:
             found = receive(_MAX_QUERY)
         except BlockingIOError:
             continue
-        eager.looked(found=True)
+        except OSError:  # an earlier answer's client has gone
+            break
+        client.eager.looked(found=True)
         return found
-    eager.looked(found=False)
+    client.eager.looked(found=False)
     return None
 
 
