@@ -119,9 +119,28 @@ def parse(data: bytes) -> Iterator[Event]:
         offset += _aligned(length)
 
 
-def contradicts(picture: Facts, events: Iterable[Event], ourselves: str) -> bool:
-    """Whether something that the picture has is there no more; transactions by `ourselves` are known."""
-    return any(_contradicts(picture, event, ourselves) for event in events)
+def contradicts(picture: Facts, events: Iterable[Event], ourselves: str) -> Event | None:
+    """The first event after which something that the picture has is there no more; transactions by `ourselves` are known."""
+    return next((event for event in events if _contradicts(picture, event, ourselves)), None)
+
+
+def told(event: Event) -> str:
+    """What is gone, in words."""
+    match event:
+        case LinkLost(name=name):
+            return f"interface {name}"
+        case AddressLost(address=address):
+            return f"address {address}"
+        case NeighbourLost(address=address):
+            return f"neighbour {address}"
+        case ForwardLost(mac=mac, vtep=vtep):
+            return f"entry {mac} to {vtep}"
+        case RouteLost(table=table, destination=destination):
+            return f"route to {destination or 'everything'} in table {table}"
+        case RuleLost(mark=mark, table=table):
+            return f"rule of mark {mark:#x} and table {table}"
+        case TablesChanged(by=by):
+            return f"nftables, by {by}"
 
 
 def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:

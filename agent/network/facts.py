@@ -218,6 +218,11 @@ class Change:
     remove: bool = False
 
 
+def shown(change: Change) -> str:
+    """A step that was taken, for the log; neither keys nor tables' texts are in it."""
+    return f"{change.namespace or 'host'}: {change.fact!r} {'removed' if change.remove else 'made'}"
+
+
 def rank(fact: Fact) -> int:
     """Where a fact stands in the order of making; a sysctl of an interface comes after the interface."""
     if isinstance(fact, Sysctl) and _interface(fact):

@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -60,6 +61,7 @@ _NODAD: Final = 2  # an IPv6 address is used at once: nobody is asked whether he
 _LOCAL_TABLE: Final = 255
 _TO_US: Final = 2  # a route's type
 _AFTER_ALL: Final = 4096  # a route's metric: of two to one destination the other is used to send
+_SHOWN: Final = 3  # changes that a log message names
 _FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
 
@@ -113,6 +115,7 @@ class Kernel:
         self._suspect: set[str] = set()  # somebody else was there: tables are looked into
         self._indexes: dict[tuple[str, str], int] = {}
         self.changes = 0  # made since the start; a move that finds nothing to do adds none
+        self.latest: deque[Change] = deque(maxlen=_SHOWN)  # of them
         self._make: Mapping[type, Callable[[str, Any], None]] = {
             Namespace: self._make_namespace, Sysctl: self._make_sysctl, Bridge: self._make_bridge,
             Vxlan: self._make_vxlan, Veth: self._make_veth, Port: self._make_port, Address: self._make_address,
@@ -126,17 +129,19 @@ class Kernel:
         for name in scope:
             self._view.pop(name, None)
 
-    def look(self) -> frozenset[str]:
-        """Namespaces that somebody else has changed since the last look: the next move reads them afresh."""
-        told = self.watch.drain()
-        if told is None:  # more than the kernel could keep
-            drifted = frozenset(self._view)
+    def look(self) -> Mapping[str, str]:
+        """Namespaces that somebody else has changed since the last look, with what is gone there: the next move reads
+        them afresh."""
+        heard = self.watch.drain()
+        if heard is None:
+            drifted = dict.fromkeys(self._view, "more than the kernel could tell")
         else:
-            drifted = frozenset(
-                name for name, found in told.items()
-                if events.contradicts(self._view.get(name, frozenset()), found, THREAD_NAME)
-            )  # fmt: skip
-        self._suspect |= drifted
+            first = {
+                name: events.contradicts(self._view.get(name, frozenset()), found, THREAD_NAME)
+                for name, found in heard.items()
+            }
+            drifted = {name: events.told(event) for name, event in first.items() if event is not None}
+        self._suspect.update(drifted)
         self.forget(drifted)
         return drifted
 
@@ -257,6 +262,7 @@ class Kernel:
                 self._view.pop(change.namespace, None)
                 continue
             self.changes += 1
+            self.latest.append(change)
             if change.namespace in self._view:
                 current = {change.namespace: self._view.pop(change.namespace)}
                 self._view.update(after(current, (change,)))

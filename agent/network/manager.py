@@ -22,7 +22,7 @@ from agent.network import encryption, gateway, names, plan, probe
 from agent.network.api import Sandbox
 from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
-from agent.network.facts import KernelView
+from agent.network.facts import KernelView, shown
 from agent.network.forgetting import Forgetting
 from agent.network.insight import Insight
 from agent.network.kernel import Kernel, KernelError, describe
@@ -336,14 +336,23 @@ class KernelNetwork:
         return await self._running().run(self._kernel.busy_port, [(protocol, port)], address) is not None
 
     async def _move_all(self, own: str, what: str) -> None:
-        thread = self._running()
-        view = await self._plan()
-        scope = {names.HOST, *await thread.run(self._kernel.sandboxes), *([own] if own else [])}
-        scope |= {name for name in view if names.is_sandbox(name)}
-        failed = await thread.run(self._kernel.move, view, scope)
+        failed = await self._move(own)
         await self._forget_datagrams()
         if failed:
             raise errors.Internal(f"{what}: {first_failure(failed)}")
+
+    async def _move(self, own: str) -> dict[str, Exception]:
+        """Moves the host, all sandboxes and the namespace `own`, if any, to the newest plan; what failed, by namespace.
+
+        Here as everywhere nothing is awaited between a plan and its move: a plan without a container that is being attached
+        meanwhile, moved to after that one's own, would take its interfaces away again.
+        """
+        thread = self._running()
+        sandboxes = await thread.run(self._kernel.sandboxes)
+        view = await self._plan()
+        scope = {names.HOST, *sandboxes, *([own] if own else [])}
+        scope |= {name for name in view if names.is_sandbox(name)}
+        return await thread.run(self._kernel.move, view, scope)
 
     async def _forget_datagrams(self) -> None:
         """Clients that have sent to a UDP port before it led to a container are taken up."""
@@ -352,7 +361,7 @@ class KernelNetwork:
 
     async def detach(self, task_id: str) -> None:
         """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
-        thread = self._running()
+        self._running()
         wired = self._own.wired(task_id)
         self._own.present.discard(task_id)
         addresses = [self._attached.pop(task_id, ""), *(leg.address for leg in wired.bridges)]
@@ -360,11 +369,7 @@ class KernelNetwork:
         if task_id in self._dns:
             self._dns.discard(task_id)
             self._dns_closed(task_id)
-        view = await self._plan()
-        sandboxes = await thread.run(self._kernel.sandboxes)
-        failed = await thread.run(
-            self._kernel.move, view, [names.HOST, *sandboxes, names.task_namespace(task_id)]
-        )
+        failed = await self._move(names.task_namespace(task_id))
         for address in filter(None, addresses):
             await self._forgetting.task(address)
         own = {name: why for name, why in failed.items() if not names.is_sandbox(name)}
@@ -449,7 +454,7 @@ class KernelNetwork:
 
     # ---- the loop
 
-    async def _look(self) -> frozenset[str]:
+    async def _look(self) -> Mapping[str, str]:
         return await self._running().run(self._kernel.look)
 
     def _repair(self) -> None:
@@ -506,9 +511,13 @@ class KernelNetwork:
                 await self._look_for_seals()
         before = self._kernel.changes
         failed: dict[str, Exception] = {}
-        sandboxes = await thread.run(self._kernel.sandboxes)
+        standing = await thread.run(thread.namespaces.existing)
         view = await self._plan()
-        first = [names.HOST, *sorted(sandboxes | {n for n in view if names.is_sandbox(n)})]
+        wanted = {name for name in view if names.is_sandbox(name)}
+        first = [
+            names.HOST,
+            *sorted(wanted | {n for n in standing if names.is_sandbox(n) or self._is_stray(n)}),
+        ]
         rest = [names.task_namespace(task) for task in sorted(self._attached)]
         due: set[str] = set()
         if afresh:
@@ -516,16 +525,23 @@ class KernelNetwork:
             due.update(first, turn)
         slices = [first, *(rest[n : n + SLICE] for n in range(0, len(rest), SLICE))]
         for scope in slices:
-            view = await self._plan()  # anew each time: an attach may have come between
-            here = [n for n in scope if n in view or names.is_sandbox(n)]
             if due:
-                await thread.run(self._kernel.forget, [n for n in here if n in due])
+                await thread.run(self._kernel.forget, [n for n in scope if n in due])
+            view = await self._plan()  # anew each time, and nothing awaited after it: see _move
+            here = [n for n in scope if n in view or names.is_sandbox(n) or self._is_stray(n)]
             failed |= await thread.run(self._kernel.move, view, here)
         await self._forgetting.look(self._known(), dict(self._attached))
         repaired = self._served is None and (afresh or self._drifted)
         self._drifted = False
         self._report(failed, self._kernel.changes - before if repaired else 0)
+        # What is left of a task that was here is tried again, but nobody has to wait for that.
+        failed = {name: why for name, why in failed.items() if not self._is_stray(name)}
         return f"could not set up networks: {first_failure(failed)}" if failed else ""
+
+    def _is_stray(self, namespace: str) -> bool:
+        """A namespace of a task that isn't attached: one that could not be removed when it was to go."""
+        task = names.task_of(namespace)
+        return task is not None and task not in self._attached
 
     def _report(self, failed: Mapping[str, Exception], repaired: int) -> None:
         """Each failure once, and what a reconciliation had to repair."""
@@ -534,7 +550,10 @@ class KernelNetwork:
             if self._failing.get(name) != cause:
                 _log.error("network namespace %s: %s", name or "of the host", cause)
         if repaired and not now and not self._failing:
-            _log.warning("the kernel had drifted from the plan: %d changes made", repaired)
+            latest = "; ".join(shown(change) for change in list(self._kernel.latest)[-repaired:])
+            _log.warning(
+                "the kernel had drifted from the plan: %d changes made, the last: %s", repaired, latest
+            )
         self._failing = now
 
     # ---- small things

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from agent.network.kernel import KernelError, describe
@@ -20,9 +20,9 @@ SLICE: Final = 16  # namespaces in one piece of work; so many of tasks are read 
 
 
 async def watch(
-    descriptors: Sequence[int], look: Callable[[], Awaitable[Collection[str]]], drifted: Callable[[], None]
+    descriptors: Sequence[int], look: Callable[[], Awaitable[Mapping[str, str]]], drifted: Callable[[], None]
 ) -> None:
-    """Until cancelled: `look` says which namespaces aren't as they were left, `drifted` has them repaired."""
+    """Until cancelled: `look` says which namespaces aren't as they were left, and why; `drifted` has them repaired."""
     while True:
         await _readable(descriptors)
         await asyncio.sleep(COLLECT)
@@ -33,7 +33,8 @@ async def watch(
             await asyncio.sleep(PAUSE)
             continue
         if found:
-            _log.info("changed by somebody else: %s", ", ".join(sorted(n or "host" for n in found)))
+            what = sorted(f"{name or 'host'} ({why})" for name, why in found.items())
+            _log.info("changed by somebody else: %s", ", ".join(what))
             drifted()
             await asyncio.sleep(PAUSE)
 

@@ -29,6 +29,7 @@ REVIVAL_DELAY: Final = (
     3.0  # seconds that the managers have, after the machine came up, to say what is still wanted
 )
 _HOST: Final = "host"
+_RETRY: Final = (0.2, 10.0)  # seconds, doubled from the first to the last
 
 
 class Worker:
@@ -43,6 +44,7 @@ class Worker:
         self._state = NodeState()
         self._news = asyncio.Event()
         self._clean_up = False
+        self._cleaning = asyncio.Lock()
         self._ready = asyncio.Event()
 
     def container_of(self, task_id: str) -> str:
@@ -88,7 +90,7 @@ class Worker:
                 if self._clean_up:
                     self._clean_up = False
                     self.tools.may_revive.set()
-                    group.create_task(self._remove_strangers(self._state))
+                    group.create_task(self._remove_strangers())
 
     def acknowledge(self, statuses: Mapping[str, model.TaskStatus]) -> list[TaskRecord]:
         """Notes that the managers have these statuses; answers with the records to be kept."""
@@ -180,30 +182,48 @@ class Worker:
         self._containers.pop(task_id, None)
         self._news.set()
 
-    async def _remove_strangers(self, state: NodeState) -> None:
-        """Containers and records of tasks that nobody knows any more."""
+    async def _remove_strangers(self) -> None:
+        """Containers and records of tasks that nobody knows any more go; what fails is tried again."""
+        async with self._cleaning:
+            delay = _RETRY[0]
+            while not await self._strangers_gone():
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _RETRY[1])
+
+    async def _strangers_gone(self) -> bool:
+        """Removes what it can; whether that was all."""
+        left: list[str] = []
+        try:
+            containers = await self.tools.runtime.containers()
+        except errors.ShoalError as exc:
+            log.warning("containers that are nobody's are not looked for: %s", exc.message)
+            return False
         mine = {self.container_of(task_id) for task_id in self._supervisors}
-        for found in await self.tools.runtime.containers():
+        for found in containers:
             task_id = found.labels.get(TASK_LABEL)
             if task_id is None or found.id in mine or self.container_of(task_id) == found.id:
                 continue
             log.info("removing container %s: its task %s is not assigned to this node", found.name, task_id)
-            await self._quietly(found.name, self.tools.runtime.remove(found.id, force=True))
+            left += await self._quietly(found.name, self.tools.runtime.remove(found.id, force=True))
         attached = set(self.tools.network.attached) - self._supervisors.keys()
         for task_id in attached.difference(self.tools.others()):
-            await self._quietly(f"namespace of task {task_id}", self.tools.network.detach(task_id))
+            left += await self._quietly(f"namespace of task {task_id}", self.tools.network.detach(task_id))
         for task_id in set(await self.tools.files.tasks()) - self._supervisors.keys():
             await self.tools.files.remove(task_id)
         for task_id in [t for t in self._records if t not in self._supervisors]:
             del self._records[task_id]
             self.tools.statuses.drop(task_id)
             await self.tools.memory.drop_task(task_id)
+        return not left
 
-    async def _quietly(self, name: str, work: Awaitable[None]) -> None:
+    async def _quietly(self, name: str, work: Awaitable[None]) -> tuple[str, ...]:
+        """Does it; names what failed."""
         try:
             await work
         except errors.ShoalError as exc:
             log.warning("%s was not removed: %s", name, exc.message)
+            return (name,)
+        return ()
 
 
 def _configs(assignment: model.TaskAssignment, state: NodeState) -> Mapping[str, model.ConfigRecord]:

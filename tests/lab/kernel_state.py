@@ -25,6 +25,8 @@ ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b|(?<= : )[0-9a-f]+:[0-9a-f:]+")
 CHAIN = re.compile(r"chain (\w+) \{\n(.*?)\t\}", re.S)
 TARGET = re.compile(r"([0-9a-f:.]+) : goto (\w+)")
 BACKEND = 0x8000_0000
+RESOLVER = ("127.0.0.11", 53)
+PATIENCE = 3.0  # seconds for an answer
 
 
 def entered(path: Path) -> bool:
@@ -100,10 +102,17 @@ def entries() -> dict[str, Any]:
     }
 
 
-def asked(name: str) -> list[str]:
-    """The resolver's A and AAAA records for a name; ["NXDOMAIN"], or what went wrong."""
-    four = told(name, 1)
-    return four if four == ["NXDOMAIN"] else sorted(four + told(name, 28))
+def answers(names: list[str]) -> dict[str, list[str]]:
+    """By name: the resolver's A and AAAA records; ["NXDOMAIN"], or what went wrong. Where nobody answers no more is asked:
+    a task whose namespace is just being removed has no resolver any more, and must not hold up the look at all others."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            four = told(name, 1)
+            found[name] = four if four == ["NXDOMAIN"] else sorted(four + told(name, 28))
+        except OSError as error:
+            return {each: found.get(each, [f"{type(error).__name__}"]) for each in names}
+    return found
 
 
 def told(name: str, wanted: int) -> list[str]:
@@ -115,12 +124,10 @@ def told(name: str, wanted: int) -> list[str]:
         + struct.pack("!2H", wanted, 1)
     )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-        made.settimeout(3)
-        try:
-            made.sendto(query, ("127.0.0.11", 53))
-            answer = made.recv(4096)
-        except OSError as error:
-            return [f"{type(error).__name__}"]
+        made.settimeout(PATIENCE)
+        made.connect(RESOLVER)  # so that a refusal is heard of
+        made.send(query)
+        answer = made.recv(4096)
     code, count = answer[3] & 15, struct.unpack_from("!H", answer, 6)[0]
     if code:
         return ["NXDOMAIN" if code == 3 else f"code {code}"]
@@ -143,7 +150,7 @@ def read(names: list[str]) -> dict[str, Any]:
             here |= entries()
         else:
             here |= {"balancers": balancers(), "connections": connections()}
-            here["names"] = {name: asked(name) for name in names}
+            here["names"] = answers(names)
         found[path.name] = here
     return found
 

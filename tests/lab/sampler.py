@@ -1,6 +1,7 @@
 """Watches every task's first process from the host, and looks into all balancers of all machines the moment one has ended.
 
 A balancer that still has its address then held a task that had been told to stop, if that is why it ended: cycles.py judges that.
+What ends with its machine's power was told nothing (`without_power`), whatever the store knows of it by then.
 What is looked at after the end can't be an error of the clock; a balancer that was right only some milliseconds later may escape.
 """
 
@@ -12,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.lab.kernel_state import entered
 PROC = Path("/proc")
 LOOK = 0.02  # seconds
 SCAN = 0.2
+LONGEST = 30.0  # for two looks
 ATTEMPTS = 10  # scans until a process that is none of ours is known to be none
 LEADER, INSIDE = (
     3,
@@ -64,6 +67,12 @@ class Sampler:
     _tables: dict[tuple[str, str], Context] = field(default_factory=dict)
     _watched: dict[int, Process] = field(default_factory=dict)  # by descriptor
     _seen: dict[int, int] = field(default_factory=dict)  # pids, how often they were looked at
+    _dark: set[str] = field(default_factory=set)  # machines whose plug is being pulled
+    _rounds: int = 0  # looks begun
+    _over: bool = False  # no more of them will be
+    _looked: threading.Condition = field(
+        default_factory=threading.Condition
+    )  # with each of them, and at the end
     _stop: threading.Event = field(default_factory=threading.Event)
     _problem: list[BaseException] = field(default_factory=list)
     _thread: threading.Thread | None = None
@@ -80,11 +89,26 @@ class Sampler:
         if self._problem:
             raise self._problem[0]
 
+    @contextmanager
+    def without_power(self, machine: str) -> Iterator[None]:
+        """What ends on this machine in the block is no finding. Leaves it when all of that has been looked at."""
+        self._dark.add(machine)
+        try:
+            yield
+            with self._looked:
+                whole = self._rounds + 2  # the one that is under way may have asked before the end
+                self._looked.wait_for(lambda: self._rounds >= whole or self._over, LONGEST)
+        finally:
+            self._dark.discard(machine)
+
     def _run(self) -> None:
         poll = select.poll()
         scanned = 0.0
         try:
             while not self._stop.is_set():
+                with self._looked:
+                    self._rounds += 1
+                    self._looked.notify_all()
                 if time.monotonic() - scanned > SCAN:
                     self._scan(poll)
                     scanned = time.monotonic()
@@ -93,6 +117,9 @@ class Sampler:
         except OSError as error:
             self._problem.append(error)
         finally:
+            with self._looked:
+                self._over = True
+                self._looked.notify_all()
             for fd in self._watched:
                 os.close(fd)
             for context in self._tables.values():
@@ -167,8 +194,10 @@ class Sampler:
         gone: list[Process] = []
         for fd in over:
             poll.unregister(fd)
-            gone.append(self._watched.pop(fd))
+            ended = self._watched.pop(fd)
             os.close(fd)
+            if ended.machine not in self._dark:
+                gone.append(ended)
         self.ended += len(gone)
         running = {f"t-{process.task}" for process in self._watched.values()}
         for (machine, where), context in self._tables.items():

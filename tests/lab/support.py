@@ -28,13 +28,15 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T | None], seconds: float, what: str, every: float = 0.1) -> T:
-    """The first true value of `condition`; fails naming `what` and the last value when `seconds` are over."""
+    """The first true value of `condition`; fails naming `what` and the last value when `seconds` are over. A look that takes
+    its time tells what was when it began: one that began in time doesn't convict."""
     deadline = time.monotonic() + seconds
     while True:
+        began = time.monotonic()
         last: Any = condition()
         if last:
             return last
-        if time.monotonic() > deadline:
+        if began > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what} (last: {last!r})")
         time.sleep(every)
 

@@ -11,6 +11,7 @@ the fault is told once. Takes the lab that is there if it has three machines in 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tests.lab import truth
 from tests.lab.cycles import Cycles
 from tests.lab.support import LAB, Lab
 from tests.soak import seeds
@@ -32,6 +34,7 @@ CODE = (
     "tests/lab/cycles.py",
     "tests/lab/truth.py",
     "tests/lab/kernel_state.py",
+    "tests/lab/sampler.py",
 )
 MACHINES = ("manager", "worker1", "worker2")
 LIMIT = 600.0
@@ -81,7 +84,7 @@ class Soak(seeds.Soak):
         self.deeds += len(self.cycles.told)
         print(f"{seed}: {', '.join(self.cycles.told)}; {took:.1f} s", flush=True)
         if wrong:
-            journals(self.cycles.lab, seed)
+            evidence(self.cycles.lab, seed)
             self.cycles.end()
             self.cycles.begin()
         return wrong
@@ -90,13 +93,28 @@ class Soak(seeds.Soak):
         return f"{self.deeds} deeds, the longest cycle {self.longest_settling:.1f} s"
 
 
-def journals(lab: Lab, seed: int) -> None:
-    """What the daemons said lately, beside the results."""
+KERNEL = """date -Ins; ls -l /run/shoal/netns; ip -d addr; bridge link; nft list ruleset; ps -eo pid,ppid,lstart,wchan:20,args
+for n in /run/shoal/netns/*; do
+  echo "==== $n"
+  nsenter --net=$n sh -c 'ip -d addr; ip rule; ip neigh; bridge fdb; nft list ruleset; cat /proc/net/nf_conntrack' || :
+done"""
+
+
+def evidence(lab: Lab, seed: int) -> None:
+    """What stands in the kernels and in the store now, and what the daemons said lately, beside the results."""
     seeds.RESULTS.mkdir(exist_ok=True)
+    for name, machine in lab.machines.items():
+        found = machine.run("sh", "-c", f"({KERNEL}) 2>&1", check=False).stdout
+        (seeds.RESULTS / f"kernel-network{seed}-{name}.txt").write_text(found)
     for name in lab.machines:
-        argv = ("logs", name, "-u", "shoal-manager", "-u", "shoal-agent", "-o", "short-precise", "-n", "400")
+        argv = ("logs", name, "-u", "shoal-manager", "-u", "shoal-agent", "-o", "short-precise", "-n", "2000")
         path = seeds.RESULTS / f"journal-network{seed}-{name}.txt"
         path.write_text(lab.tool(*argv, check=False).stdout)
+    try:
+        store = {path: lab.manager.api(f"/{path}") for path in ("nodes", "services", "tasks", "networks")}
+    except truth.UNANSWERED as error:
+        store = {"unanswered": str(error)}
+    (seeds.RESULTS / f"store-network{seed}.json").write_text(json.dumps(store, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

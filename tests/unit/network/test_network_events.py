@@ -19,6 +19,7 @@ from agent.network.events import (
     TablesChanged,
     contradicts,
     parse,
+    told,
 )
 from agent.network.facts import (
     Address,
@@ -135,13 +136,24 @@ PAIRS: list[tuple[Fact, Event]] = [
 @pytest.mark.parametrize(("fact", "event"), PAIRS)
 def test_only_what_the_picture_has_is_missed(fact: Fact, event: Event) -> None:
     assert contradicts(frozenset({fact}), [event], "us")
+    assert contradicts(frozenset({fact}), [LinkLost("none"), event], "us") == event
     others = frozenset(other for other, _ in PAIRS if other != fact and not _same(other, event))
     assert not contradicts(others, [event], "us")
     assert not contradicts(frozenset(), [event], "us")
 
 
 def _same(fact: Fact, event: Event) -> bool:
-    return any(event == told for other, told in PAIRS if other == fact)
+    return any(event == heard for other, heard in PAIRS if other == fact)
+
+
+def test_what_is_gone_is_told_in_words() -> None:
+    said = {told(event) for _, event in PAIRS}
+    assert {
+        "interface eth0",
+        "route to everything in table 1003",
+        "rule of mark 0x3 and table 1003",
+        "nftables, by nft",
+    } <= said
 
 
 def test_our_own_transactions_are_known() -> None:

@@ -36,10 +36,10 @@ def test_names_that_went_do_not_stop_the_round(names: list[str], last: str, coun
 async def test_looks_when_there_is_news_and_tells_of_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "PAUSE", 0.0)
     reading, writing = os.pipe()
-    outcomes: list[frozenset[str] | OSError] = [frozenset(), OSError("once"), frozenset({"n-one"})]
+    outcomes: list[dict[str, str] | OSError] = [{}, OSError("once"), {"n-one": "interface br0"}]
     told, looks = asyncio.Event(), 0
 
-    async def look() -> frozenset[str]:
+    async def look() -> dict[str, str]:
         nonlocal looks
         outcome = outcomes[looks]
         looks += 1

@@ -20,6 +20,7 @@ from agent.database import TaskRecord
 from agent.runtime.api import ContainerState, ExitStatus, Status
 from agent.state import NodeState
 from agent.statuses import StatusQueue
+from agent.worker import worker
 from agent.worker.configs import File
 from agent.worker.container import TASK_LABEL
 from agent.worker.files import TaskFiles
@@ -331,6 +332,18 @@ async def test_strangers_go_after_the_first_complete_set(tmp_path: Path) -> None
         assert "c1" in b.runtime.found
         b.tell(complete=True)
         await until(lambda: list(b.runtime.found) == ["own"] and not b.memory.tasks)
+
+
+async def test_strangers_that_cannot_be_removed_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_RETRY", (0.01, 0.01))
+    async with bench(tmp_path, (record(S.TASK_RUNNING),), prepare=lambda b: present(b, Status.RUNNING)) as b:
+        b.runtime.fail["remove"] = errors.Unavailable("containerd is away")
+        b.tell(complete=True)
+        await until(lambda: b.runtime.calls.count("remove c1") > 1)
+        del b.runtime.fail["remove"]
+        await until(lambda: not b.runtime.found)
 
 
 async def test_leaving_stops_all(tmp_path: Path) -> None:
