@@ -239,7 +239,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run(), name="tasks")
             group.create_task(_again("single containers", containers.singles.run), name="single containers")
-            group.create_task(containers.execs.run(), name="execs")
+            group.create_task(_again("execs", containers.execs.run), name="execs")
 
     async def _watchdog(self) -> None:
         """Keeps systemd satisfied for as long as this loop turns."""

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from agent.engine.containers import find
 from agent.engine.hijack import Ended, Hijacked
-from agent.engine.http import Call, Fields, answer, empty, routes
+from agent.engine.http import Call, Fields, answer, empty, finish, routes
 from agent.engine.singles import size
 from agent.runtime.api import Attached, ExecConfig, ExecSession, Status
 from agent.single.execs import Exec
@@ -124,7 +124,7 @@ async def start(call: Call) -> web.StreamResponse:
     if container.status is not Status.RUNNING:
         raise errors.Conflict(f"container {container.id} is not running")
     if body.flag("Detach"):
-        await call.backend.execs.start(found.id, attached=False)
+        await finish(call.backend.execs.start(found.id, attached=False))
         return empty(200)
     if found.begun:
         raise errors.Conflict(f"exec command {found.id} has already run")
@@ -138,7 +138,7 @@ async def start(call: Call) -> web.StreamResponse:
 
 async def _run(call: Call, found: Exec, hijacked: Hijacked) -> None:
     try:
-        await call.backend.execs.start(found.id, attached=True)
+        await finish(call.backend.execs.start(found.id, attached=True))
     except errors.ShoalError as exc:  # the client reads it from the stream, as Docker has it
         await hijacked.send("stdout", f"{exc.message}\r\n".encode())
         await hijacked.finish()

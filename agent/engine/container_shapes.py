@@ -57,7 +57,16 @@ def human_duration(seconds: float) -> str:
     return f"{int(seconds // 60)} minutes"
 
 
-def status_text(container: ContainerState, now: int, restarting: bool = False) -> str:
+def exit_code(container: ContainerState, single: SingleRecord | None) -> int:
+    """Of its last end; a start that has failed since counts as one, as in Docker."""
+    if single is not None and single.error:
+        return single.exit_code
+    return container.exit.code if container.exit is not None else 0
+
+
+def status_text(
+    container: ContainerState, now: int, restarting: bool = False, single: SingleRecord | None = None
+) -> str:
     """Docker's Status column."""
     if container.status is Status.CREATED:
         return "Created"
@@ -65,7 +74,7 @@ def status_text(container: ContainerState, now: int, restarting: bool = False) -
         if container.exit is None:
             return "Dead"
         ago = human_duration((now - container.exit.exited_at) / _SECOND)
-        return f"{'Restarting' if restarting else 'Exited'} ({container.exit.code}) {ago} ago"
+        return f"{'Restarting' if restarting else 'Exited'} ({exit_code(container, single)}) {ago} ago"
     up = f"Up {human_duration((now - container.started_at) / _SECOND)}"
     return f"{up} (Paused)" if container.status is Status.PAUSED else up
 
@@ -96,7 +105,7 @@ def summary(
         "Ports": _ports_line(container, around, image),
         "Labels": dict(container.labels),
         "State": "restarting" if around.restarting else str(container.status),
-        "Status": status_text(container, now, around.restarting),
+        "Status": status_text(container, now, around.restarting, around.single),
         "HostConfig": {"NetworkMode": around.single.network_mode if around.single else "default"},
         "NetworkSettings": {"Networks": networks(container, around)},
         "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ()) if m.listed],
@@ -211,7 +220,7 @@ def inspection(
         "Created": apijson.format_time(container.created_at),
         "Path": command[0] if command else "",
         "Args": command[1:],
-        "State": _state(container, around.restarting),
+        "State": _state(container, around),
         "Image": image.id if image else "",
         "ResolvConfPath": f"{folder}/resolv.conf",
         "HostnamePath": f"{folder}/hostname",
@@ -235,8 +244,9 @@ def inspection(
     }
 
 
-def _state(container: ContainerState, restarting: bool) -> dict[str, Any]:
-    ended = container.exit
+def _state(container: ContainerState, around: Around) -> dict[str, Any]:
+    ended, restarting = container.exit, around.restarting
+    failed = around.single.error if around.single is not None and not container.pid else ""
     return {
         "Status": "restarting" if restarting else str(container.status),
         "Running": restarting or container.status in (Status.RUNNING, Status.PAUSED),
@@ -245,8 +255,8 @@ def _state(container: ContainerState, restarting: bool) -> dict[str, Any]:
         "OOMKilled": bool(ended and ended.oom_killed),
         "Dead": False,
         "Pid": container.pid,
-        "ExitCode": ended.code if ended else 0,
-        "Error": "",
+        "ExitCode": exit_code(container, around.single) if not container.pid else 0,
+        "Error": failed,
         "StartedAt": apijson.format_time(container.started_at),
         "FinishedAt": apijson.format_time(ended.exited_at if ended else 0),
     }

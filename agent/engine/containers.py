@@ -61,18 +61,19 @@ def _around(call: Call, container: ContainerState) -> shapes.Around:
     backend = call.backend
     single = backend.singles.record(container.id)
     own = {network.id: network for network in backend.singles.networks.all()}
-    restarting = backend.singles.restarts.waits(container.id)
+    restarting = container.status is Status.STOPPED and backend.singles.restarts.waits(container.id)
     return shapes.Around(backend.swarm.state(), single, own, backend.host.info().id, restarting)
 
 
 def _meets(container: ContainerState, around: shapes.Around, wanted: filters.Filters) -> bool:
+    code = shapes.exit_code(container, around.single)
     tests = {
         "id": lambda values: any(container.id.startswith(value) for value in values),
         "name": lambda values: any(value.removeprefix("/") in container.name for value in values),
         "label": lambda values: filters.labels_match(container.labels, values),
         "status": lambda values: str(container.status) in values,
         "ancestor": lambda values: any(shapes.same_image(container.image, value) for value in values),
-        "exited": lambda values: container.exit is not None and str(container.exit.code) in values,
+        "exited": lambda values: container.exit is not None and str(code) in values,
         "network": lambda values: _in_one_of(values, shapes.networks(container, around)),
         "is-task": lambda values: filters.truth(values) is (shapes.TASK_LABEL in container.labels),
     }

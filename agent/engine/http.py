@@ -20,6 +20,7 @@ from agent.engine.backend import Backend
 from agent.engine.cache import EncodedObjects
 from agent.engine.router import Route
 from common import apijson, errors, model, rpc, version
+from common.cancellation import to_the_end
 
 Q = TypeVar("Q", bound=model.Message)
 R = TypeVar("R", bound=model.Message)
@@ -204,12 +205,7 @@ def failure(error: errors.ShoalError) -> web.Response:
 
 async def finish(work: Coroutine[Any, Any, V]) -> V:
     """Does `work` to its end even when the client goes away meanwhile: for what must not stop halfway."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    finally:
-        if not task.done():
-            await asyncio.wait({task})
+    return await to_the_end(work)
 
 
 async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:

@@ -20,6 +20,7 @@ from agent.engine.containers import find
 from agent.engine.http import Call, answer, empty, finish, routes, stream
 from agent.engine.nicknames import COUNT, nickname
 from agent.runtime.api import ContainerState, ExitStatus, Status, WaitCondition
+from agent.single.record import SingleRecord
 from common import apijson, errors, ids
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -28,7 +29,6 @@ _CONDITIONS: Final[Mapping[str, WaitCondition]] = {
 }  # fmt: skip
 _RUNNING: Final = (Status.RUNNING, Status.PAUSED)
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
-_ENDING: Final = ("KILL", "9", "TERM", "15")  # who sends these wants a container to stay ended
 _EVER: Final = 1 << 63
 
 
@@ -80,7 +80,11 @@ def _nickname(taken: Iterable[str]) -> str:
 def _make_folders(folders: Iterable[str]) -> None:
     for folder in folders:
         if not os.path.exists(folder):
-            os.makedirs(folder)
+            try:
+                os.makedirs(folder, exist_ok=True)  # another request may be at it, too
+            except OSError as exc:
+                why = f"mkdir {exc.filename}: {(exc.strerror or str(exc)).lower()}"
+                raise errors.ShoalError(f"error while creating mount source path '{folder}': {why}") from exc
 
 
 def _single(container: ContainerState, what: str) -> None:
@@ -94,12 +98,7 @@ async def start(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/start: 304 for one that runs."""
     container = await find(call, call.names["id"])
     _single(container, "starting")
-    try:
-        done = await finish(call.backend.singles.start(container.id))
-    except errors.NotFound as exc:
-        # The container is there: what is missing is something of its start, as Docker's status says too.
-        raise errors.ShoalError(exc.message) from exc
-    return empty(204 if done else 304)
+    return empty(204 if await finish(call.backend.singles.start(container.id)) else 304)
 
 
 async def stop(call: Call) -> web.StreamResponse:
@@ -134,14 +133,8 @@ def _grace(call: Call) -> float | None:
 async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill?signal."""
     container = await find(call, call.names["id"])
-    if container.status not in _RUNNING:
-        raise errors.Conflict(
-            f"cannot kill container: {call.names['id']}: container {container.id} is not running"
-        )
     signal = call.text("signal") or "SIGKILL"
-    if signal.upper().removeprefix("SIG") in _ENDING:
-        await call.backend.singles.note_stopped(container.id)
-    await call.backend.runtime.kill(container.id, signal)
+    await finish(call.backend.singles.kill(container.id, signal, call.names["id"]))
     return empty(204)
 
 
@@ -225,7 +218,7 @@ async def wait(call: Call) -> web.StreamResponse:
         raise errors.InvalidArgument(f'invalid condition: "{call.text("condition")}"')
     container = await find(call, call.names["id"])
     if condition == "not-running" and container.status not in _RUNNING:
-        return answer(_ended(container.exit or ExitStatus(0)))
+        return answer(_ended_before(container, call.backend.singles.record(container.id)))
     waiting = asyncio.ensure_future(call.backend.runtime.wait(container.id, condition))
     await asyncio.sleep(0)  # it stands in the line before the client hears of it
     try:
@@ -243,6 +236,14 @@ async def wait(call: Call) -> web.StreamResponse:
 
 def _ended(exit: ExitStatus) -> dict[str, Any]:
     return {"StatusCode": exit.code}
+
+
+def _ended_before(container: ContainerState, record: SingleRecord | None) -> dict[str, Any]:
+    """A start that has failed since counts as an end, with its text."""
+    shown: dict[str, Any] = {"StatusCode": container_shapes.exit_code(container, record)}
+    if record is not None and record.error:
+        shown["Error"] = {"Message": record.error}
+    return shown
 
 
 async def resize(call: Call) -> web.StreamResponse:

@@ -280,8 +280,13 @@ class Containers:
     async def attach(self, id: str, stdin: bool) -> Attachment:
         """Its streams from now on, also before it starts."""
         live = self._get(id)
+        try:
+            pipe = await asyncio.to_thread(self._stdin, live.record.config) if stdin else ""
+            entry = fifo.Stdin(pipe) if pipe else None
+        except OSError as error:
+            raise _no_room(error) from error
+        # Last: output is held for a reader from here on, and nothing may fail before he has it.
         tail = self._logs.tail(id, self._folders.path(id))
-        pipe = await asyncio.to_thread(self._stdin, live.record.config) if stdin else ""
 
         async def end_input() -> None:
             request = pb.TaskCloseIO(container_id=id, stdin=True)
@@ -292,7 +297,7 @@ class Containers:
         def gone(tail: Tail) -> None:
             self._logs.let_go(id, tail)
 
-        return Attachment(tail, fifo.Stdin(pipe) if pipe else None, live.runs, end_input, gone)
+        return Attachment(tail, entry, live.runs, end_input, gone)
 
     async def readdress(self, id: str, addresses: Sequence[str]) -> None:
         """The addresses that a container which isn't running will have: they stand in its /etc/hosts."""
@@ -322,7 +327,10 @@ class Containers:
                 await self._tasks.delete(id)  # waits for its output to be written out
             except errors.ShoalError as error:  # start and remove clear it away again
                 log.warning("can't delete the ended task of container %s: %s", id[:12], error)
-            await self._logs.finish(id)
+            try:
+                await self._logs.finish(id)
+            except OSError as error:  # too many open files: of this one alone, the others are supervised on
+                log.error("can't take the last output of container %s: %s", id[:12], error)
 
     async def _keep(self, record: Record) -> None:
         """Note what happened to a container. A full disk loses the note, not the container."""
@@ -355,9 +363,10 @@ class Containers:
     async def kill(self, id: str, signal: str) -> None:
         live = self._get(id)
         number = signals.parse(signal)
+        ended = live.next_end  # of this run
         if not live.pid or not await self._signal(id, number):
             raise errors.Conflict(f"cannot kill container: {id}: container {id} is not running")
-        if number == _KILL and await _within(live.ended, _KILLED_S):
+        if number == _KILL and await _within(ended, _KILLED_S):
             async with live.changing:  # as in Docker, it has ended when this returns
                 pass
         if number == _SIGKILL and live.paused:
@@ -397,13 +406,14 @@ class Containers:
     async def stop(self, id: str, signal: str, grace_s: float | None) -> ExitStatus:
         live = self._get(id)
         if live.pid:
+            ended = live.next_end  # of this run: somebody may start it again at once
             await self._signal(id, signals.parse(signal or live.record.stop_signal))
             await self.resume(id)  # what stands still hears nothing
             grace = live.record.config.stop_grace_ns / 1e9 if grace_s is None else grace_s
-            if not await _within(live.ended, grace):
+            if not await _within(ended, grace):
                 log.info("container %s didn't stop within %g s: killed", live.record.config.name, grace)
                 await self._signal(id, 9)
-                while not await _within(live.ended, _KILL_AGAIN_S):
+                while not await _within(ended, _KILL_AGAIN_S):
                     await self._signal(id, 9)
             async with live.changing:  # until its last words are written down
                 pass

@@ -17,6 +17,7 @@ from agent.runtime.api import ExecConfig, LogStream
 from agent.runtime.fifo import Stdin, make
 from agent.runtime.oci import in_runcs_words
 from common import errors
+from common.cancellation import to_the_end
 from common.pb import containerd_pb2 as pb
 
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
@@ -41,15 +42,15 @@ class Exec:
         self._created = False
 
     async def start(self, config: ExecConfig, process: Mapping[str, Any]) -> None:
-        """Make the FIFOs, open our ends, then let the shim run it."""
-        self._folder.mkdir(mode=0o700, parents=True)
+        """Make the FIFOs, open our ends, then let the shim run it. What fails, or is cancelled, leaves nothing behind."""
         streams: tuple[LogStream, ...] = ("stdout",) if config.tty else ("stdout", "stderr")
         paths = {name: str(self._folder / name) for name in (*streams, *(("stdin",) if config.stdin else ()))}
-        for path in paths.values():
-            make(path)
-        if config.stdin:
-            self._stdin = Stdin(paths["stdin"])
         try:
+            self._folder.mkdir(mode=0o700, parents=True)
+            for path in paths.values():
+                make(path)
+            if config.stdin:
+                self._stdin = Stdin(paths["stdin"])
             for name in streams:
                 await self._open_output(name, paths[name])
             request = pb.TaskExec(
@@ -61,15 +62,23 @@ class Exec:
                 terminal=config.tty,
                 spec=c.packed(PROCESS_TYPE, json.dumps(process).encode()),
             )
-            await self._containerd.call(c.TASK_EXEC, request)
-            self._created = True
-            self.pid = (await self._containerd.call(c.TASK_START, self._key)).pid
+            await to_the_end(self._run(request))
         except errors.ShoalError as error:
-            await asyncio.shield(self.close())
+            await to_the_end(self.close())
             raise type(error)(in_runcs_words(error.message)) from error
-        except (OSError, asyncio.CancelledError):
-            await asyncio.shield(self.close())
+        except OSError as error:
+            await to_the_end(self.close())
+            text = f"{(error.strerror or str(error)).lower()}: {error.filename}"
+            raise errors.Internal(text) from error
+        except asyncio.CancelledError:
+            await to_the_end(self.close())
             raise
+
+    async def _run(self, request: pb.TaskExec) -> None:
+        """To its end even for one who is cancelled: a process that runs is known then, and can be ended."""
+        await self._containerd.call(c.TASK_EXEC, request)
+        self._created = True
+        self.pid = (await self._containerd.call(c.TASK_START, self._key)).pid
 
     async def _open_output(self, name: LogStream, path: str) -> None:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0)

@@ -241,13 +241,13 @@ class ContainerdRuntime:
         await (await self._up()).resize(id, width, height)
 
     async def pause(self, id: str) -> None:
-        await self._containers.pause(id)
+        await (await self._up()).pause(id)
 
     async def resume(self, id: str) -> None:
-        await self._containers.resume(id)
+        await (await self._up()).resume(id)
 
     async def rename(self, id: str, name: str) -> None:
-        await self._containers.rename(id, name)
+        await (await self._up()).rename(id, name)
 
     async def stats(self, id: str) -> ContainerStats:
         return await (await self._up()).stats(id)

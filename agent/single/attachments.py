@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from agent.single.record import Leg, SingleRecord
@@ -153,6 +154,12 @@ class Attachments:
         """The container runs, or was found running: the managers are told."""
         if id in self._held:
             self._note_running(id, container_id, pid)
+
+    def renamed(self, record: SingleRecord) -> None:
+        """By its new name its places are told to the managers again, and by them to the other nodes."""
+        for place in self._held.keys() & frozenset(record.attachments):
+            self._held[place] = replace(self._held[place], name=record.name)
+        self.declare()
 
     def release(self, id: str) -> None:
         """The place isn't needed any more."""

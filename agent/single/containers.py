@@ -9,33 +9,32 @@ record of what was asked for; everything here may be broken off at any point and
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agent.network.api import Network
+from agent.runtime import signals
 from agent.runtime.api import ContainerConfig, ContainerState, EventKind, ExitStatus, Runtime, Status
-from agent.single import restarting
+from agent.single import failures, restarting
+from agent.single.failures import FAILURES, in_words
+from agent.single.names import Names
+from agent.single.namespaces import Namespaces, way_to
 from agent.single.networks import LocalNetworks
-from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
+from agent.single.record import BRIDGE, HOST, NONE, Leg, LocalNetwork, SingleRecord
+from agent.single.records import Memory, Records
 from agent.single.restarting import Restarts
+from agent.single.settling import Settling
+from agent.single.turns import Turns
 from agent.single.wiring import Attachments, Wiring
 from common import errors
+from common.cancellation import to_the_end
 
-log = logging.getLogger("single")
-
-_NETNS: Final = "netns"
-
-
-class Memory(Protocol):
-    """agent/database.py."""
-
-    async def put_single(self, record: SingleRecord) -> None: ...
-    async def drop_single(self, container_id: str) -> None: ...
+_RUNNING: Final = (Status.RUNNING, Status.PAUSED)
+_ENDING: Final = ("KILL", "TERM")  # who sends these wants a container to stay ended; or its own stop signal
+_KILLED_S: Final = 20.0  # until it is said that one cannot be ended
 
 
 class Singles:
@@ -47,16 +46,18 @@ class Singles:
     ) -> None:  # fmt: skip
         self._runtime = runtime
         self._network = network
-        self._memory = memory
         self._attachments = attachments
-        self._records = dict(records)
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._names: set[str] = set()  # of containers that are being made
-        self.restarts: Final = Restarts(self._start_again)
-        self._restarting: set[str] = set()  # ended only to be started again
+        self._records = Records(memory, records)
+        self._turns = Turns()
+        self._names = Names(runtime)
+        self._restarting: Counter[str] = Counter()  # ended only to be started again
+        self._stops: Counter[str] = Counter()  # how often somebody has stopped it
         self._fresh = True  # nobody has looked at the containers yet
+        self.restarts: Final = Restarts(self._start_again)
+        self.settling: Final = Settling(self._settle)
         self.networks: Final = networks
-        self.wiring: Final = Wiring(network, attachments, networks, self._records, self._keep)
+        self.wiring: Final = Wiring(network, attachments, networks, self._records)
+        self._namespaces = Namespaces(runtime, self.wiring, attachments, self._records)
         attachments.keep(self._records.values())
 
     # ---- looking
@@ -71,204 +72,226 @@ class Singles:
 
     def sandboxes(self) -> dict[str, str]:
         """Container ids by what others know them by: their namespaces, their places in overlays."""
-        found = {r.sandbox: r.container_id for r in self._records.values() if r.sandbox}
-        places = {place: r.container_id for r in self._records.values() for place in r.attachments}
-        return {**found, **places}
+        return self._records.sandboxes()
 
     def short_ids(self) -> dict[str, str]:
         """The short ids of those that have a place in the swarm's networks, by that: names that DNS knows."""
-        return {place: r.container_id[:12] for r in self._records.values() for place in r.attachments}
+        return self._records.short_ids()
 
     # ---- the life of one
 
     async def create(self, config: ContainerConfig, record: SingleRecord) -> None:
         """Raises errors.Conflict for a name that is taken, errors.NotFound for an image that isn't here."""
-        for other in await self._runtime.containers():
-            if other.name == config.name:
-                raise _taken(config.name, other.id)
-        if config.name in self._names:
-            raise _taken(config.name, "")
-        self._names.add(config.name)
-        try:
-            if record.network_mode not in (HOST, NONE):
-                namespace = str(Path(self._runtime.folder(config.id)) / _NETNS)
-                config = replace(config, network_namespace=namespace)
-            await self._runtime.create(config)
-            await self._keep(record)
-        finally:
-            self._names.discard(config.name)
+        if record.network_mode not in (HOST, NONE):
+            config = replace(config, network_namespace=way_to(self._runtime.folder(config.id)))
+        async with self._names.given(config.name, config.id), self._turns.of(config.id):
+            await self._records.add(record)  # first: what is half made then is known, and goes
+            try:
+                with in_words():
+                    await self._runtime.create(config)
+            except BaseException:
+                await to_the_end(self._records.drop(config.id))
+                raise
 
     async def start(self, container_id: str) -> bool:
         """Says whether there was anything to do."""
-        async with self._lock(container_id):
-            state = await self._state(container_id)
-            if state.status in (Status.RUNNING, Status.PAUSED):
-                return False
-            self.restarts.cancel(container_id)
-            record = self._records.get(container_id) or _guessed(state)
-            await self._started(replace(record, stopped=False, restarts=0))
-            return True
+        async with self._turns.of(container_id):
+            return await self._start(container_id)
+
+    async def _start(self, container_id: str) -> bool:
+        state = await self._state(container_id)
+        if state.status is Status.PAUSED:
+            raise errors.Conflict("cannot start a paused container, try unpause instead")
+        if state.status is Status.RUNNING:
+            return False
+        record = self._records.get(container_id)
+        if record is None:
+            await self._records.add(_guessed(state))
+        elif record.removing:
+            raise errors.Conflict("container is marked for removal and cannot be started")
+        self.restarts.cancel(container_id)
+        await self._records.change(container_id, lambda now: replace(now, stopped=False, restarts=0))
+        await self._bring_up(container_id)
+        return True
 
     async def _start_again(self, container_id: str) -> None:
-        """By its policy; raises errors.ShoalError where it cannot be now."""
-        async with self._lock(container_id):
+        """By its policy; raises errors.ShoalError where it cannot be now. Who doesn't want it any more has the turn before this
+        one, and has cancelled it."""
+        async with self._turns.of(container_id):
             state = await self._runtime.container(container_id)
             record = self._records.get(container_id)
-            if record is None or state is None or state.status is not Status.STOPPED:
+            if record is None or record.removing or restarting.spent(record):
                 return
-            await self._started(replace(record, stopped=False, restarts=record.restarts + 1))
+            if state is None or state.status is not Status.STOPPED:
+                return
+            await self._records.change(
+                container_id, lambda now: replace(now, stopped=False, restarts=now.restarts + 1)
+            )
+            await self._bring_up(container_id)
 
-    async def _started(self, record: SingleRecord) -> None:
-        container_id = record.container_id
-        record = await self._keep(record)
+    async def _bring_up(self, container_id: str) -> None:
+        """Network, then process. What fails leaves its text and an exit code, as in Docker."""
+        runs = False
         try:
-            record = await self._connect(record)
-            pid = await self._runtime.start_container(container_id)
-            for place in record.attachments:
-                self._attachments.started(place, container_id, pid)
+            with in_words():
+                record = await self._namespaces.open(container_id)
+                runs = True
+                pid = await self._runtime.start_container(container_id)
+        except errors.ShoalError as exc:
+            error = failures.of_process(exc) if runs else exc
+            await to_the_end(self._fallen(container_id, error, runs))
+            raise failures.of_start(error) from exc
         except BaseException:
-            await asyncio.shield(self._fallen(container_id))
+            await to_the_end(self._fallen(container_id))
             raise
+        if record.error:
+            await self._records.change(container_id, lambda now: replace(now, error="", exit_code=0))
+        for place in record.attachments:
+            self._attachments.started(place, container_id, pid)
 
     async def stop(self, container_id: str, signal: str = "", grace_s: float | None = None) -> bool:
-        """Says whether there was anything to do; its network is given back when this returns."""
-        waited = self.restarts.waits(container_id)
-        await self.note_stopped(container_id)
-        state = await self._state(container_id)
-        if state.status not in (Status.RUNNING, Status.PAUSED):
-            return waited
+        """Says whether there was anything to do; its network is given back when this returns. A start that is under way comes to
+        its end first, and is what is stopped then."""
+        self._stops[container_id] += 1
+        return await self._end(container_id, signal, grace_s)
+
+    async def _end(self, container_id: str, signal: str, grace_s: float | None) -> bool:
+        async with self._turns.of(container_id):
+            waited = self.restarts.waits(container_id)
+            await self._note_stopped(container_id)
+            if (await self._state(container_id)).status not in _RUNNING:
+                return waited
+        # Without the turn: it may take long, and meanwhile others kill it. The call is for the run that there is now.
         await self._runtime.stop(container_id, signal, grace_s)
-        await self._look_at([container_id])
+        await self.settling.now(container_id)
         return True
 
     async def restart(self, container_id: str, signal: str = "", grace_s: float | None = None) -> None:
-        """Ended and started again; one that goes with its end stays meanwhile."""
-        self._restarting.add(container_id)
+        """Ended and started again; one that goes with its end stays meanwhile. Who stops it meanwhile has the last word."""
+        self._restarting[container_id] += 1
+        stops, begun = self._stops[container_id], False
         try:
-            await self.stop(container_id, signal, grace_s)
-            await self.start(container_id)
+            await self._end(container_id, signal, grace_s)
+            async with self._turns.of(container_id):
+                if begun := (self._stops[container_id] == stops):
+                    await self._start(container_id)
         finally:
-            self._restarting.discard(container_id)
+            self._restarting -= Counter((container_id,))
+            if not begun:
+                await to_the_end(self.settling.now(container_id))
 
-    async def note_stopped(self, container_id: str) -> None:
+    async def kill(self, container_id: str, signal: str, known_as: str = "") -> None:
+        """Signals its first process, also of a task's; `known_as`: how the user calls it."""
+        number = signals.parse(signal)
+        async with self._turns.of(container_id):
+            state = await self._state(container_id)
+            if state.status not in _RUNNING:
+                ref = known_as or container_id
+                raise errors.Conflict(
+                    f"cannot kill container: {ref}: container {container_id} is not running"
+                )
+            await self._runtime.kill(container_id, signal)
+            own = state.config.stop_signal if state.config is not None else ""
+            if number in map(signals.parse, filter(None, (*_ENDING, own))):
+                await self._note_stopped(container_id)
+
+    async def _note_stopped(self, container_id: str) -> None:
         """Somebody ends it: its policy starts it again no more."""
         self.restarts.cancel(container_id)
-        if (record := self._records.get(container_id)) is not None:
-            await self._keep(replace(record, stopped=True))
+        if container_id in self._records:
+            await self._records.change(container_id, lambda now: replace(now, stopped=True))
 
     async def rename(self, container_id: str, name: str) -> None:
-        """Its name, in the networks of this node at once, in overlays from the next start on."""
-        async with self._lock(container_id):
-            for other in await self._runtime.containers():
-                if other.name == name:
-                    raise _taken(name, other.id)
-            if name in self._names:
-                raise _taken(name, "")
+        """Its name is known in all its networks at once, and the old one nowhere."""
+        async with self._turns.of(container_id), self._names.given(name, container_id):
             await self._runtime.rename(container_id, name)
-            if (record := self._records.get(container_id)) is not None:
-                await self._keep(replace(record, name=name))
-                self.wiring.wire()
+            if container_id in self._records:
+                await self._name(container_id, name)
+
+    async def _name(self, container_id: str, name: str) -> None:
+        self._attachments.renamed(
+            await self._records.change(container_id, lambda now: replace(now, name=name))
+        )
+        self.wiring.wire()
 
     async def remove(self, container_id: str, force: bool = False) -> None:
-        """Away with it; errors.Conflict for one that runs, unless `force`."""
-        async with self._lock(container_id):
+        """Away with it; errors.Conflict for one that runs, unless `force`. Once begun it is brought to its end, by the next agent
+        too."""
+        async with self._turns.of(container_id):
             state = await self._runtime.container(container_id)
-            runs = state is not None and state.status in (Status.RUNNING, Status.PAUSED)
+            runs = state is not None and state.status in _RUNNING
             if not force and (runs or self.restarts.waits(container_id)):
                 raise errors.Conflict(
                     f"You cannot remove a running container {container_id}. "
                     "Stop the container before attempting removal or force remove"
                 )
             self.restarts.cancel(container_id)
-            if runs:
-                with suppress(errors.Conflict):  # it has just ended by itself
-                    await self._runtime.kill(container_id)
-                await self._runtime.wait(container_id)
-            await self._remove(container_id)
+            if container_id in self._records:
+                await self._records.change(container_id, lambda now: replace(now, removing=True))
+            try:
+                await self._take_away(container_id)
+            except FAILURES as exc:
+                self.settling.later(container_id, exc)
+                raise
 
-    async def _remove(self, container_id: str) -> None:
-        if (record := self._records.get(container_id)) is not None:
-            await self._disconnect(record)
-        await self._runtime.remove(container_id, force=True)
-        if self._records.pop(container_id, None) is not None:
-            await self._memory.drop_single(container_id)
-        self._locks.pop(container_id, None)
+    async def _take_away(self, container_id: str) -> None:
+        """With its process, its network and all that is known of it."""
+        state = await self._runtime.container(container_id)
+        if state is not None and state.status in _RUNNING:
+            with suppress(errors.Conflict):  # it has just ended by itself
+                await self._runtime.kill(container_id)
+            try:
+                async with asyncio.timeout(_KILLED_S):
+                    await self._runtime.wait(container_id)
+            except TimeoutError as exc:
+                raise errors.ShoalError(
+                    f"could not kill container {container_id}: "
+                    "tried to kill container, but did not receive an exit event"
+                ) from exc
+        await self._namespaces.close(container_id)
+        with in_words():
+            await self._runtime.remove(container_id, force=True)
+        await self._records.drop(container_id)
+        self._stops.pop(container_id, None)
 
-    async def _fallen(self, container_id: str) -> None:
+    async def _fallen(
+        self, container_id: str, error: errors.ShoalError | None = None, of_process: bool = False
+    ) -> None:
         """A start that failed leaves no network behind, and no container that was to remove itself."""
         state = await self._runtime.container(container_id)
-        if state is not None and state.status is Status.RUNNING:
-            return
         record = self._records.get(container_id)
-        if record is not None and record.auto_remove:
-            await self._remove(container_id)
-        elif record is not None:
-            await self._disconnect(record)
+        if record is None or (state is not None and state.status is Status.RUNNING):
+            return
+        if error is not None:
+            before = record.exit_code or (state.exit.code if state and state.exit else 0)
+            code = failures.exit_code(error.message) if of_process else before or failures.UNKNOWN
+            message = error.message
+            await self._records.change(container_id, lambda now: replace(now, error=message, exit_code=code))
+        try:
+            if record.auto_remove:
+                await self._take_away(container_id)
+            else:
+                await self._namespaces.close(container_id)
+        except FAILURES as exc:  # the first cause is the one to tell
+            self.settling.later(container_id, exc)
 
-    # ---- its network
-
-    async def _connect(self, record: SingleRecord) -> SingleRecord:
-        await self._disconnect(record)
-        record = self._records.get(record.container_id, record)
-        if record.network_mode in (HOST, NONE):
-            return record
-        if record.network_mode.startswith(JOINED):
-            await self._join(record)
-            return record
-        record, sandbox = await self.wiring.plug(record)
-        folder = self._runtime.folder(record.container_id)
-        await asyncio.to_thread(_link, folder, sandbox.netns_path)
-        await self._runtime.readdress(record.container_id, self.wiring.addresses(record))
-        return record
-
-    async def _join(self, record: SingleRecord) -> None:
-        """The namespace of another container, and its files of names."""
-        ref = record.network_mode.removeprefix(JOINED)
-        everything = await self._runtime.containers()
-        found = [c for c in everything if c.name == ref or c.id.startswith(ref)]
-        if not found:
-            raise errors.NotFound(f"No such container: {ref}")
-        other = found[0]
-        if other.id == record.container_id:
-            raise errors.Conflict("cannot join own network")
-        if other.status not in (Status.RUNNING, Status.PAUSED):
-            raise errors.Conflict(f"cannot join network of a non running container: {other.id}")
-        source, target = self._runtime.folder(other.id), self._runtime.folder(record.container_id)
-        await self._runtime.readdress(record.container_id, ())
-        await asyncio.to_thread(_link, target, f"/proc/{other.pid}/ns/net")
-        await asyncio.to_thread(_copy_names, source, target)
-
-    async def _disconnect(self, record: SingleRecord) -> None:
-        if record.sandbox:
-            await self.wiring.unplug(record)
+    # ---- its networks
 
     async def connect(self, container_id: str, leg: Leg) -> None:
         """One network more; errors.PermissionDenied and errors.Conflict with Docker's texts."""
-        async with self._lock(container_id):
-            state, record = await self._of_networks(container_id)
-            shown = await self.wiring.connect(record, leg)
-            if shown.sandbox:
-                for place in set(shown.attachments) - set(record.attachments):
-                    self._attachments.started(place, container_id, state.pid)
-                await self._readdress(shown)
+        async with self._turns.of(container_id):
+            await self._namespaces.join(await self._of_networks(container_id), leg)
 
     async def disconnect(self, container_id: str, leg: Leg) -> None:
         """One network less."""
-        async with self._lock(container_id):
-            _, record = await self._of_networks(container_id)
-            left = await self.wiring.disconnect(record, leg)
-            if left.sandbox:
-                await self._readdress(left)
+        async with self._turns.of(container_id):
+            await self._namespaces.leave(await self._of_networks(container_id), leg)
 
-    async def _of_networks(self, container_id: str) -> tuple[ContainerState, SingleRecord]:
+    async def _of_networks(self, container_id: str) -> ContainerState:
         state = await self._state(container_id)
-        record = self._records.get(container_id)
-        if record is None:
+        if container_id not in self._records:
             raise errors.NotFound(f"No such container: {container_id}")
-        return state, record
-
-    async def _readdress(self, record: SingleRecord) -> None:
-        await self._runtime.readdress(record.container_id, self.wiring.addresses(record))
+        return state
 
     # ---- this node's own networks
 
@@ -279,14 +302,15 @@ class Singles:
 
     async def add_network(self, network: LocalNetwork) -> LocalNetwork:
         """Makes one; its bridge stands when this returns."""
-        made = await self.networks.add(network, await self._network.routes())
-        self.wiring.wire()
-        try:
-            await self._network.bridge()
-        except errors.ShoalError:
-            await self.networks.drop(made.id)
+        with in_words():
+            made = await self.networks.add(network, await self._network.routes())
             self.wiring.wire()
-            raise
+            try:
+                await self._network.bridge()
+            except BaseException:
+                await to_the_end(self.networks.drop(made.id))
+                self.wiring.wire()
+                raise
         return made
 
     async def drop_network(self, network: LocalNetwork) -> None:
@@ -297,7 +321,8 @@ class Singles:
             )
         await self.networks.drop(network.id)
         self.wiring.wire()
-        await self._network.bridge()
+        with in_words():
+            await self._network.bridge()
 
     # ---- what happens by itself
 
@@ -305,63 +330,66 @@ class Singles:
         """Until cancelled: ended containers give back their network, and go, or start again, if they were made to."""
         async with asyncio.TaskGroup() as group:
             self.restarts.within(group)
+            self.settling.within(group)
             try:
-                await self._watch()
+                await self._watch(group)
             finally:
                 self.restarts.within(None)
+                self.settling.within(None)
 
-    async def _watch(self) -> None:
+    async def _watch(self, group: asyncio.TaskGroup) -> None:
+        """One container whose start takes long keeps no other waiting."""
         fresh, self._fresh = self._fresh, False
         async for event in self._runtime.watch():
             if event.kind is EventKind.RESYNC:
-                await self._look_at(list(self._records), fresh)
-                await self._sweep()
+                for container_id in (*self._records, ""):
+                    group.create_task(self.settling.now(container_id, fresh))
                 fresh = False
             elif event.kind is EventKind.EXIT and event.id in self._records:
-                await self._look_at([event.id])
-
-    async def _look_at(self, ids: Sequence[str], fresh: bool = False) -> None:
-        for container_id in ids:
-            try:
-                async with self._lock(container_id):
-                    await self._settle(container_id, fresh)
-            except errors.ShoalError as exc:
-                log.warning("single container %s: %s", container_id[:12], exc.message)
+                group.create_task(self.settling.now(event.id))
 
     async def _settle(self, container_id: str, fresh: bool) -> None:
-        record = self._records.get(container_id)
-        if record is None:
+        """What a container needs that has ended, or was found so. Without an id: what belongs to none."""
+        if not container_id:
+            await self._sweep()
             return
-        state = await self._runtime.container(container_id)
-        if state is None:
-            await self._remove(container_id)  # half made, or gone while nobody looked
-        elif state.status is Status.STOPPED and record.auto_remove and container_id not in self._restarting:
-            await self._remove(container_id)
-        elif state.status not in (Status.RUNNING, Status.PAUSED):
-            await self._disconnect(record)
-            ended = exit_of(state)
-            if state.status is Status.STOPPED and restarting.wanted(record, ended.code, fresh):
-                self.restarts.after(container_id, (ended.exited_at - state.started_at) / 1e9)
-        else:
-            for place in record.attachments:
-                self._attachments.started(place, container_id, state.pid)
+        async with self._turns.of(container_id):
+            record = self._records.get(container_id)
+            if record is None:
+                return
+            state = await self._runtime.container(container_id)
+            if state is None or record.removing:
+                await self._take_away(container_id)  # half made or half removed, or gone while nobody looked
+                return
+            if state.name != record.name:
+                await self._name(container_id, state.name)
+            if state.status in _RUNNING:
+                for place in record.attachments:
+                    self._attachments.started(place, container_id, state.pid)
+            else:
+                await self._settle_ended(state, fresh)
+
+    async def _settle_ended(self, state: ContainerState, fresh: bool) -> None:
+        record = self._records[state.id]
+        ended = state.status is Status.STOPPED
+        held = state.id in self._restarting
+        if ended and record.auto_remove and not held:
+            await self._take_away(state.id)
+            return
+        await self._namespaces.close(state.id)
+        how = exit_of(state)
+        fresh = fresh and not self._stops[state.id]  # somebody may have been faster than this look
+        if ended and not held and restarting.wanted(record, how.code, fresh):
+            self.restarts.after(state.id, (how.exited_at - state.started_at) / 1e9)
 
     async def _sweep(self) -> None:
         """Namespaces that belong to no container."""
         for sandbox in set(self._network.local) - self.sandboxes().keys():
-            async with self._lock(sandbox):
+            async with self._turns.of(sandbox):
                 if self.sandboxes().get(sandbox) is None:
                     await self._network.detach(sandbox)
 
     # ---- small things
-
-    def _lock(self, container_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(container_id, asyncio.Lock())
-
-    async def _keep(self, record: SingleRecord) -> SingleRecord:
-        self._records[record.container_id] = record
-        await self._memory.put_single(record)
-        return record
 
     async def _state(self, container_id: str) -> ContainerState:
         state = await self._runtime.container(container_id)
@@ -375,32 +403,9 @@ def exit_of(state: ContainerState) -> ExitStatus:
     return state.exit or ExitStatus(0)
 
 
-def _link(folder: str, namespace: str) -> None:
-    """Blocking: the container's way to its namespace."""
-    path = Path(folder) / _NETNS
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    os.symlink(namespace, fresh)
-    fresh.replace(path)
-
-
-def _copy_names(source: str, target: str) -> None:
-    """Blocking: who shares a container's network has its /etc/hosts and resolver, too."""
-    for name in ("hosts", "resolv.conf", "hostname"):
-        if (Path(source) / name).exists():
-            (Path(target) / name).write_bytes((Path(source) / name).read_bytes())
-
-
 def _guessed(state: ContainerState) -> SingleRecord:
     """For a container whose record was lost with the database: its networks are not known any more."""
     mode = "host" if state.config is not None and state.config.host_network else "none"
     if state.config is not None and state.config.network_namespace:
         mode = BRIDGE
     return SingleRecord(state.id, state.name, mode, (Leg(BRIDGE),) if mode == BRIDGE else ())
-
-
-def _taken(name: str, container_id: str) -> errors.Conflict:
-    return errors.Conflict(
-        f'Conflict. The container name "/{name}" is already in use by container "{container_id}". '
-        "You have to remove (or rename) that container to be able to reuse that name."
-    )

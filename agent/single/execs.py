@@ -89,7 +89,10 @@ class Execs:
         return [e.id for e in self._known.values() if e.container_id == container_id and e.session]
 
     async def start(self, exec_id: str, attached: bool) -> Exec:
-        """Runs it; without a client (`attached`) its output is dropped. Raises what the runtime says."""
+        """Runs it; without a client (`attached`) its output is dropped. Raises what the runtime says.
+
+        Not to be cut off: what is half started would run with nobody to know of it.
+        """
         found = self.find(exec_id)
         if found.begun:
             raise errors.Conflict(f"exec command {exec_id} has already run")
@@ -105,6 +108,11 @@ class Execs:
             found.exit_code = NOT_STARTED
             found.started.set()
             raise
+        if self._group is not group:  # the agent ends: nobody could read what it says
+            found.exit_code = NOT_STARTED
+            found.started.set()
+            await session.close()
+            raise errors.Unavailable("the agent is starting or ending")
         found.session, found.pid = session, session.pid
         found.started.set()
         group.create_task(self._see_through(found, session), name=f"exec {exec_id[:12]}")
@@ -125,15 +133,15 @@ class Execs:
             async for piece in session.output():
                 await running.put(piece)
             running.exit_code = await session.wait()
-        except errors.ShoalError as exc:
-            log.warning("exec %s: %s", running.id[:12], exc.message)
+        except (errors.ShoalError, OSError) as exc:  # of one process: the others go on
+            log.warning("exec %s: %s", running.id[:12], exc)
             running.exit_code = NOT_STARTED
         finally:
             running.session = None
             try:
                 await asyncio.shield(session.close())
-            except errors.ShoalError as exc:  # its shim is dying, or containerd is away
-                log.warning("exec %s was not cleared away: %s", running.id[:12], exc.message)
+            except (errors.ShoalError, OSError) as exc:  # its shim is dying, or containerd is away
+                log.warning("exec %s was not cleared away: %s", running.id[:12], exc)
         await running.put(None)
 
     async def run(self) -> None:

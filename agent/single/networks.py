@@ -82,11 +82,15 @@ class LocalNetworks:
     async def add(self, network: LocalNetwork, routes: Iterable[str]) -> LocalNetwork:
         """Finds what the user has left open, refuses what cannot be, keeps it. The kernel isn't asked."""
         if network.config_only:
+            self._refuse_name(network.name)
             await self._keep(network)
             return network
         check_options(network.options)
         bridge = network.options.get(NAME, "") or f"br-{network.id[:12]}"
-        if any(n.bridge == bridge for n in self._known.values()) or await self._machine.is_foreign(bridge):
+        foreign = await self._machine.is_foreign(bridge)
+        # Nothing is waited for from here to where it is known: another request may ask for the same.
+        self._refuse_name(network.name)
+        if foreign or any(n.bridge == bridge for n in self._known.values()):
             raise errors.PermissionDenied(
                 f"cannot create network {network.id} ({bridge}): the interface is in use"
             )
@@ -103,6 +107,10 @@ class LocalNetworks:
         network = replace(network, bridge=bridge, gateway=gateway, pools=shown)
         await self._keep(network)
         return network
+
+    def _refuse_name(self, name: str) -> None:
+        if any(network.name == name for network in self._known.values()):
+            raise errors.AlreadyExists(f"network with name {name} already exists")
 
     async def drop(self, network_id: str) -> None:
         if self._known.pop(network_id, None) is not None:

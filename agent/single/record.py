@@ -6,17 +6,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.bridges import Binding
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 BRIDGE: Final = "bridge"
 HOST: Final = "host"
 NONE: Final = "none"
 OWN: Final = (BRIDGE, HOST, NONE)  # modes that need no network of the swarm
 JOINED: Final = "container:"  # before the container whose network is shared
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class SingleRecord:
     most_restarts: int = 0  # for on-failure; 0 means that there is no end
     restarts: int = 0  # since somebody has started it
     stopped: bool = False  # by somebody
+    removing: bool = False  # by somebody: it goes, whatever breaks that off
+    error: str = ""  # why its last start failed, and the exit code for that
+    exit_code: int = 0
 
     @property
     def attachments(self) -> tuple[str, ...]:
@@ -117,9 +121,9 @@ class LocalNetwork:
         return cls(**_known(cls, json.loads(data)))
 
 
-def _known(kind: type[T], data: Mapping[str, Any]) -> dict[str, Any]:
+def _known(kind: type[DataclassInstance], data: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a class's fields: another version may have written more. JSON has lists for tuples."""
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    names = {item.name for item in fields(kind)}
     return {
         key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names
     }

@@ -33,9 +33,13 @@ def wanted(record: SingleRecord, exit_code: int, fresh: bool = False) -> bool:
     if record.stopped or record.restart in NO:
         return False
     if record.restart == ON_FAILURE:
-        left = not record.most_restarts or record.restarts < record.most_restarts
-        return exit_code != 0 and left
+        return exit_code != 0 and not spent(record)
     return True
+
+
+def spent(record: SingleRecord) -> bool:
+    """Whether it has been started again as often as it may be."""
+    return record.restart == ON_FAILURE and 0 < record.most_restarts <= record.restarts
 
 
 def next_delay(last: float, ran: float) -> float:
@@ -60,28 +64,33 @@ class Restarts:
         """It has ended after so many seconds, and is to be started again."""
         if self._group is None or container_id in self._waiting:
             return
-        delay = self._delays[container_id] = next_delay(self._delays.get(container_id, 0.0), ran)
-        waiting = self._group.create_task(
+        delay = next_delay(self._delays.get(container_id, 0.0), ran)
+        self._waiting[container_id] = self._group.create_task(
             self._again(container_id, delay), name=f"restart {container_id[:12]}"
         )
-        self._waiting[container_id] = waiting
-        waiting.add_done_callback(lambda _: self._waiting.pop(container_id, None))
 
     def cancel(self, container_id: str) -> None:
-        """Somebody wants something else of it."""
+        """Somebody wants something else of it, and has its turn (turns.py): a start that is under way has come to its end."""
         self._delays.pop(container_id, None)
         if (waiting := self._waiting.pop(container_id, None)) is not None:
             waiting.cancel()
 
     async def _again(self, container_id: str, delay: float) -> None:
-        await asyncio.sleep(delay)
-        self._waiting.pop(container_id, None)
         try:
-            await self._start(container_id)
-        except (errors.ShoalError, OSError) as exc:
-            why = exc.message if isinstance(exc, errors.ShoalError) else str(exc)
-            log.warning("container %s was not started again: %s", container_id[:12], why)
-            self.after(container_id, 0.0)
+            while True:
+                self._delays[container_id] = delay
+                await asyncio.sleep(delay)
+                try:
+                    await self._start(container_id)
+                    return
+                except (errors.ShoalError, OSError) as exc:
+                    why = exc.message if isinstance(exc, errors.ShoalError) else str(exc)
+                    log.warning("container %s was not started again: %s", container_id[:12], why)
+                delay = next_delay(delay, 0.0)
+        finally:
+            # Before anybody else has the turn: who finds it ended again is to make it wait anew.
+            if self._waiting.get(container_id) is asyncio.current_task():
+                del self._waiting[container_id]
 
     def within(self, group: asyncio.TaskGroup | None) -> None:
         """Where the waits belong to from now on; with None, who waits is looked at anew by the next agent."""

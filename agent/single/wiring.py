@@ -7,7 +7,8 @@ before the kernel has it; whatever is broken off is put right by unplug().
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Final, Protocol
@@ -16,9 +17,14 @@ from agent.network import names
 from agent.network.api import Network, Sandbox
 from agent.network.bridges import Binding, BridgeLeg, Local, OverlayLeg, Wired
 from agent.single import addressing, ports
+from agent.single.failures import FAILURES, in_words, said
 from agent.single.networks import LocalNetworks
 from agent.single.record import HOST, Leg, LocalNetwork, SingleRecord
+from agent.single.records import Records
 from common import errors
+from common.cancellation import to_the_end
+
+log = logging.getLogger("single")
 
 _NOTHING: Final = Leg("")
 
@@ -44,25 +50,23 @@ class Attachments(Protocol):
         """What the managers have given for it."""
         ...
 
+    def renamed(self, record: SingleRecord) -> None:
+        """The container has another name."""
+
     def release(self, attachment_id: str) -> None:
         """The place isn't needed any more."""
 
 
-Keep = Callable[[SingleRecord], Awaitable[SingleRecord]]
-
-
 class Wiring:
-    """See the module's text. `records` are all there are; `keep` changes one of them, at once, and writes it down."""
+    """See the module's text. Whoever calls has the container's turn (turns.py)."""
 
     def __init__(
-        self, network: Network, attachments: Attachments, networks: LocalNetworks,
-        records: Mapping[str, SingleRecord], keep: Keep,
-    ) -> None:  # fmt: skip
+        self, network: Network, attachments: Attachments, networks: LocalNetworks, records: Records
+    ) -> None:
         self._network = network
         self._attachments = attachments
         self.networks = networks
         self._records = records
-        self._keep = keep
         self._ports = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None  # what containers may ask DNS for
 
@@ -71,62 +75,91 @@ class Wiring:
         self._network.wire(self._local())
         self.changed()
 
-    async def plug(self, record: SingleRecord) -> tuple[SingleRecord, Sandbox]:
+    async def plug(self, container_id: str) -> tuple[SingleRecord, Sandbox]:
         """A namespace with everything that the container asks for."""
-        record = await self._keep(replace(record, sandbox=record.container_id))
+        record = await self._records.change(container_id, lambda now: replace(now, sandbox=container_id))
         for number in range(len(record.legs)):
-            record = await self._acquire(record, number)
-        record = await self._keep(self._with_gateway(record))
-        record = await self._publish(record)
+            await self._acquire(container_id, number)
+        await self._records.change(container_id, self._with_gateway)
+        record = await self._publish(container_id)
         self.wire()
-        return record, await self._network.attach_local(record.container_id)
+        return record, await self._network.attach_local(container_id)
 
-    async def unplug(self, record: SingleRecord) -> SingleRecord:
+    async def unplug(self, container_id: str) -> SingleRecord:
         """Gives everything back."""
+        record = self._records[container_id]
         if record.sandbox:
-            await self._network.detach(record.sandbox)
+            with in_words():
+                await self._network.detach(record.sandbox)
         for attachment in record.attachments:
             self._attachments.release(attachment)
-        legs = tuple(Leg(leg.network, leg.aliases, leg.wanted) for leg in record.legs)
-        record = await self._keep(replace(record, sandbox="", legs=legs, gateway_leg=None, bindings=()))
+        record = await self._records.change(container_id, _bare)
         self.wire()
         return record
 
-    async def connect(self, record: SingleRecord, leg: Leg) -> SingleRecord:
+    async def connect(self, container_id: str, leg: Leg) -> SingleRecord:
         """One network more, at once where the container has a namespace."""
-        before = record
-        if any(other.network == leg.network for other in record.legs):
-            raise errors.Conflict(f"{record.name} is already attached to network {leg.network}")
-        record = await self._keep(replace(record, legs=(*record.legs, leg)))
+        before = self._records[container_id]
+        if any(self._same(other, leg) for other in before.legs):
+            raise errors.Conflict(f"{before.name} is already attached to network {leg.network}")
+        record = await self._records.change(container_id, lambda now: replace(now, legs=(*now.legs, leg)))
         if not record.sandbox:
             return record
         try:
-            record = await self._acquire(record, len(record.legs) - 1)
-            return await self._rewire(before, await self._keep(self._with_gateway(record)))
+            with in_words():
+                await self._acquire(container_id, len(record.legs) - 1)
+                return await self._rewire(
+                    before, await self._records.change(container_id, self._with_gateway)
+                )
         except BaseException:
-            await asyncio.shield(self._take_back(before, leg))
+            await to_the_end(self._take_back(before, leg))
             raise
 
-    async def _take_back(self, before: SingleRecord, leg: Leg) -> None:
-        now = self._records.get(before.container_id, before)
-        await self._keep(before)
-        self.wire()
-        for lost in now.legs[len(before.legs) :]:
-            if lost.interface:
-                await self._network.rewire(before.container_id, lost.interface)
-            if lost.attachment:
-                self._attachments.release(lost.attachment)
+    def _same(self, one: Leg, other: Leg) -> bool:
+        """Whether both lead into the same network, by whatever name."""
+        local = self.networks.find(one.network)
+        return one.network == other.network or (
+            local is not None and local is self.networks.find(other.network)
+        )
 
-    async def disconnect(self, record: SingleRecord, leg: Leg) -> SingleRecord:
+    async def _take_back(self, before: SingleRecord, leg: Leg) -> None:
+        now = self._records.get(before.container_id)
+        if now is None:
+            return
+        lost = [other for other in now.legs if other.network == leg.network]
+        left = tuple(other for other in now.legs if other.network != leg.network)
+        await self._records.change(
+            before.container_id, lambda now: replace(now, legs=left, gateway_leg=before.gateway_leg)
+        )
+        self.wire()
+        for gone in lost:
+            try:
+                if gone.interface:
+                    await self._network.rewire(before.container_id, gone.interface)
+            except FAILURES as exc:  # the first cause is the one to tell
+                log.warning("container %s keeps %s: %s", before.container_id[:12], gone.interface, said(exc))
+            finally:
+                if gone.attachment:
+                    self._attachments.release(gone.attachment)
+
+    async def disconnect(self, container_id: str, leg: Leg) -> SingleRecord:
         """One network less."""
-        leg = next((other for other in record.legs if other.network == leg.network), leg)
-        after = replace(record, legs=tuple(other for other in record.legs if other is not leg))
-        if not record.sandbox:
-            return await self._keep(after)
-        after = await self._rewire(record, await self._keep(self._with_gateway(after)), leg)
-        if leg.attachment:
-            self._attachments.release(leg.attachment)
-        return after
+        before = self._records[container_id]
+        found = next((other for other in before.legs if other.network == leg.network), None)
+        if found is None:  # somebody was faster
+            raise errors.ShoalError(f"container {container_id} is not connected to network {leg.network}")
+        left = tuple(other for other in before.legs if other is not found)
+        if not before.sandbox:
+            return await self._records.change(container_id, lambda now: replace(now, legs=left))
+        after = await self._records.change(
+            container_id, lambda now: self._with_gateway(replace(now, legs=left))
+        )
+        try:
+            with in_words():
+                return await self._rewire(before, after, found)
+        finally:
+            if found.attachment:
+                self._attachments.release(found.attachment)
 
     async def _rewire(self, before: SingleRecord, after: SingleRecord, gone: Leg = _NOTHING) -> SingleRecord:
         self.wire()
@@ -140,7 +173,8 @@ class Wiring:
 
     # ---- places
 
-    async def _acquire(self, record: SingleRecord, number: int) -> SingleRecord:
+    async def _acquire(self, container_id: str, number: int) -> SingleRecord:
+        record = self._records[container_id]
         leg = record.legs[number]
         interface = _free_interface(record)
         network = self.networks.find(leg.network)
@@ -150,7 +184,6 @@ class Wiring:
                     "--ip in networks of the swarm is not supported yet for single containers"
                 )
             attachment = await self._attachments.acquire(record, leg)
-            record = self._records.get(record.container_id, record)
             leg = replace(leg, interface=interface, attachment=attachment)
         else:
             used = self.used(network.id)
@@ -159,8 +192,10 @@ class Wiring:
                 else addressing.next_address(network, used)
             )  # fmt: skip
             leg = replace(leg, interface=interface, network_id=network.id, address=address)
-        legs = (*record.legs[:number], leg, *record.legs[number + 1 :])
-        return await self._keep(replace(record, legs=legs))
+        return await self._records.change(
+            container_id,
+            lambda now: replace(now, legs=(*now.legs[:number], leg, *now.legs[number + 1 :])),
+        )
 
     def used(self, network_id: str) -> set[str]:
         """Addresses that containers have on a bridge; those that a stopped one has asked for stay its own."""
@@ -236,12 +271,16 @@ class Wiring:
 
     # ---- ports
 
-    async def _publish(self, record: SingleRecord) -> SingleRecord:
+    async def _publish(self, container_id: str) -> SingleRecord:
+        record = self._records[container_id]
         if not ports.requests(record):
             return record
 
         async def taken(binding: Binding) -> bool:
-            return await self._network.busy(binding.address, binding.protocol, binding.port)
+            try:
+                return await self._network.busy(binding.address, binding.protocol, binding.port)
+            except OSError as exc:
+                raise errors.ShoalError(_not_bound(binding, exc)) from exc
 
         async with self._ports:
             try:
@@ -251,7 +290,7 @@ class Wiring:
                     "driver failed programming external connectivity on endpoint "
                     f"{record.name} ({record.container_id}): {exc.message}"
                 ) from exc
-            return await self._keep(replace(record, bindings=bindings))
+            return await self._records.change(container_id, lambda now: replace(now, bindings=bindings))
 
     def _bindings(self) -> list[Binding]:
         return [binding for record in self._records.values() for binding in record.bindings]
@@ -276,3 +315,15 @@ def _free_interface(record: SingleRecord) -> str:
     legs = (*record.legs, record.gateway_leg or _NOTHING)
     used = {leg.interface for leg in legs}
     return next(name for n in range(len(legs) + 1) if (name := f"eth{n}") not in used)
+
+
+def _bare(record: SingleRecord) -> SingleRecord:
+    """Without what it has only while it runs."""
+    legs = tuple(Leg(leg.network, leg.aliases, leg.wanted) for leg in record.legs)
+    return replace(record, sandbox="", legs=legs, gateway_leg=None, bindings=())
+
+
+def _not_bound(binding: Binding, error: OSError) -> str:
+    """An address that isn't this machine's, above all."""
+    why = (error.strerror or str(error)).lower()
+    return f"failed to bind host port for {binding.address}:{binding.port}/{binding.protocol}: {why}"

@@ -1,7 +1,8 @@
 """Places of single containers in networks, as the managers keep them: a task each, bound to its node from the start. Pure.
 
 An agent says which places its containers have or want, all of them at once. What is new becomes a task NEW with the id that the
-agent gave it; the allocator finds the addresses, the scheduler hands it to its node. What an agent doesn't name any more is over.
+agent gave it; the allocator finds the addresses, the scheduler hands it to its node. A container that has another name gives it to
+its tasks, and so to DNS on all nodes. What an agent doesn't name any more is over.
 service.py carries it out.
 """
 
@@ -28,7 +29,10 @@ def settle(
     refused: list[model.AttachmentRefused] = []
     named = {attachment.id: attachment for attachment in held}
     for attachment in named.values():
-        if known(view.tasks.get(attachment.id), node_id):
+        task = view.tasks.get(attachment.id)
+        if task is not None and known(task, node_id):
+            if task.name != attachment.name and not lifecycle.ended(task):
+                written.append(replace(task, name=attachment.name))
             continue
         made = _attempt(view, node_id, attachment, now)
         if isinstance(made, model.Task):

@@ -106,6 +106,18 @@ def test_on_a_machines_own(clean: Lab) -> None:
     assert machine.docker("wait", "talker").stdout == "137\n"
     machine.docker("rm", "talker")
     assert "No such container: talker" in machine.docker("start", "talker", check=False).stderr
+    # A start that fails leaves its reason and Docker's exit code.
+    done = machine.docker("run", "--name", "broken", "alpine", "nosuchprogram", check=False)
+    assert (done.returncode, "executable file not found" in done.stderr) == (127, True), done.stderr
+    shown = machine.docker(
+        "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "broken"
+    ).stdout
+    assert shown.startswith("created 127 ") and "executable file not found" in shown
+    assert machine.docker("wait", "broken").stdout == "127\n"
+    # A stop meets the start that is under way, and one by a policy.
+    machine.docker("run", "-d", "--name", "again", "--restart", "always", "alpine", "true")
+    machine.docker("stop", "again")
+    assert machine.docker("inspect", "-f", "{{.State.Status}}", "again").stdout == "exited\n"
 
 
 def test_in_an_attachable_overlay(clean: Lab) -> None:
@@ -167,7 +179,15 @@ def test_in_an_attachable_overlay(clean: Lab) -> None:
         "two",
     )
     assert address(worker, "c2", NET) != before
-    worker.docker("rm", "-f", "c2")
+    # Another name is known everywhere at once, and the old one nowhere.
+    worker.docker("rename", "c2", "c3")
+    until(
+        lambda: not manager.docker("exec", "c1", "ping", "-c1", "-W1", "c3", check=False).returncode,
+        10,
+        "c3",
+    )
+    assert "bad address 'c2'" in manager.docker("exec", "c1", "ping", "-c1", "c2", check=False).stderr
+    worker.docker("rm", "-f", "c3")
     manager.docker("rm", "-f", "c1")
     manager.docker("service", "rm", "vip")
     until(

@@ -62,6 +62,16 @@ def test_what_is_not_named_any_more_is_over() -> None:
     assert (gone.id, gone.status.state, gone.desired_state) == (ID, S.TASK_SHUTDOWN, S.TASK_REMOVE)
 
 
+def test_a_container_that_is_renamed_renames_its_places() -> None:
+    running = made(status=model.TaskStatus(state=S.TASK_RUNNING))
+    renamed = replace(asked("net"), name="new")
+    (after,), refused = settle(view_of([NET, running]), "n1", [renamed], NOW)
+    assert (after, refused) == (replace(running, name="new"), ())
+    assert settle(view_of([NET, after]), "n1", [renamed], NOW) == ((), ())
+    over = replace(running, status=model.TaskStatus(state=S.TASK_SHUTDOWN))
+    assert settle(view_of([NET, over]), "n1", [renamed], NOW) == ((), ())
+
+
 def test_refusals_with_dockers_words() -> None:
     closed, going = network("closed", attachable=False), network("going", pending_delete=True)
     view = view_of([closed, going, made(node_id="n2")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc.aio
@@ -319,6 +319,9 @@ async def test_places_of_single_containers_are_written_refused_and_ended() -> No
         assert refused == model.AttachmentRefused("b" * 25, "nosuch", "NotFound", "network nosuch not found")
         found = made.store.view().tasks.get("a" * 25)
         assert found is not None and (found.node_id, made.entries) == ("n1", entries + 1)
+        renamed = model.ContainerAttachments((replace(held[0], name="two"),))
+        await agent.say(attachments=renamed)
+        await until(lambda: [t.name for t in made.store.view().tasks.all()] == ["two"])
         await agent.say(attachments=model.ContainerAttachments())
         await until(
             lambda: {t.status.state for t in made.store.view().tasks.all()} == {TaskState.TASK_SHUTDOWN}

@@ -251,3 +251,122 @@ async def test_prune_takes_what_does_not_run(engine):
     assert (await engine.ask("POST", "/containers/prune"))[1] == {
         "ContainersDeleted": [one], "SpaceReclaimed": 0,
     }  # fmt: skip
+
+
+async def test_a_start_that_fails_is_told_by_inspect_ps_and_wait(engine):
+    one = await made(engine)
+    why = 'OCI runtime create failed: exec: "sh": executable file not found in $PATH: unknown'
+
+    async def start_container(id):
+        raise errors.ShoalError(why)
+
+    engine.runtime.start_container = start_container
+    assert await engine.ask("POST", "/containers/one/start") == (400, {"message": why})
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    state = shown["State"]
+    assert (state["Status"], state["ExitCode"], state["Error"]) == ("created", 127, why)
+    assert await engine.ask("POST", "/containers/one/wait") == (
+        200, {"StatusCode": 127, "Error": {"Message": why}},
+    )  # fmt: skip
+    (engine.runtime.running[0],) = (
+        dataclasses.replace(c, status=Status.STOPPED, exit=ExitStatus(0, 1)) for c in engine.runtime.running
+    )
+    (shown,) = (await engine.ask("GET", '/containers/json?filters={"exited":["127"]}'))[1]
+    assert (shown["Id"], shown["Status"].partition(")")[0]) == (one, "Exited (127")
+
+
+async def hang_up(engine, path, begun, body=b""):
+    """A client that goes away in the middle of a request."""
+    server = engine.client.server
+    _, writer = await asyncio.open_connection(server.host, server.port)
+    kind = "application/json" if body else "text/plain"
+    writer.write(
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    async with asyncio.timeout(10):
+        await begun.wait()
+        writer.close()
+        await writer.wait_closed()
+
+
+class Slow:
+    """A call of the runtime that waits for its leave."""
+
+    def __init__(self, then):
+        self.begun, self.goes, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.cut = False
+        self.then = then
+
+    async def __call__(self, *args):
+        self.begun.set()
+        try:
+            await self.goes.wait()
+            return await self.then(*args)
+        except asyncio.CancelledError:
+            self.cut = True
+            raise
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("what", ["start", "stop", "kill"])
+async def test_a_client_that_hangs_up_cuts_nothing_off(engine, what):
+    one = await made(engine)
+    if what != "start":
+        await engine.ask("POST", "/containers/one/start")
+    name = {"start": "start_container"}.get(what, what)
+
+    async def kill(id, signal):
+        await engine.runtime.stop(id)
+
+    slow = Slow(kill if what == "kill" else getattr(engine.runtime, name))
+    there = engine.runtime.stop
+    setattr(engine.runtime, name, slow)
+    if what == "kill":
+        engine.runtime.stop = there
+    await hang_up(engine, f"/containers/{one}/{what}", slow.begun)
+    asked = asyncio.create_task(engine.ask("GET", "/containers/one/json"))
+    await asked  # the server has had its time to hear of the end
+    slow.goes.set()
+    async with asyncio.timeout(10):
+        await slow.ended.wait()
+        while True:
+            status, shown = await engine.ask("GET", "/containers/one/json")
+            if (shown["State"]["Status"], status) == ("running" if what == "start" else "exited", 200):
+                break
+    assert not slow.cut
+    assert engine.singles.record(one).stopped is (what != "start")
+
+
+async def test_a_process_lives_on_whose_client_hangs_up_at_its_start(engine):
+    await made(engine)
+    await engine.ask("POST", "/containers/one/start")
+    for detach in (b"true", b"false"):
+        _, body = await engine.ask("POST", "/containers/one/exec", {"Cmd": ["cat"], "AttachStdout": True})
+        there = engine.runtime.exec
+        engine.runtime.exec = slow = Slow(there)
+        await hang_up(engine, f"/exec/{body['Id']}/start", slow.begun, b'{"Detach":' + detach + b"}")
+        await engine.ask("GET", f"/exec/{body['Id']}/json")
+        slow.goes.set()
+        engine.runtime.exec = there
+        async with asyncio.timeout(10):
+            while not (shown := (await engine.ask("GET", f"/exec/{body['Id']}/json"))[1])["Running"]:
+                assert shown["ExitCode"] is None
+        assert not slow.cut
+        await engine.runtime.session.close_stdin()
+        async with asyncio.timeout(10):
+            while (await engine.ask("GET", f"/exec/{body['Id']}/json"))[1]["ExitCode"] != 3:
+                pass
+
+
+async def test_folders_that_cannot_be_made(engine, tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "below"
+    status, body = await engine.ask(
+        "POST", "/containers/create?name=two", {**BODY, "HostConfig": {"Binds": [f"{path}:/x"]}}
+    )
+    assert (status, body["message"].partition(": mkdir ")[0]) == (
+        500, f"error while creating mount source path '{path}'",
+    )  # fmt: skip
+    assert "not a directory" in body["message"]

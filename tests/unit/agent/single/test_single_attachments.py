@@ -117,3 +117,10 @@ async def test_after_a_restart_places_are_kept_and_told_again() -> None:
     b.places.update(NodeState("n1", tasks={"a1": model.TaskAssignment(task)}))
     batch = b.statuses.batch()
     assert batch is not None and [u.task_id for u in batch.updates] == ["a1"]
+
+
+async def test_a_new_name_is_told_at_once() -> None:
+    b = Bench()
+    b.places.keep([HELD])
+    b.places.renamed(replace(HELD, name="new"))
+    assert b.told[-1].held == (replace(b.told[-1].held[0], id="a1", name="new"),)

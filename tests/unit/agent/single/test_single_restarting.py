@@ -90,11 +90,34 @@ async def test_the_next_agent_starts_what_should_run(bench: Bench) -> None:
     for id in (*ids.values(), left):
         await bench.singles.start(id)
         await bench.runtime.exit(id)
-    await bench.singles.note_stopped(left)
-    await bench.singles.note_stopped(ids["always"])
+    await bench.singles.stop(left)
+    await bench.singles.stop(ids["always"])
     bench.runtime.events = asyncio.Queue()
     bench.again()
     async with bench.running():
         for policy in ("always", "unless-stopped"):
             await bench.until(lambda id=ids[policy]: bench.runtime.found[id].status is Status.RUNNING)
     assert all(bench.runtime.found[id].status is Status.STOPPED for id in (ids["no"], left))
+
+
+async def test_a_stop_before_the_next_agent_has_looked(bench: Bench) -> None:
+    one = await bench.create("one", restart="always")
+    async with bench.running():
+        await bench.singles.start(one)
+    bench.again()
+    await bench.singles.stop(one)
+    async with bench.running():
+        await bench.until(lambda: not bench.network.local)
+        await asyncio.sleep(0)
+        assert not bench.singles.restarts.waits(one)
+
+
+async def test_a_start_that_fails_is_tried_as_often_as_the_policy_says(bench: Bench) -> None:
+    one = await bench.create("one", restart="on-failure", most_restarts=2)
+    async with bench.running():
+        await bench.singles.start(one)
+        bench.runtime.fail = errors.ShoalError("not now")
+        await bench.runtime.exit(one, 1)
+        await bench.until(lambda: bench.singles.restarts.waits(one))
+        await bench.until(lambda: not bench.singles.restarts.waits(one))
+    assert (bench.memory.rows[one].restarts, bench.memory.rows[one].error) == (2, "not now")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.api import Sandbox
 from agent.network.bridges import BridgeLeg, Local, OverlayLeg, Wired
@@ -16,7 +17,7 @@ from agent.network.names import GATEWAY_BRIDGE
 from agent.runtime.api import ContainerConfig, ContainerEvent, ContainerState, EventKind, ExitStatus, Status
 from agent.single.containers import Singles
 from agent.single.networks import LocalNetworks
-from agent.single.record import BRIDGE, Leg, LocalNetwork, SingleRecord
+from agent.single.record import BRIDGE, Leg, LocalNetwork, PortRequest, SingleRecord
 from common import errors
 
 DEFAULT = LocalNetwork(BRIDGE, BRIDGE, 0, "docker0", "172.17.0.0/16", "172.17.0.1")
@@ -54,8 +55,11 @@ class Runtime:
         self.found[id] = replace(self.found[id], status=Status.RUNNING, pid=7)
         return 7
 
-    async def exit(self, id: str) -> None:
-        self.found[id] = replace(self.found[id], status=Status.STOPPED, pid=0, exit=ExitStatus(0))
+    async def rename(self, id: str, name: str) -> None:
+        self.found[id] = replace(self.found[id], name=name)
+
+    async def exit(self, id: str, code: int = 0) -> None:
+        self.found[id] = replace(self.found[id], status=Status.STOPPED, pid=0, exit=ExitStatus(code))
         await self.events.put(ContainerEvent(EventKind.EXIT, id, 0))
 
     async def stop(self, id: str, signal: str, grace_s: float | None) -> None:
@@ -87,6 +91,7 @@ class Network:
         self.unplugged: list[tuple[str, str, tuple[str, str]]] = []
         self.held: set[tuple[str, int]] = set()  # by others
         self.fail: errors.ShoalError | None = None
+        self.stuck: list[Exception] = []  # what the next calls of detach say
 
     def wire(self, local: Local) -> None:
         self.wired = local
@@ -118,6 +123,8 @@ class Network:
         return Sandbox(id, f"/netns/{id}", ())
 
     async def detach(self, id: str) -> None:
+        if self.stuck:
+            raise self.stuck.pop()
         self.local.discard(id)
 
 
@@ -125,11 +132,15 @@ class Attachments:
     def __init__(self) -> None:
         self.number = 0
         self.held: set[str] = set()
+        self.names: dict[str, str] = {}  # by place
         self.running: set[str] = set()
         self.fail: errors.ShoalError | None = None
 
     def keep(self, records: Iterable[SingleRecord]) -> None:
         self.held = {place for record in records for place in record.attachments}
+
+    def renamed(self, record: SingleRecord) -> None:
+        self.names.update(dict.fromkeys(record.attachments, record.name))
 
     def leads_out(self, id: str) -> bool:
         return True
@@ -181,6 +192,7 @@ class Bench:
         self.singles = Singles(
             self.runtime, self.network, self.memory, self.attachments, self.memory.rows, networks,  # type: ignore[arg-type]
         )  # fmt: skip
+        self.singles.settling.first = 0.001
         return self.singles
 
     async def create(self, id: str, **record: object) -> str:
@@ -302,3 +314,204 @@ async def test_a_name_is_given_once(bench: Bench) -> None:
         errors.Conflict, match='The container name "/name-one" is already in use by container "one"'
     ):
         await bench.create("one")
+
+
+async def test_a_name_is_given_once_while_others_ask_for_it(bench: Bench) -> None:
+    one, two = await bench.create("one"), await bench.create("two")
+    made = await asyncio.gather(
+        bench.singles.rename(one, "new"), bench.singles.rename(two, "new"),
+        bench.singles.create(ContainerConfig("three", "new", "alpine"), SingleRecord("three", "new")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [type(result) for result in made] == [type(None), errors.Conflict, errors.Conflict]
+    assert sorted(c.name for c in bench.runtime.found.values()) == ["name-two", "new"]
+    assert set(bench.memory.rows) == {one, two}
+
+
+async def test_a_container_that_cannot_be_made_leaves_no_record(bench: Bench) -> None:
+    async def create(config: ContainerConfig) -> None:
+        assert config.id in bench.memory.rows  # an agent that ends now finds it half made
+        raise FileNotFoundError(2, "No such file or directory", "/x")
+
+    bench.runtime.create = create  # type: ignore[method-assign]
+    with pytest.raises(errors.ShoalError, match=r"^/x: no such file or directory$"):
+        await bench.create("one")
+    assert bench.memory.rows == {}
+
+
+async def test_a_removal_is_finished_by_the_next_agent(bench: Bench) -> None:
+    one = await bench.create("one", restart="always")
+    async with bench.running():
+        await bench.singles.start(one)
+    ends = asyncio.Event()
+
+    async def remove(id: str, force: bool = False) -> None:
+        await ends.wait()
+
+    there, bench.runtime.remove = bench.runtime.remove, remove  # type: ignore[method-assign]
+    removing = asyncio.create_task(bench.singles.remove(one, force=True))
+    await bench.until(lambda: one in bench.runtime.found and bench.runtime.found[one].pid == 0)
+    removing.cancel()
+    await asyncio.wait([removing])
+    bench.runtime.remove = there  # type: ignore[method-assign]
+    bench.again()
+    with pytest.raises(errors.Conflict, match="marked for removal"):
+        await bench.singles.start(one)
+    async with bench.running():
+        await bench.until(lambda: not bench.memory.rows)
+    assert (bench.runtime.found, bench.network.local) == ({}, set())
+
+
+async def test_a_new_name_is_known_in_overlays_at_once(bench: Bench) -> None:
+    one = await bench.create("one", network_mode="net", legs=(Leg("net"),))
+    await bench.singles.start(one)
+    await bench.singles.rename(one, "new")
+    assert (bench.attachments.names, bench.memory.rows[one].name) == ({"a1": "new"}, "new")
+    # An agent that ended between the two has the runtime's name in the end.
+    bench.runtime.found[one] = replace(bench.runtime.found[one], name="newer")
+    bench.again()
+    async with bench.running():
+        await bench.until(lambda: bench.memory.rows[one].name == "newer")
+    assert bench.attachments.names == {"a1": "newer"}
+
+
+async def test_one_that_starts_slowly_keeps_no_other_waiting(bench: Bench) -> None:
+    slow, other = await bench.create("slow"), await bench.create("other", auto_remove=True)
+    goes = asyncio.Event()
+
+    async def attach_local(id: str) -> Sandbox:
+        await goes.wait()
+        return Sandbox(id, f"/netns/{id}", ())
+
+    async with bench.running():
+        await bench.singles.start(slow)
+        await bench.singles.start(other)
+        bench.network.attach_local = attach_local  # type: ignore[method-assign]
+        await bench.runtime.exit(slow)
+        await bench.until(lambda: slow not in bench.network.local)
+        starting = asyncio.create_task(bench.singles.start(slow))
+        await asyncio.sleep(0)
+        await bench.runtime.events.put(ContainerEvent(EventKind.EXIT, slow, 0))
+        await bench.runtime.exit(other)
+        await bench.until(lambda: other not in bench.memory.rows)
+        assert not starting.done()
+        goes.set()
+        assert await starting
+
+
+async def test_a_paused_container_is_not_started(bench: Bench) -> None:
+    one = await bench.create("one")
+    bench.runtime.found[one] = replace(bench.runtime.found[one], status=Status.PAUSED, pid=7)
+    with pytest.raises(errors.Conflict, match="cannot start a paused container, try unpause instead"):
+        await bench.singles.start(one)
+
+
+# ---- starts that fail
+
+
+@pytest.mark.parametrize(
+    ("refusal", "text"),
+    [
+        (OSError(99, "Cannot assign requested address"), "cannot assign requested address"),
+        (OSError(2, "No such file or directory", "/proc/7/ns/net"), "/proc/7/ns/net: no such file or directory"),
+        (NetlinkError(16, "busy"), "device or resource busy"),
+        (TimeoutError(), "timed out"),
+        (errors.NotFound("network net not found"), "network net not found"),
+    ],
+)  # fmt: skip
+async def test_what_the_kernel_refuses_is_told_in_words(bench: Bench, refusal: Exception, text: str) -> None:
+    one = await bench.create("one")
+
+    async def attach_local(id: str) -> Sandbox:
+        raise refusal
+
+    there, bench.network.attach_local = bench.network.attach_local, attach_local  # type: ignore[method-assign]
+    with pytest.raises(errors.ShoalError) as raised:
+        await bench.singles.start(one)
+    assert (raised.value.message, raised.value.status) == (text, 500)
+    record = bench.memory.rows[one]
+    assert (record.error, record.exit_code, record.sandbox) == (text, 128, "")
+    assert bench.runtime.found[one].status is Status.CREATED
+    bench.network.attach_local = there  # type: ignore[method-assign]
+    await bench.singles.start(one)
+    assert (bench.memory.rows[one].error, bench.memory.rows[one].exit_code) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "status"),
+    [
+        ('exec: "nosuch": executable file not found in $PATH', 127, 400), ("exec: permission denied", 126, 400),
+        ("mount: not a directory", 127, 400), ("out of memory", 128, 500),
+    ],
+)  # fmt: skip
+async def test_a_process_that_cannot_be_started(bench: Bench, text: str, code: int, status: int) -> None:
+    one = await bench.create("one")
+    bench.runtime.fail = errors.ShoalError(text)
+    with pytest.raises(errors.ShoalError) as raised:
+        await bench.singles.start(one)
+    assert (raised.value.message, raised.value.status) == (text, status)
+    assert (bench.memory.rows[one].error, bench.memory.rows[one].exit_code) == (text, code)
+
+
+async def test_a_failed_start_keeps_the_code_of_an_end_before(bench: Bench) -> None:
+    one = await bench.create("one")
+    async with bench.running():
+        await bench.singles.start(one)
+        await bench.runtime.exit(one, 3)
+    bench.network.held = {("tcp", 80)}
+    await bench.singles._records.change(
+        one, lambda now: replace(now, ports=(PortRequest("tcp", 80, "", 80),))
+    )
+    with pytest.raises(errors.ShoalError, match="port is already allocated"):
+        await bench.singles.start(one)
+    assert bench.memory.rows[one].exit_code == 3
+
+
+async def test_an_address_that_is_not_this_machines(bench: Bench) -> None:
+    one = await bench.create("one", ports=(PortRequest("tcp", 80, "192.0.2.99", 8080),))
+
+    async def busy(address: str, protocol: str, port: int) -> bool:
+        raise OSError(99, "Cannot assign requested address")
+
+    bench.network.busy = busy  # type: ignore[method-assign]
+    with pytest.raises(errors.ShoalError) as raised:
+        await bench.singles.start(one)
+    assert raised.value.message == (
+        "driver failed programming external connectivity on endpoint name-one (one): "
+        "failed to bind host port for 192.0.2.99:8080/tcp: cannot assign requested address"
+    )
+
+
+# ---- what is tried again
+
+
+async def test_what_could_not_be_put_right_is_tried_again(bench: Bench) -> None:
+    one, two = await bench.create("one", auto_remove=True), await bench.create("two", restart="always")
+    async with bench.running():
+        await bench.singles.start(one)
+        await bench.singles.start(two)
+        bench.network.stuck = [
+            NetlinkError(16),
+            errors.Internal("no"),
+            OSError(16, "Device or resource busy"),
+        ]
+        await bench.runtime.exit(one)
+        await bench.until(lambda: one not in bench.memory.rows)
+        bench.network.stuck = [OSError(5, "Input/output error")]
+        await bench.runtime.exit(two)
+        await bench.until(lambda: bench.memory.rows[two].restarts == 1 and bench.runtime.found[two].pid)
+        bench.network.local.add("nobody")
+        bench.network.stuck = [errors.Internal("no")]
+        await bench.runtime.events.put(ContainerEvent(EventKind.RESYNC, "", 0))
+        await bench.until(lambda: bench.network.local == {two})
+
+
+async def test_a_removal_that_failed_is_finished(bench: Bench) -> None:
+    one = await bench.create("one")
+    async with bench.running():
+        await bench.singles.start(one)
+        bench.network.stuck = [errors.Internal("no"), errors.Internal("no")]
+        with pytest.raises(errors.Internal):
+            await bench.singles.remove(one, force=True)
+        await bench.until(lambda: not bench.memory.rows)
+    assert bench.runtime.found == {}
