@@ -136,7 +136,7 @@ def _entry(entry: str, context: Context) -> str:
 
 def expand_hostname(hostname: str, context: Context) -> str:
     """A hostname filled in."""
-    return _named("hostname", "hostname", hostname, context)
+    return _named("", "hostname", hostname, context)
 
 
 def expand_mount(mount: model.Mount, context: Context) -> model.Mount:
@@ -159,4 +159,5 @@ def _named(what: str, part: str, text: str, context: Context) -> str:
     try:
         return expand(text, context)
     except errors.InvalidArgument as exc:
-        raise errors.InvalidArgument(f"expanding {part} failed: expanding {what}: {exc.message}") from exc
+        inner = f"expanding {what}: " if what else ""
+        raise errors.InvalidArgument(f"expanding {part} failed: {inner}{exc.message}") from exc

@@ -40,7 +40,7 @@ from agent.engine import (
 )
 from agent.engine.backend import Backend
 from agent.engine.cache import EncodedObjects
-from agent.engine.http import Call, Handler, answer, failure
+from agent.engine.http import Call, Handler, answer, empty, failure
 from agent.engine.router import Router, split_version
 from common import errors, logs, version
 
@@ -128,6 +128,8 @@ class Engine:
             return failure(errors.Internal(f"{type(exc).__name__}: {exc}"))
 
     async def _answer(self, call: Call) -> web.StreamResponse:
+        if call.request.method == "OPTIONS":  # of any path, as in Docker
+            return empty()
         asked, path = split_version(call.request.path)
         found = self._router.find(call.request.method, path)
         if found is None:

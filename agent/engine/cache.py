@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from common import apijson, model
@@ -29,14 +30,14 @@ class EncodedObjects:
     def one(self, obj: StoreObject, variant: object = None) -> bytes:
         """The object's JSON; `variant` keeps apart answers that are made differently (insertDefaults)."""
         if not obj.version:
-            return apijson.dumps(obj)
+            return apijson.dumps(_shown(obj))
         key = (type(obj), obj.id, variant)
         state = (obj.version, _filled_in(obj))
         kept = self._kept.get(key)
         if kept is not None and kept[0] == state:
             self._kept.move_to_end(key)
             return kept[1]
-        data = apijson.dumps(obj)
+        data = apijson.dumps(_shown(obj))
         self._kept[key] = (state, data)
         self._kept.move_to_end(key)
         if len(self._kept) > self._capacity:
@@ -46,6 +47,13 @@ class EncodedObjects:
     def many(self, objects: Iterable[StoreObject]) -> bytes:
         """A JSON list of them."""
         return b"[" + b",".join([self.one(obj) for obj in objects]) + b"]"
+
+
+def _shown(obj: StoreObject) -> StoreObject:
+    """Docker says of services which runtime their tasks have, but not of tasks."""
+    if isinstance(obj, model.Task) and obj.spec.runtime:
+        return replace(obj, spec=replace(obj.spec, runtime=""))
+    return obj
 
 
 def _filled_in(obj: StoreObject) -> object:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from common import errors, model
 
 Filters = Mapping[str, tuple[str, ...]]
+# Of patterns: Python's expressions go back where Go's don't, so that only what stays quick is one here.
+_LONGEST: Final = 128
+_MOST_REPEATS: Final = 4
 
 
 def parse(text: str, known: Collection[str]) -> Filters:
@@ -24,7 +29,8 @@ def parse(text: str, known: Collection[str]) -> Filters:
     for key, values in data.items():
         if key not in known:
             raise errors.InvalidArgument(f"Invalid filter '{key}'")
-        found[key] = tuple(_values(key, values))
+        if values not in ([], {}):  # nothing is asked for, as in Docker
+            found[key] = tuple(_values(key, values))
     return found
 
 
@@ -60,13 +66,32 @@ def within(text: str, pattern: str) -> bool:
     return text.endswith(inner) if pattern.endswith("$") else inner in text
 
 
-def truth(values: Iterable[str]) -> bool | None:
+def matches(text: str, patterns: Iterable[str]) -> bool:
+    """Whether a text is one of `patterns`, or has one in it: they are regular expressions, as Docker's daemon has it."""
+    return any(text == pattern or _has(text, pattern) for pattern in patterns)
+
+
+def _has(text: str, pattern: str) -> bool:
+    """One that is too much to look for as an expression stands for itself."""
+    if len(pattern) > _LONGEST or "(" in pattern or sum(map(pattern.count, "*+?{")) > _MOST_REPEATS:
+        return within(text, pattern)
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return False
+
+
+def truth(values: Iterable[str], key: str = "dangling") -> bool | None:
     """A filter that is a boolean (dangling=true); None for none; raises errors.InvalidArgument for another word."""
     words = {value.lower() for value in values}
     if not words:
         return None
+    if len(words) > 1:
+        raise errors.InvalidArgument(f'got more than one value for filter key "{key}"')
     if words <= {"1", "true"}:
         return True
     if words <= {"0", "false"}:
         return False
-    raise errors.InvalidArgument(f"invalid filter: {', '.join(sorted(words))} is no boolean")
+    raise errors.InvalidArgument(
+        f'invalid value for filter \'{key}\', must be "true" (or "1"), or "false" (or "0")'
+    )

@@ -34,6 +34,8 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 JSON: Final = "application/json"
 _FALSE: Final = ("", "0", "no", "false", "none")
+_TRUE_WORDS: Final = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE_WORDS: Final = ("0", "f", "F", "false", "FALSE", "False")
 # Docker's own limit for a request that the managers have to answer.
 _MANAGER_TIMEOUT: Final = 20.0
 
@@ -66,6 +68,15 @@ class Call:
                 f"invalid {kind} version '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
             )
         return int(text)
+
+    def boolean(self, name: str) -> bool:
+        """A boolean parameter where Docker minds its words: those of Go's ParseBool."""
+        text = self.text(name)
+        if text not in (*_TRUE_WORDS, *_FALSE_WORDS, ""):
+            raise errors.InvalidArgument(
+                f'invalid value for {name}: {text}: strconv.ParseBool: parsing "{text}": invalid syntax'
+            )
+        return text in _TRUE_WORDS
 
     # ---- body
 
@@ -162,9 +173,12 @@ class Fields:
 
     def table(self, name: str) -> dict[str, str]:
         values = self._typed(name, dict, "an object", {})
-        if not all(isinstance(value, str) for value in values.values()):
+        if not all(value is None or isinstance(value, str) for value in values.values()):
             raise errors.InvalidArgument(f"invalid JSON: the values of {name} must be strings")
-        return dict(values)
+        return {key: value or "" for key, value in values.items()}
+
+    def objects(self, name: str) -> tuple[Fields, ...]:
+        return tuple(Fields(value) for value in self._typed(name, list, "a list", []))
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

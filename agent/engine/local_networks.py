@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +13,7 @@ from agent.engine.network_shapes import Shape, blank, stable_id
 from agent.network.names import mac
 from agent.single.networks import ICC, MASQUERADE, NAME
 from agent.single.record import BRIDGE, Leg, LocalNetwork
-from common import errors
+from common import errors, model
 
 MAIN_OPTIONS: Final = {
     "com.docker.network.bridge.default_bridge": "true",
@@ -28,21 +29,27 @@ def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetw
     """A bridge network as the user asks for it; errors.InvalidArgument for what makes no sense."""
     if fields.flag("EnableIPv6"):
         raise errors.Unimplemented("IPv6 in bridge networks is not supported yet")
+    if fields.get("EnableIPv4") is False:
+        raise errors.InvalidArgument("IPv4 or IPv6 must be enabled")
     if fields.flag("Ingress"):
-        raise errors.InvalidArgument("Ingress network can only be global scope")
+        raise errors.InvalidArgument("Ingress network can only be global scope network")
     ipam = Fields(fields.get("IPAM") or {})
-    pools = [Fields(item) for item in ipam.get("Config") or ()]
+    pools = ipam.objects("Config")
     if len(pools) > 1:
-        raise errors.Unimplemented("several subnets in a bridge network are not supported yet")
+        raise errors.InvalidArgument("bridge driver doesn't support multiple subnets")
     driver = ipam.text("Driver") or "default"
     if driver not in ("default", "null"):
         raise errors.NotFound(f'plugin "{driver}" not found')
     if fields.flag("ConfigOnly") and Fields(fields.get("ConfigFrom") or {}).text("Network"):
-        raise errors.InvalidArgument("configuration network depends on another configuration network")
+        raise errors.InvalidArgument("a configuration network cannot depend on another configuration network")
+    if driver == "null" and not fields.flag("ConfigOnly"):
+        raise errors.InvalidArgument("ipv4 pool is empty")
     found = network_requests.pool(pools[0]) if pools else None
     chosen = found is not None and bool(found.subnet)
     if chosen and found is not None and ":" in found.subnet:
         raise errors.Unimplemented("IPv6 in bridge networks is not supported yet")
+    if found is not None and chosen:
+        _refuse_taken(found)
     return LocalNetwork(
         network_id,
         name,
@@ -64,11 +71,24 @@ def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetw
     )
 
 
+def _refuse_taken(pool: model.IPAMConfig) -> None:
+    """Raises for addresses that a user names and that are some other's already: the subnet's own, or named twice."""
+    subnet = ipaddress.ip_network(pool.subnet, strict=False)
+    taken = {subnet.network_address, subnet.broadcast_address} if subnet.num_addresses > 2 else set()
+    named = {f"gateway ({pool.gateway})": pool.gateway} if pool.gateway else {}
+    named |= {f"secondary ip address ({name}:{text})": text for name, text in sorted(pool.reserved.items())}
+    for what, text in named.items():
+        address = ipaddress.ip_address(text)
+        if address in taken:
+            raise errors.PermissionDenied(f"failed to allocate {what}: Address already in use")
+        taken.add(address)
+
+
 def configured(asked: LocalNetwork, source: str, known: Sequence[LocalNetwork]) -> LocalNetwork:
     """A network with what another one holds for it; it may say nothing of its own then."""
     found = next((n for n in known if n.config_only and source in (n.name, n.id)), None)
     if found is None:
-        raise errors.NotFound(f'configuration network "{source}" not found')
+        raise errors.NotFound(f'configuration network "{source}" does not exist')
     if asked.options or asked.chosen or asked.internal or asked.labels:
         raise errors.InvalidArgument(
             "user specified configurations are not supported if the network depends on a configuration network"

@@ -13,6 +13,12 @@ from common import errors, model
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+def refuse_nameless(name: str) -> None:
+    """A network of this node may be called almost anything, but not nothing; overlays have their own rules."""
+    if not name.strip():
+        raise errors.InvalidArgument("invalid name: name is empty")
+
+
 def spec(fields: Fields, name: str, driver: str) -> model.NetworkSpec:
     """The spec of an overlay; raises errors.ShoalError in Docker's words."""
     given = fields.get("IPAM")
@@ -29,7 +35,7 @@ def spec(fields: Fields, name: str, driver: str) -> model.NetworkSpec:
 
 
 def _ipam(fields: Fields) -> model.IPAMOptions:
-    configs = tuple(pool(Fields(item)) for item in fields.get("Config") or ())
+    configs = tuple(pool(item) for item in fields.objects("Config"))
     driver = model.Driver(fields.text("Driver") or "default", fields.table("Options"))
     return model.IPAMOptions(driver=driver, configs=configs)
 
@@ -41,9 +47,9 @@ def pool(fields: Fields) -> model.IPAMConfig:
         text, fields.text("IPRange"), fields.text("Gateway"), fields.table("AuxiliaryAddresses")
     )
     subnet = parse(text) if text else None
-    if subnet is None and (text or found.range or found.gateway or found.reserved):
+    if subnet is None:
         raise errors.ShoalError(f"Invalid subnet {text} : invalid CIDR address: {text}")
-    if subnet is not None and (faults := _faults(found, subnet)):
+    if faults := _faults(found, subnet):
         raise errors.InvalidArgument("invalid network config:\n" + "\n".join(faults))
     return found
 

@@ -89,15 +89,20 @@ def local_networks(node: str, created: int, addresses: Iterable[InterfaceAddress
 
 
 def with_containers(
-    network: Shape, containers: Mapping[str, ContainerState], gateways: Mapping[str, str], meshed: str
+    network: Shape,
+    containers: Mapping[str, ContainerState],
+    gateways: Mapping[str, str],
+    meshed: str,
+    here: Mapping[str, str],
 ) -> Shape:
     """A local network with the containers of this node that are in it; in docker_gwbridge are those with an address,
     and the routing mesh, which goes in and out by the bridge's own address; `meshed` is the name of its network, if any.
 
-    Both mappings are by task; `gateways` are the addresses on docker_gwbridge.
+    `containers` and `gateways`, the addresses on docker_gwbridge, are by task; `here` are the names, by id, of those that
+    are in `host` or `none`, where nobody has an address from us.
     """
     if network["Name"] != GATEWAY_BRIDGE:
-        return network
+        return {**network, "Containers": _without_addresses(network["Id"], here)}
     subnets = [ipaddress.ip_network(pool["Subnet"]) for pool in network["IPAM"]["Config"]]
     inside = {
         c.id: _member(f"gateway_{c.id[:12]}", network["Id"], c.id, gateways[task_id], subnets)
@@ -109,6 +114,14 @@ def with_containers(
         sandbox = f"{meshed}-sbox"
         inside[sandbox] = _member(f"gateway_{sandbox[:12]}", network["Id"], sandbox, own, subnets)
     return {**network, "Containers": inside}
+
+
+def _without_addresses(network_id: str, names: Mapping[str, str]) -> Shape:
+    blank_member = {"MacAddress": "", "IPv4Address": "", "IPv6Address": ""}
+    return {
+        id: {"Name": name, "EndpointID": stable_id(network_id, id), **blank_member}
+        for id, name in sorted(names.items())
+    }
 
 
 def host_of_the_swarm() -> Shape:
@@ -243,9 +256,11 @@ def _services(
     """Services with their tasks; under an empty name what belongs to none, as Docker has it."""
     vteps = {node.id: node.vtep for node in state.nodes.values()}
     shown: dict[str, Any] = {}
-    loose = [leg for leg in legs if leg.service_id not in state.services]
+    loose = _tasks(network, vteps, [leg for leg in legs if leg.service_id not in state.services])
+    if network.spec.ingress:
+        loose += [_mesh(network, node) for _, node in sorted(state.nodes.items()) if node.ingress_addr]
     if loose:
-        shown[""] = {"VIP": _NO_VIP, "Ports": [], "LocalLBIndex": 0, "Tasks": _tasks(network, vteps, loose)}
+        shown[""] = {"VIP": _NO_VIP, "Ports": [], "LocalLBIndex": 0, "Tasks": loose}
     for number, service in enumerate(sorted(state.services.values(), key=lambda s: s.name)):
         own = [leg for leg in legs if leg.service_id == service.id]
         vip = next((v.addr for v in service.virtual_ips if v.network_id == network.id), "")
@@ -259,6 +274,16 @@ def _services(
             "Tasks": _tasks(network, vteps, own),
         }
     return shown
+
+
+def _mesh(network: model.Network, node: model.NodeRecord) -> Shape:
+    """A node's own place in the mesh."""
+    return {
+        "Name": f"{network.spec.name}-endpoint",
+        "EndpointID": stable_id(network.id, node.id),
+        "EndpointIP": node.ingress_addr,
+        "Info": {"Host IP": node.vtep},
+    }
 
 
 def _tasks(

@@ -23,7 +23,7 @@ from agent.engine import (
 from agent.engine import network_shapes as shapes
 from agent.engine.http import Call, Fields, answer, empty, finish, routes
 from agent.network.names import GATEWAY_BRIDGE
-from agent.runtime.api import ContainerState
+from agent.runtime.api import ContainerState, Status
 from agent.single import addressing
 from agent.single.record import HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
 from common import errors, ids, model
@@ -40,6 +40,7 @@ _PRUNE_FILTERS: Final = ("label", "label!", "until")
 _NOT_OURS: Final = ("ipvlan", "macvlan")
 _OVERLAY: Final = "overlay"
 _BRIDGE: Final = "bridge"
+_DEFAULT: Final = "default"  # what `--network default` means isn't to be asked twice
 _HOST: Final = "container cannot be disconnected from host network or connected to host network"
 _EVER: Final = 1 << 63
 
@@ -164,14 +165,14 @@ def _dangles(network: shapes.Shape, used: frozenset[str]) -> bool:
 def _of_type(network: shapes.Shape, values: Sequence[str]) -> bool:
     for value in values:
         if value not in ("builtin", "custom"):
-            raise errors.InvalidArgument(f"Invalid filter: 'type'='{value}'")
+            raise errors.InvalidArgument(f"invalid filter: 'type'='{value}'")
     return ("builtin" if network["Name"] in shapes.PREDEFINED else "custom") in values
 
 
 _TESTS: Final[Mapping[str, Callable[[shapes.Shape, Sequence[str]], bool]]] = {
     "driver": lambda network, values: network["Driver"] in values,
-    "id": lambda network, values: any(network["Id"].startswith(value) for value in values),
-    "name": lambda network, values: any(filters.within(network["Name"], value) for value in values),
+    "id": lambda network, values: filters.matches(network["Id"], values),
+    "name": lambda network, values: filters.matches(network["Name"], values),
     "scope": lambda network, values: network["Scope"] in values,
     "type": _of_type,
     "label": lambda network, values: filters.labels_match(network["Labels"] or {}, values),
@@ -181,7 +182,7 @@ _TESTS: Final[Mapping[str, Callable[[shapes.Shape, Sequence[str]], bool]]] = {
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /networks/{id}?scope&verbose: an overlay with its containers and peers where this node takes part in it."""
-    scope = call.text("scope")
+    scope, verbose = call.text("scope"), call.boolean("verbose")
     network = await _find(call, call.names["id"], scope)
     state = call.backend.swarm.state()
     if not isinstance(network, model.Network) and (ours := _own(call, network)) is not None:
@@ -191,10 +192,22 @@ async def inspect(call: Call) -> web.StreamResponse:
         meshes = [n.spec.name for n in state.networks.values() if n.spec.ingress]
         meshed = meshes[0] if meshes and own is not None and own.ingress_addr else ""
         gateways = call.backend.gateway_addresses()
-        return answer(shapes.with_containers(network, await _containers(call), gateways, meshed))
-    if scope == "swarm" or network.id not in state.networks:
+        here = await _in_mode(call, _name(network))
+        return answer(shapes.with_containers(network, await _containers(call), gateways, meshed, here))
+    if network.id not in state.networks:
         return answer(shapes.overlay(network))
-    return answer(shapes.overlay_here(network, state, await _containers(call), call.flag("verbose")))
+    return answer(shapes.overlay_here(network, state, await _containers(call), verbose))
+
+
+async def _in_mode(call: Call, name: str) -> Mapping[str, str]:
+    """Names of the running containers, by id, that have this node's `host` or `none` for their network."""
+    if name not in (HOST, NONE):
+        return {}
+    running = [c for c in await call.backend.runtime.containers() if c.status is Status.RUNNING]
+    if name == HOST:  # tasks, too
+        return {c.id: c.name for c in running if c.config is not None and c.config.host_network}
+    records = call.backend.singles.records()
+    return {c.id: c.name for c in running if c.id in records and records[c.id].network_mode == NONE}
 
 
 async def check(call: Call) -> web.StreamResponse:
@@ -219,18 +232,22 @@ async def create(call: Call) -> web.StreamResponse:
     await _refuse_name(call, name)
     if fields.text("Scope") == "swarm" and not fields.text("Driver"):
         driver = _OVERLAY
-    if driver in ("host", "null"):
+    config_from, config_only = (
+        Fields(fields.get("ConfigFrom") or {}).text("Network"),
+        fields.flag("ConfigOnly"),
+    )
+    if driver in ("host", "null") and not config_only:
         raise errors.PermissionDenied(f'only one instance of "{driver}" network is allowed')
-    config_from = Fields(fields.get("ConfigFrom") or {}).text("Network")
-    if driver == _BRIDGE and fields.text("Scope") in ("", "local"):
+    if config_only or (driver == _BRIDGE and fields.text("Scope") in ("", "local")):
+        network_requests.refuse_nameless(name)
         asked = local_networks.requested(fields, name, ids.new_container_id(), call.backend.now_ns())
         if config_from:
             asked = local_networks.configured(asked, config_from, call.backend.singles.networks.all())
         made = await finish(call.backend.singles.add_network(asked))
         return answer({"Id": made.id, "Warning": ""}, 201)
-    if fields.flag("ConfigOnly") or config_from:
+    if config_from:
         raise errors.Unimplemented(
-            "such a network takes no configuration from another one yet: only bridges do"
+            "a network of this driver takes no configuration from another one yet: only bridges do"
         )
     if driver in _NOT_OURS:
         raise errors.Unimplemented(
@@ -261,7 +278,7 @@ async def _refuse_name(call: Call, name: str) -> None:
         known = await _swarm_networks(call, model.FilterTerm("name", name))
         if any(network.spec.name == name for network in known):
             raise errors.AlreadyExists(f"network with name {name} already exists")
-    if name in shapes.PREDEFINED:
+    if name in (*shapes.PREDEFINED, _DEFAULT):
         raise errors.PermissionDenied(f"operation is not permitted on predefined {name} network ")
     if any(network["Name"] == name for network in await _local(call)):
         raise errors.AlreadyExists(f"network with name {name} already exists")
@@ -350,6 +367,8 @@ async def connect(call: Call) -> web.StreamResponse:
         raise errors.PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
     if ours is not None and asked.wanted:
         addressing.refuse_wanted(ours, asked.wanted)
+    if ours is None and asked.wanted:
+        raise errors.Unimplemented("--ip in networks of the swarm is not supported yet for single containers")
     await finish(call.backend.singles.connect(container.id, asked))
     return empty(200)
 
@@ -357,11 +376,14 @@ async def connect(call: Call) -> web.StreamResponse:
 async def disconnect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/disconnect."""
     fields = await call.fields()
+    fields.flag("Force")  # there is nothing here that takes force
     container, record, network = await _both(call, fields)
     name = network if isinstance(network, str) else _name(network)
     if HOST in (name, record.network_mode):
         raise errors.PermissionDenied(_HOST)
     leg = _leg_in(call, record, network)
+    if leg is None and isinstance(network, str):
+        raise errors.NotFound(f"network {name} not found")
     if leg is None:
         raise errors.ShoalError(f"container {container.id} is not connected to network {name}")
     await finish(call.backend.singles.disconnect(container.id, leg))
@@ -370,6 +392,8 @@ async def disconnect(call: Call) -> web.StreamResponse:
 
 async def _both(call: Call, fields: Fields) -> tuple[ContainerState, SingleRecord, _Network]:
     """The network first, as Docker looks for them. A worker doesn't know overlays in which it has nothing."""
+    if not fields.text("Container"):
+        raise errors.InvalidArgument('invalid name or ID supplied: ""')
     ref = call.names["id"]
     network: _Network = ref
     try:
@@ -388,9 +412,9 @@ async def _both(call: Call, fields: Fields) -> tuple[ContainerState, SingleRecor
 
 def _refuse_kinds(record: SingleRecord, name: str) -> None:
     mode = record.network_mode
-    if HOST in (name, mode):
+    if name == HOST:
         raise errors.PermissionDenied(_HOST)
-    if mode.startswith(JOINED):
+    if mode == HOST or mode.startswith(JOINED):
         raise errors.PermissionDenied(
             "container sharing network namespace with another container or host cannot be connected to any other network"
         )
@@ -422,11 +446,12 @@ def _means(ref: str, network: _Network) -> bool:
 
 ROUTES: Final = routes({
     "GET /networks": list_networks,
+    "GET /networks/": list_networks,
     "POST /networks/create": create,
     "POST /networks/prune": prune,
-    "GET /networks/{id}": inspect,
     "GET /networks/{id}/check": check,
-    "DELETE /networks/{id}": remove,
-    "POST /networks/{id}/connect": connect,
-    "POST /networks/{id}/disconnect": disconnect,
+    "GET /networks/{id:path}": inspect,  # names may hold slashes
+    "DELETE /networks/{id:path}": remove,
+    "POST /networks/{id:path}/connect": connect,
+    "POST /networks/{id:path}/disconnect": disconnect,
 })  # fmt: skip

@@ -31,14 +31,16 @@ async def list_services(call: Call) -> web.StreamResponse:
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /services/{id}?insertDefaults."""
     control = call.backend.swarm.control()
-    defaults = call.flag("insertDefaults")
+    defaults = call.boolean("insertDefaults")
     reply = await call.ask(control.GetService, model.GetRequest(call.names["id"], defaults))
     return raw_json(call.encoded.one(reply.service, variant=defaults))
 
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /services/create."""
-    spec = _spec(call, await call.json())
+    body = await call.json()
+    call.backend.swarm.control()  # that there is none comes before what is wrong with the spec
+    spec = _spec(call, body)
     reply = await (_create(call, spec) if spec.name else _create_nameless(call, spec))
     made: dict[str, Any] = {"ID": reply.service.id}
     if reply.warnings:
@@ -87,6 +89,8 @@ def _spec(call: Call, body: object) -> model.ServiceSpec:
     if isinstance(body, dict):
         body = apijson.without_newer(body, call.version)
     spec = apijson.decode(model.ServiceSpec, body)
+    if spec.task.container is None and spec.task.runtime in ("", "container"):
+        raise errors.InvalidArgument("mismatched Runtime and *Spec fields")
     auth = call.request.headers.get(AUTH_HEADER, "")
     if auth in _NO_AUTH or spec.task.container is None:
         return spec

@@ -8,16 +8,20 @@ from aiohttp import web
 
 from agent.engine import filters
 from agent.engine.http import Call, raw_json, routes
-from common import model
+from common import apijson, errors, model
 
 # `_up-to-date` is the progress bars' own: tasks of the service's newest specification.
 _FILTERS: Final = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
+_STATES: Final = frozenset(apijson.word(state) for state in model.TaskState)
 
 
 async def list_tasks(call: Call) -> web.StreamResponse:
     """GET /tasks."""
     control = call.backend.swarm.control()
     wanted = filters.parse(call.text("filters"), _FILTERS)
+    for state in wanted.get("desired-state", ()):
+        if state not in _STATES:
+            raise errors.InvalidArgument(f"Invalid desired-state filter: '{state}'")
     reply = await call.ask(control.ListTasks, model.ListRequest(filters.terms(wanted)))
     return raw_json(call.encoded.many(reply.tasks))
 

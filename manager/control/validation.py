@@ -174,7 +174,9 @@ def endpoint(spec: model.EndpointSpec) -> None:
         raise errors.InvalidArgument(
             "EndpointSpec: port published with ingress mode can't be used with dnsrr mode"
         )
-    seen: set[tuple[bool, int, int]] = set()
+    seen: set[tuple[int, int]] = (
+        set()
+    )  # of both modes: where a task runs, the mesh would take what is the task's own
     for port in spec.ports:
         if not 0 < port.target_port < 65536 or port.published_port > 65535:
             raise errors.InvalidArgument(f"EndpointSpec: invalid port {port.target_port}")
@@ -184,7 +186,7 @@ def endpoint(spec: model.EndpointSpec) -> None:
             raise errors.InvalidArgument(
                 f"port '{port.published_port}/{protocol.name.lower()}' is the swarm's own: nodes would not reach each other"
             )
-        key = (port.publish_mode is model.PublishMode.HOST, port.published_port, port.protocol)
+        key = (port.published_port, port.protocol)
         if key in seen:
             raise errors.InvalidArgument("EndpointSpec: duplicate published ports provided")
         seen.add(key)

@@ -40,6 +40,12 @@ def ports(
     return replace(spec(), endpoint=model.EndpointSpec(mode=mode, ports=configs))
 
 
+def in_both_modes(published: int) -> model.ServiceSpec:
+    modes = (model.PublishMode.HOST, model.PublishMode.INGRESS)
+    configs = tuple(model.PortConfig(target_port=80, published_port=published, publish_mode=m) for m in modes)
+    return replace(spec(), endpoint=model.EndpointSpec(ports=configs))
+
+
 Invalid, Unknown, Unimplemented = "InvalidArgument", "Unknown", "Unimplemented"
 REFUSED: list[tuple[model.ServiceSpec, str, str]] = [
     (replace(spec(), name=""), Invalid, "meta: name must be provided"),
@@ -69,7 +75,7 @@ REFUSED: list[tuple[model.ServiceSpec, str, str]] = [
     (
         spec(hostname="{{.Foo}}"),
         Invalid,
-        "expanding hostname failed: expanding hostname: template: expansion:1:2: "
+        "expanding hostname failed: template: expansion:1:2: "
         'executing "expansion" at <.Foo>: can\'t evaluate field Foo in type *template.Context',
     ),
     (spec(image="UPPER"), Invalid, 'ContainerSpec: "UPPER" is not a valid repository/tag'),
@@ -122,6 +128,7 @@ REFUSED: list[tuple[model.ServiceSpec, str, str]] = [
         "EndpointSpec: port published with ingress mode can't be used with dnsrr mode",
     ),
     (ports(80, 80), Invalid, "EndpointSpec: duplicate published ports provided"),
+    (in_both_modes(80), Invalid, "EndpointSpec: duplicate published ports provided"),
     (ports(70000), Invalid, "EndpointSpec: invalid port 80"),
     (
         replace(spec(), mode=model.ServiceMode(global_mode=model.GlobalMode())),

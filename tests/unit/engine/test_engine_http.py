@@ -66,6 +66,13 @@ async def test_unknown_paths_and_methods(world, method, path):
     assert await world.ask(method, path) == (404, {"message": "page not found"})
 
 
+async def test_options_of_any_path(world):
+    for path in ("/networks", "/v1.41/nosuch"):
+        async with world.client.options(path) as response:
+            assert (response.status, await response.read()) == (200, b"")
+            assert response.headers["Api-Version"] == "1.50"
+
+
 async def test_ping_tells_where_the_node_stands(world):
     async with world.client.head("/_ping") as response:
         assert (response.status, response.headers["Swarm"]) == (200, "inactive")

@@ -115,6 +115,14 @@ async def test_the_default_bridge(engine):
     assert (await engine.ask("DELETE", "/networks/bridge"))[0] == 403
 
 
+def pools(*subnets):
+    return {"IPAM": {"Config": [{"Subnet": subnet} for subnet in subnets]}}
+
+
+def pool(**fields):
+    return {"IPAM": {"Config": [{"Subnet": "172.28.0.0/24", **fields}]}}
+
+
 @pytest.mark.parametrize(
     ("change", "status", "text"),
     [
@@ -126,9 +134,24 @@ async def test_the_default_bridge(engine):
         ({"IPAM": {"Config": [{"Subnet": "x"}]}}, 500, "Invalid subnet x : invalid CIDR address: x"),
         ({"IPAM": {"Driver": "mine"}}, 404, 'plugin "mine" not found'),
         ({"EnableIPv6": True}, 501, "IPv6 in bridge networks is not supported yet"),
-        ({"Ingress": True}, 400, "Ingress network can only be global scope"),
+        ({"EnableIPv4": False}, 400, "IPv4 or IPv6 must be enabled"),
+        ({"Ingress": True}, 400, "Ingress network can only be global scope network"),
+        ({"Name": ""}, 400, "invalid name: name is empty"),
+        ({"Name": "default"}, 403, "operation is not permitted on predefined default network "),
+        ({"IPAM": {"Driver": "null"}}, 400, "ipv4 pool is empty"),
+        ({"IPAM": {"Config": {}}}, 400, "invalid JSON: Config must be a list"),
+        ({"IPAM": {"Config": [{}]}}, 500, "Invalid subnet  : invalid CIDR address: "),
+        (pools("10.1.0.0/24", "10.2.0.0/24"), 400, "bridge driver doesn't support multiple subnets"),
+        (pool(Gateway="172.28.0.0"), 403, "failed to allocate gateway (172.28.0.0): Address already in use"),
+        (pool(Gateway="172.28.0.255"), 403, "failed to allocate gateway (172.28.0.255): Address already in use"),
+        (pool(AuxiliaryAddresses={"b": "172.28.0.9", "a": "172.28.0.9"}), 403,
+         "failed to allocate secondary ip address (b:172.28.0.9): Address already in use"),
+        (pool(Gateway="172.28.0.1", AuxiliaryAddresses={"a": "172.28.0.1"}), 403,
+         "failed to allocate secondary ip address (a:172.28.0.1): Address already in use"),
+        ({"ConfigOnly": True, "ConfigFrom": {"Network": "x"}}, 400,
+         "a configuration network cannot depend on another configuration network"),
     ],
-)
+)  # fmt: skip
 async def test_what_cannot_be(engine, change, status, text):
     assert await engine.ask("POST", "/networks/create", {**CREATE, **change}) == (status, {"message": text})
 
@@ -154,7 +177,8 @@ async def test_connect_and_disconnect(engine):
     await run(engine, "two", "host")
     for container, network, text in (
         ("one", "host", "container cannot be disconnected from host network or connected to host network"),
-        ("two", "net", "container cannot be disconnected from host network or connected to host network"),
+        ("two", "net",
+         "container sharing network namespace with another container or host cannot be connected to any other network"),
         ("one", "none",
          "container cannot be connected to multiple networks with one of the networks in private (none) mode"),
     ):  # fmt: skip
@@ -162,6 +186,10 @@ async def test_connect_and_disconnect(engine):
             403, {"message": text},
         )  # fmt: skip
     assert (await engine.ask("POST", path, {"Container": "three"}))[0] == 404
+    nobody = (400, {"message": 'invalid name or ID supplied: ""'})
+    assert await engine.ask("POST", path, {"Container": ""}) == nobody
+    assert await engine.ask("POST", "/networks/net/disconnect", {}) == nobody
+    assert (await engine.ask("POST", "/networks/net/disconnect", {"Container": "one", "Force": 1}))[0] == 400
     assert (await engine.ask("POST", "/networks/nosuch/connect", {"Container": "one"}))[0] == 404
     given = {"IPAMConfig": {"IPv4Address": "10.0.0.1"}}
     status, body = await engine.ask("POST", path, {"Container": "one", "EndpointConfig": given})
@@ -228,7 +256,7 @@ async def test_networks_that_hold_a_configuration(engine):
         403, {"message": 'configuration network "config" is in use'},
     )  # fmt: skip
     assert await engine.ask("POST", "/networks/create", {**taking, "Name": "x", "ConfigFrom": {"Network": "y"}}) == (
-        404, {"message": 'configuration network "y" not found'},
+        404, {"message": 'configuration network "y" does not exist'},
     )  # fmt: skip
     _, status, body = await run(engine, "one", "config")
     assert (status, body["message"]) == (500, "network config not found")
@@ -299,3 +327,37 @@ async def test_host_gateway(engine):
         assert shown["HostConfig"]["ExtraHosts"] == [f"box:{expected}", "other:192.0.2.7"]
     body = {**RUN, "HostConfig": {"NetworkMode": "none", "ExtraHosts": ["box:host-gateway"]}}
     assert (await engine.ask("POST", "/containers/create", body))[0] == 400
+
+
+async def test_who_is_on_the_nodes_own_network(engine):
+    """Inspected, `host` and `none` show who runs there, without addresses."""
+    two, *_ = await run(engine, "two", "host")
+    three, *_ = await run(engine, "three", "none")
+    for network, id, name in (("host", two, "two"), ("none", three, "three")):
+        _, shown = await engine.ask("GET", f"/networks/{network}")
+        assert list(shown["Containers"]) == [id]
+        member = shown["Containers"][id]
+        assert len(member.pop("EndpointID")) == 64
+        assert member == {"Name": name, "MacAddress": "", "IPv4Address": "", "IPv6Address": ""}
+    await engine.ask("DELETE", "/containers/two?force=1")
+    assert (await engine.ask("GET", "/networks/host"))[1]["Containers"] == {}
+
+
+async def test_names_with_slashes(engine):
+    """Docker takes nearly any name for a network of one node: what can be made can be inspected and removed."""
+    assert (await engine.ask("POST", "/networks/create", {**CREATE, "Name": "a/b"}))[0] == 201
+    one, *_ = await run(engine, "one")
+    for ref in ("a/b", "a%2Fb"):
+        assert (await engine.ask("GET", f"/networks/{ref}"))[1]["Name"] == "a/b"
+    for action in ("connect", "disconnect"):
+        assert (await engine.ask("POST", f"/networks/a/b/{action}", {"Container": one}))[0] == 200
+    assert (await engine.ask("DELETE", "/networks/a/b"))[0] == 204
+    assert await engine.ask("GET", "/networks/a/b") == (404, {"message": "network a/b not found"})
+
+
+async def test_a_configuration_may_name_any_driver(engine):
+    """As `docker network create -d overlay --config-only` does: it stays this node's own."""
+    config = {**CREATE, "Name": "config", "ConfigOnly": True, "Driver": "overlay"}
+    assert (await engine.ask("POST", "/networks/create", config))[0] == 201
+    _, shown = await engine.ask("GET", "/networks/config")
+    assert (shown["Driver"], shown["Scope"], shown["ConfigOnly"]) == ("null", "local", True)

@@ -107,6 +107,11 @@ async def test_list_of_a_manager(managing):
         ({"id": ["la5i6"]}, ["my-net"]),
         ({"name": ["^my-net$"]}, ["my-net"]),
         ({"name": ["^net"]}, []),
+        ({"name": ["^.*-net$"]}, ["my-net"]),
+        ({"name": ["in?gr.ss"]}, ["ingress"]),
+        ({"name": ["[", "(my|your)-net"]}, []),
+        ({"id": ["5i6y4"]}, ["my-net"]),
+        ({"driver": [], "name": {}, "scope": ["swarm"]}, ["ingress", "my-net"]),
         ({"name": ["bridge", "net$"]}, ["my-net", "docker_gwbridge", "bridge"]),
         ({"label": ["a=b"]}, []),
         ({"dangling": ["true"]}, ["my-net"]),
@@ -118,6 +123,20 @@ async def test_list_with_filters(managing, wanted, names):
     assert [n["Name"] for n in body] == names
 
 
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        ({"type": ["foo"]}, "invalid filter: 'type'='foo'"),
+        ({"dangling": ["true", "false"]}, 'got more than one value for filter key "dangling"'),
+        ({"dangling": ["x"]},
+         'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'),
+    ],
+)  # fmt: skip
+async def test_filters_that_mean_nothing(managing, wanted, text):
+    answer = await managing.ask("GET", "/networks", params={"filters": json.dumps(wanted)})
+    assert answer == (400, {"message": text})
+
+
 async def test_inspect_on_a_manager_that_takes_no_part(managing):
     for ref in ("my-net", WEB.id, WEB.id[:6]):
         assert await managing.ask("GET", f"/networks/{ref}") == (200, SEEN_BY_A_MANAGER)
@@ -127,6 +146,10 @@ async def test_inspect_on_a_manager_that_takes_no_part(managing):
     assert (status, body["message"].partition(":")[0]) == (404, "network bridge not found in the swarm")
     assert "overlay driver" in body["message"], "services need one of those"
     assert await managing.ask("GET", "/networks/nosuch") == (404, {"message": "network nosuch not found"})
+    assert (await managing.ask("GET", "/networks/my-net?verbose=T"))[0] == 200
+    wrong = 'invalid value for verbose: yes: strconv.ParseBool: parsing "yes": invalid syntax'
+    assert await managing.ask("GET", "/networks/my-net?verbose=yes") == (400, {"message": wrong})
+    assert await managing.ask("GET", "/networks/") == await managing.ask("GET", "/networks")
     assert (await managing.ask("GET", "/networks/docker_gwbridge"))[1]["Scope"] == "local"
 
 
@@ -182,7 +205,17 @@ async def test_inspect_on_a_worker(world):
     _, body = await world.ask("GET", "/networks/ingress")
     assert list(body["Containers"]) == ["ingress-sbox"]
     assert body["Containers"]["ingress-sbox"]["IPv4Address"] == "10.0.0.3/16"
-    _, body = await world.ask("GET", "/networks/my-net?verbose=true")
+    _, body = await world.ask("GET", "/networks/ingress?verbose=true")
+    mesh = body["Services"][""]
+    assert (mesh["VIP"], mesh["Ports"], mesh["LocalLBIndex"]) == ("<nil>", [], 0)
+    assert [(t["Name"], t["EndpointIP"], t["Info"]["Host IP"]) for t in mesh["Tasks"]] == [
+        ("ingress-endpoint", "10.0.0.3", "192.0.2.2"), ("ingress-endpoint", "10.0.0.4", "192.0.2.3"),
+    ]  # fmt: skip
+    assert mesh["Tasks"][0]["EndpointID"] == body["Containers"]["ingress-sbox"]["EndpointID"]
+    _, body = await world.ask("GET", "/networks/my-net?verbose=true&scope=swarm")
+    assert list(body["Containers"]) == ["c" * 64, "lb-my-net"], (
+        "the scope says where to look, not what is shown"
+    )
     assert body["Services"]["web"]["VIP"] == "10.0.1.2"
     assert [task["EndpointIP"] for task in body["Services"]["web"]["Tasks"]] == ["10.0.1.3", "10.0.1.4"]
 
@@ -298,6 +331,9 @@ def pool(**fields):
         (pool(Subnet="10.9.0.0/24", IPRange="x", AuxiliaryAddresses={"a": "y"}), 400,
          "invalid network config:\ninvalid ip-range x: invalid CIDR block notation\n"
          "invalid auxiliary address a: invalid address"),
+        ({"IPAM": []}, 400, "invalid JSON: the request's body must be an object"),
+        ({"IPAM": {"Config": {}}}, 400, "invalid JSON: Config must be a list"),
+        ({"Options": {"a": 1}}, 400, "invalid JSON: the values of Options must be strings"),
         ({"EnableIPv4": False}, 400, "IPv4 cannot be disabled in a Swarm scoped network"),
         ({"Name": "host"}, 403, "operation is not permitted on predefined host network "),
         ({"Driver": "macvlan"}, 501, "networks of driver macvlan are not supported yet: use overlay or bridge"),

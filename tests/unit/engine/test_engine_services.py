@@ -77,6 +77,13 @@ async def test_duplicates_bad_words_and_unknown_services(manager):
     bad = {**SPEC, "UpdateConfig": {"Order": "sideways"}}
     answer = await manager.ask("POST", "/services/create", bad)
     assert answer == (400, {"message": "unrecognized update order sideways"})
+    bad = {**SPEC, "EndpointSpec": {"Mode": "bogus"}}
+    answer = await manager.ask("POST", "/services/create", bad)
+    assert answer == (400, {"message": 'invalid resolution mode: "bogus"'})
+    answer = await manager.ask("POST", "/services/create", {"Name": "web"})
+    assert answer == (400, {"message": "mismatched Runtime and *Spec fields"})
+    wrong = 'invalid value for insertDefaults: x: strconv.ParseBool: parsing "x": invalid syntax'
+    assert await manager.ask("GET", "/services/web?insertDefaults=x") == (400, {"message": wrong})
     assert await manager.ask("GET", "/services/nosuch") == (404, {"message": "service nosuch not found"})
     assert await manager.ask("DELETE", "/services/nosuch") == (404, {"message": "service nosuch not found"})
 
@@ -114,7 +121,20 @@ async def test_tasks(manager):
         ("_up-to-date", "true"),
     }
     assert (await manager.ask("GET", f"/tasks/{body[0]['ID']}"))[1] == body[0]
+    wrong = json.dumps({"desired-state": ["asleep"]})
+    answer = await manager.ask("GET", "/tasks", params={"filters": wrong})
+    assert answer == (400, {"message": "Invalid desired-state filter: 'asleep'"})
     assert await manager.ask("GET", "/tasks/nosuch") == (404, {"message": "task nosuch not found"})
+
+
+async def test_the_runtime_is_said_of_services_only(manager):
+    """As in Docker: a service's template names it, its tasks' specs don't."""
+    spec = model.TaskSpec(container=model.ContainerSpec(image="nginx"), runtime="container")
+    for version in (0, 7):
+        manager.manager.add(model.Task(id="t", version=version, spec=spec))
+        assert "Runtime" not in (await manager.ask("GET", "/tasks/t"))[1]["Spec"]
+    manager.manager.add(model.Service(id="s", version=3, spec=model.ServiceSpec(name="web", task=spec)))
+    assert (await manager.ask("GET", "/services/s"))[1]["Spec"]["TaskTemplate"]["Runtime"] == "container"
 
 
 async def test_a_tasks_networks_are_encoded_anew_when_they_change(manager):
