@@ -63,6 +63,14 @@ def wanted_address(network: LocalNetwork, wanted: str, used: Collection[str]) ->
     return str(ipaddress.IPv4Address(wanted))
 
 
+def is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def refuse_wanted(network: LocalNetwork, wanted: str) -> None:
     """Raises where no address may be asked for, or not this one."""
     if network.name == BRIDGE:
@@ -76,7 +84,9 @@ def refuse_wanted(network: LocalNetwork, wanted: str) -> None:
         address = ipaddress.IPv4Address(wanted)
     except ValueError as exc:
         raise errors.InvalidArgument(f"invalid IPv4 address: {wanted}") from exc
-    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+    if address in subnet and address in (subnet.network_address, subnet.broadcast_address):
+        raise errors.PermissionDenied("Address already in use")
+    if address not in subnet:
         raise errors.InvalidArgument(
             f"Invalid address {wanted}: It does not belong to any of this network's subnets"
         )

@@ -20,6 +20,7 @@ _DRIVER: Final = "com.docker.network.driver."
 _BRIDGE: Final = "com.docker.network.bridge."
 MTU: Final = _DRIVER + "mtu"
 NAME: Final = _BRIDGE + "name"
+HOST_BINDING: Final = _BRIDGE + "host_binding_ipv4"  # where -p publishes that names no address
 ICC: Final = _BRIDGE + "enable_icc"
 MASQUERADE: Final = _BRIDGE + "enable_ip_masquerade"
 DEFAULT_BRIDGE: Final = "docker0"
@@ -141,6 +142,9 @@ def check_options(options: Mapping[str, str]) -> None:
     mtu = options.get(MTU)
     if mtu is not None and not (mtu.isascii() and mtu.isdecimal() and 68 <= int(mtu) <= 65535):
         raise errors.InvalidArgument(f'failed to parse {MTU} value: "{mtu}"')
+    binding = options.get(HOST_BINDING)
+    if binding is not None and not addressing.is_ipv4(binding):
+        raise errors.InvalidArgument(f"failed to parse {HOST_BINDING} value: {binding} (nil ip)")
     name = options.get(NAME, "")
     if len(name) > _LONGEST or any(c in "/ \t\n:" for c in name) or name in (".", "..", names.GATEWAY_BRIDGE):
         raise errors.InvalidArgument(f"invalid name of a bridge: {name}")

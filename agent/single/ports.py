@@ -36,19 +36,24 @@ def clashes(one: Binding, other: Binding) -> bool:
 
 
 async def allocate(
-    record: SingleRecord, held: Callable[[], Collection[Binding]], taken: Taken
+    record: SingleRecord, held: Callable[[], Collection[Binding]], taken: Taken, unsaid: str = ANY
 ) -> tuple[Binding, ...]:
-    """A port for each request; `held` are other containers' bindings, `taken` asks for the rest of the machine."""
+    """A port for each request; `held` are other containers' bindings, `taken` asks for the rest of the machine. `unsaid` is
+    this node's address for those that name none."""
     found: list[Binding] = []
     for request in requests(record):
-        found.append(await _one(request, found, held, taken))
+        found.append(await _one(request, unsaid, found, held, taken))
     return tuple(found)
 
 
 async def _one(
-    request: PortRequest, own: Collection[Binding], held: Callable[[], Collection[Binding]], taken: Taken
+    request: PortRequest,
+    unsaid: str,
+    own: Collection[Binding],
+    held: Callable[[], Collection[Binding]],
+    taken: Taken,
 ) -> Binding:
-    address = request.address or ANY
+    address = request.address or unsaid
     tries = range(request.first, (request.last or request.first) + 1) if request.first else DYNAMIC
     for port in tries:
         binding = Binding(request.protocol, address, port, request.target)

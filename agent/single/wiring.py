@@ -15,10 +15,10 @@ from typing import Final, Protocol
 
 from agent.network import names
 from agent.network.api import Network, Sandbox
-from agent.network.bridges import Binding, BridgeLeg, Local, OverlayLeg, Wired
+from agent.network.bridges import ANY, Binding, BridgeLeg, Local, OverlayLeg, Wired
 from agent.single import addressing, ports
 from agent.single.failures import FAILURES, in_words, said
-from agent.single.networks import LocalNetworks
+from agent.single.networks import HOST_BINDING, LocalNetworks
 from agent.single.record import HOST, Leg, LocalNetwork, SingleRecord
 from agent.single.records import Records
 from common import errors
@@ -282,9 +282,11 @@ class Wiring:
             except OSError as exc:
                 raise errors.ShoalError(_not_bound(binding, exc)) from exc
 
+        bridge = self._bridge_out(record)
+        unsaid = bridge.options.get(HOST_BINDING, "") if bridge is not None else ""
         async with self._ports:
             try:
-                bindings = await ports.allocate(record, self._bindings, taken)
+                bindings = await ports.allocate(record, self._bindings, taken, unsaid or ANY)
             except errors.ShoalError as exc:
                 raise errors.ShoalError(
                     "driver failed programming external connectivity on endpoint "

@@ -51,7 +51,7 @@ def test_a_range_of_the_subnet() -> None:
     [
         (replace(NET, name="bridge"), "172.20.0.2", "supported on user defined networks only"),
         (replace(NET, chosen=False), "172.20.0.2", "networks with user configured subnets"),
-        (NET, "172.20.0.7", "does not belong to any of this network's subnets"),
+        (NET, "172.20.0.7", "Address already in use"),
         (NET, "10.0.0.1", "does not belong to any of this network's subnets"),
         (NET, "x", "invalid IPv4 address: x"),
         (NET, "172.20.0.1", "Address already in use"),

@@ -51,6 +51,7 @@ async def test_refusals(bench: Bench) -> None:
     for key, value in (
         ("com.docker.network.bridge.enable_icc", "perhaps"), ("com.docker.network.driver.mtu", "-1"),
         ("com.docker.network.bridge.name", "far-too-long-a-name"),
+        ("com.docker.network.bridge.host_binding_ipv4", "here"),
     ):  # fmt: skip
         assert value in await refused(bench.singles.add_network(replace(NET, options={key: value})))
     foreign = replace(NET, options={"com.docker.network.bridge.name": "virbr0"})
@@ -174,3 +175,14 @@ def test_records_outlive_the_agent() -> None:
     old = b'{"container_id": "x", "network_mode": "bridge", "legs": [], "later": 1, "attach": [true, false, false]}'
     assert SingleRecord.from_bytes(old).legs == (Leg(BRIDGE),)
     assert LocalNetwork.from_bytes(NET.to_bytes()) == NET
+
+
+async def test_a_network_may_say_where_its_containers_publish(bench: Bench) -> None:
+    """What a port's own address goes before."""
+    options = {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
+    await bench.singles.add_network(replace(NET, options=options))
+    asked = (PortRequest("tcp", 80, "", 8080, 8080), PortRequest("tcp", 81, "192.0.2.1", 8081, 8081))
+    one = await bench.create("one", network_mode="net", legs=(Leg("net"),), ports=asked)
+    async with bench.running():
+        await bench.singles.start(one)
+        assert [b.address for b in bench.network.wired.containers[one].bindings] == ["127.0.0.1", "192.0.2.1"]

@@ -33,6 +33,15 @@ async def test_what_is_asked_for() -> None:
     assert await given(record) == [("tcp", ANY, 8080, 80), ("udp", "127.0.0.1", 8080, 80)]
 
 
+async def test_where_no_address_is_named_the_networks_own_counts() -> None:
+    async def taken(binding: Binding) -> bool:
+        return False
+
+    requests = (PortRequest("tcp", 80, "", 8080, 8080), PortRequest("tcp", 81, "192.0.2.1", 8081, 8081))
+    found = await ports.allocate(replace(RECORD, ports=requests), tuple, taken, "127.0.0.1")
+    assert [b.address for b in found] == ["127.0.0.1", "192.0.2.1"]
+
+
 async def test_any_that_is_free() -> None:
     record = replace(RECORD, ports=(PortRequest("tcp", 80), PortRequest("tcp", 81)))
     other = Binding("tcp", ANY, 49153, 80)
