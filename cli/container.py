@@ -79,7 +79,9 @@ def _ls(session: Session, flags: Values, _: list[str]) -> int:
     containers = session.client.get("/containers/json", query, filters)
     now = clock.now()
     rows = [_row(container, flags.on("no-trunc"), now) for container in containers]
-    write_list(session.out, rows, _HEADERS, _TABLE, flags.text("format"), "ID" if flags.on("quiet") else "")
+    labels = [container.get("Labels") or {} for container in containers]
+    quiet = "ID" if flags.on("quiet") else ""
+    write_list(session.out, rows, _HEADERS, _TABLE, flags.text("format"), quiet, labels)
     return 0
 
 

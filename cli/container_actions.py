@@ -9,7 +9,6 @@ from cli.client import filters_of
 from cli.command import NONE, ONE, SOME, Command, Session
 from cli.common_flags import INSPECT_FORMAT
 from cli.each import confirm, each
-from cli.errors import CliError
 from cli.flags import Flag, Values
 from cli.log_stream import DETAILS, FOLLOW, SINCE, TAIL, TIMESTAMPS, UNTIL, copy, timestamp
 from cli.output.inspecting import inspect
@@ -74,7 +73,7 @@ def _logs(session: Session, flags: Values, names: list[str]) -> int:
 def _prune(session: Session, flags: Values, _: list[str]) -> int:
     warning = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?"
     if not flags.on("force") and not confirm(session, warning):
-        raise CliError("container prune has been cancelled")
+        return 0
     removed = session.client.post("/containers/prune", filters=filters_of(flags.every("filter")))
     if removed.get("ContainersDeleted"):
         session.say("\n".join(["Deleted Containers:", *removed["ContainersDeleted"], ""]))

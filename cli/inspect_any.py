@@ -41,7 +41,10 @@ def _fetcher(session: Session, kind: str, query: dict[str, str]) -> Callable[[st
     def get(kind: str, name: str) -> Any:
         path = {**_LOCAL, **_OF_THE_SWARM}[kind].format(name)
         given = query if kind == "container" else {"insertDefaults": "true"} if kind == "service" else {}
-        return session.client.get(path, given)
+        found = session.client.get(path, given)
+        if query and kind != "container":
+            session.warn(f"WARNING: --size ignored for {kind}")
+        return found
 
     def fetch(name: str) -> Any:
         nonlocal manager

@@ -55,7 +55,10 @@ _INGRESS_WARNING = (
 def _ls(session: Session, flags: Values, _: list[str]) -> int:
     from cli.node import natural
 
-    networks = session.client.get("/networks", filters=filters_of(flags.every("filter")))
+    networks = sorted(
+        session.client.get("/networks", filters=filters_of(flags.every("filter"))),
+        key=lambda network: natural(network.get("Name", "")),
+    )
     rows: list[dict[str, str | bool]] = [
         {
             "ID": network["Id"] if flags.on("no-trunc") else network["Id"][:12],
@@ -70,9 +73,11 @@ def _ls(session: Session, flags: Values, _: list[str]) -> int:
             ),
             "CreatedAt": go_time(network.get("Created", "")),
         }
-        for network in sorted(networks, key=lambda network: natural(network.get("Name", "")))
+        for network in networks
     ]
-    write_list(session.out, rows, _HEADERS, _TABLE, flags.text("format"), "ID" if flags.on("quiet") else "")
+    labels = [network.get("Labels") or {} for network in networks]
+    quiet = "ID" if flags.on("quiet") else ""
+    write_list(session.out, rows, _HEADERS, _TABLE, flags.text("format"), quiet, labels)
     return 0
 
 
@@ -115,6 +120,9 @@ def ipam_config(flags: Values) -> list[dict[str, Any]]:
     ranges: list[str] = flags.every("ip-range")
     if len(subnets) < len(ranges) or len(subnets) < len(gateways):
         raise CliError("every ip-range or gateway must have a corresponding subnet")
+    for part in ranges:
+        if not _is_cidr(part):
+            raise CliError(f"invalid CIDR address: {part}")
     configs: dict[str, dict[str, Any]] = {}
     for subnet in subnets:
         for other in configs:
@@ -148,6 +156,14 @@ def _holds(subnet: str, address: str) -> bool:
         return ipaddress.ip_address(address) in ipaddress.ip_network(subnet, strict=False)
     except ValueError:
         return False
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "/" in text
 
 
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +232,7 @@ def _disconnect(session: Session, flags: Values, names: list[str]) -> int:
 def _prune(session: Session, flags: Values, _: list[str]) -> int:
     warning = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?"
     if not flags.on("force") and not confirm(session, warning):
-        raise CliError("network prune has been cancelled")
+        return 0
     filters = filters_of(flags.every("filter"))
     removed = session.client.post("/networks/prune", filters=filters).get("NetworksDeleted") or []
     if removed:

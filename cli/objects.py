@@ -31,10 +31,13 @@ _HEADERS = {
 
 def ls_command(path: str, about: str, table: str, driver: bool) -> Command:
     def run(session: Session, flags: Values, _: list[str]) -> int:
-        found = session.client.get(path, filters=filters_of(flags.every("filter")))
+        found = sorted(
+            session.client.get(path, filters=filters_of(flags.every("filter"))),
+            key=lambda item: natural(item["Spec"].get("Name", "")),
+        )
         now = clock.now()
         rows: list[dict[str, str | bool]] = []
-        for item in sorted(found, key=lambda item: natural(item["Spec"].get("Name", ""))):
+        for item in found:
             spec = item["Spec"]
             row: dict[str, str | bool] = {
                 "ID": item["ID"],
@@ -49,7 +52,9 @@ def ls_command(path: str, about: str, table: str, driver: bool) -> Command:
                 row["Driver"] = (spec.get("Driver") or {}).get("Name", "")
             rows.append(row)
         headers = {key: title for key, title in _HEADERS.items() if driver or key != "Driver"}
-        write_list(session.out, rows, headers, table, flags.text("format"), "ID" if flags.on("quiet") else "")
+        labels = [item["Spec"].get("Labels") or {} for item in found]
+        quiet = "ID" if flags.on("quiet") else ""
+        write_list(session.out, rows, headers, table, flags.text("format"), quiet, labels)
         return 0
 
     return Command("[OPTIONS]", about, run, (FILTERS, LIST_FORMAT, QUIET_IDS), aliases=("list",))

@@ -45,10 +45,10 @@ def inspect(session: Session, names: Sequence[str], fetch: Fetch, form: str = ""
             problems.append(error.message)
     if not form:
         session.say(gojson.indented(found, escape=escape))
+    if form == "json":
+        session.say(gojson.encode(found, escape=escape))
     for item in found:
-        if form == "json":
-            session.say(gojson.encode(item, escape=escape))
-        elif template is not None:
+        if template is not None:
             try:
                 session.say(template.render(item))
             except TemplateError as error:

@@ -15,6 +15,7 @@ from typing import Any
 from cli.output import gojson
 from cli.output.template_parser import Branch, Node, Operand, Pipeline, Print, TemplateError, Text, parse
 
+Methods = Mapping[str, Callable[[str], str]]
 _MISSING = "<no value>"
 
 
@@ -33,8 +34,10 @@ class Template:
         self._nodes = parse(text, FUNCTIONS)
         self._zeroes = zeroes or {}
 
-    def render(self, value: Any) -> str:
-        return "".join(_Run(self._zeroes).nodes(self._nodes, value, {"$": value}))
+    def render(self, value: Any, methods: Methods | None = None) -> str:
+        """`methods`: what the value can be asked with words behind it, as in {{.Label "zone"}}."""
+        run = _Run(self._zeroes, methods or {})
+        return "".join(run.nodes(self._nodes, value, {"$": value}))
 
     @property
     def first_fields(self) -> list[str]:
@@ -52,8 +55,9 @@ class Template:
 class _Run:
     """One rendering. `dot` is the current value, `scope` the variables."""
 
-    def __init__(self, zeroes: Mapping[str, Any]) -> None:
+    def __init__(self, zeroes: Mapping[str, Any], methods: Methods) -> None:
         self._zeroes = zeroes
+        self._methods = methods
 
     def nodes(self, nodes: tuple[Node, ...], dot: Any, scope: dict[str, Any]) -> list[str]:
         written: list[str] = []
@@ -113,6 +117,11 @@ class _Run:
                 raise
             except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
                 raise TemplateError(f"error calling {first.value}: {error}") from None
+        if first.kind == "field" and len(first.path) == 1 and first.path[0] in self._methods:
+            words = [self._value(operand, dot, scope) for operand in command[1:]] + piped
+            if len(words) != 1 or not isinstance(words[0], str):
+                raise TemplateError(f"wrong arguments for {first.path[0]}: one word is wanted")
+            return self._methods[first.path[0]](words[0])
         if len(command) > 1 or piped:
             raise TemplateError("can't give argument to non-function")
         return self._value(first, dot, scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from cli.client import filters_of
@@ -100,27 +101,36 @@ def _replicas(service: dict[str, Any], mode: str) -> str:
 
 
 def ports(configs: list[dict[str, Any]]) -> str:
-    """Ingress ports, neighbouring ones as a range: "*:9000-9002->9000-9002/tcp"."""
+    """Ingress ports, neighbouring ones as a range: "*:9000-9002->9000-9002/tcp", "*:9000-9002->80/tcp"."""
     mapped = sorted(
         {
-            (str(config.get("Protocol", "tcp")), int(config["TargetPort"]), int(config["PublishedPort"]))
+            (str(config.get("Protocol", "tcp")), int(config["PublishedPort"]), int(config["TargetPort"]))
             for config in configs
             if config.get("PublishMode") == "ingress" and config.get("PublishedPort")
-        },
-        key=lambda item: (item[0], item[2], item[1]),
+        }
     )
-    ranges: dict[str, list[list[int]]] = {}
-    for protocol, target, published in mapped:
-        known = ranges.setdefault(protocol, [])
-        if known and known[-1][1] + 1 == target and known[-1][3] + 1 == published:
-            known[-1][1], known[-1][3] = target, published
+    ranges: list[_Range] = []
+    for protocol, published, target in mapped:
+        if ranges and ranges[-1].takes(protocol, published, target):
+            ranges[-1].published[1], ranges[-1].targets[1] = published, target
         else:
-            known.append([target, target, published, published])
-    return ", ".join(
-        f"*:{_span(first_out, last_out)}->{_span(first_in, last_in)}/{protocol}"
-        for protocol, known in ranges.items()
-        for first_in, last_in, first_out, last_out in known
-    )
+            ranges.append(_Range(protocol, [published, published], [target, target]))
+    return ", ".join(f"*:{_span(*r.published)}->{_span(*r.targets)}/{r.protocol}" for r in ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Both lists: first and last."""
+
+    protocol: str
+    published: list[int]
+    targets: list[int]
+
+    def takes(self, protocol: str, published: int, target: int) -> bool:
+        """Whether a port goes on where this ends: with the next target, or all to the one."""
+        first, last = self.targets
+        goes_on = published - self.published[1] in (0, 1) and target - last in (0, 1)
+        return protocol == self.protocol and goes_on and not (first != last and target <= last)
 
 
 def _span(first: int, last: int) -> str:

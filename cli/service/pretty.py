@@ -52,9 +52,9 @@ def _update_status(status: dict[str, Any], now: int) -> list[str]:
         return []
     lines = ["UpdateStatus:", f" State:\t\t{status['State']}"]
     if parse_time(status.get("StartedAt") or ""):
-        lines.append(f" Started:\t{since(status['StartedAt'], now).lower()}")
+        lines.append(f" Started:\t{since(status['StartedAt'], now)}")
     if status["State"] == "completed" and parse_time(status.get("CompletedAt") or ""):
-        lines.append(f" Completed:\t{since(status['CompletedAt'], now).lower()}")
+        lines.append(f" Completed:\t{since(status['CompletedAt'], now)}")
     return [*lines, f" Message:\t{status.get('Message', '')}"]
 
 

@@ -21,6 +21,8 @@ _UNKNOWN_DIGEST = (
 
 
 def network_id(client: Client, name: str) -> str:
+    if not name.strip():
+        raise CliError("invalid network name or ID: value is empty")
     return str(client.get(f"/networks/{name}", {"scope": "swarm"})["Id"])
 
 

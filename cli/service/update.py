@@ -9,7 +9,7 @@ from cli.command import ONE, Command, Session
 from cli.errors import CliError
 from cli.flags import Values
 from cli.service.change import fetch_service, write_service
-from cli.service.edit import edit_spec, replaced
+from cli.service.edit import edit_spec
 from cli.service.flags import UPDATE_FLAGS
 from cli.service.resolve import attachments, configs, network_id, pin_image, secrets
 
@@ -53,11 +53,13 @@ def _attach(session: Session, template: dict[str, Any], flags: Values) -> None:
     client = session.client
     if flags.changed("network-add", "network-rm"):
         removed = [network_id(client, name) for name in flags.every("network-rm")]
-        added = attachments(client, flags.every("network-add"))
-        existing = template.get("Networks") or []
-        kept = replaced(existing, added, removed, lambda network: network["Target"])
-        template["Networks"] = sorted(kept, key=lambda network: str(network["Target"]))
-        if not kept:
+        added = [
+            (request.name, found)
+            for request in flags.every("network-add")
+            for found in attachments(client, [request])
+        ]
+        template["Networks"] = _attached(template.get("Networks") or [], added, removed)
+        if not template["Networks"]:
             del template["Networks"]
     container = template["ContainerSpec"]
     for kind, find in (("secret", secrets), ("config", configs)):
@@ -65,6 +67,18 @@ def _attach(session: Session, template: dict[str, Any], flags: Values) -> None:
         if new:
             key = f"{kind.title()}s"
             container[key] = [*(container.get(key) or []), *new]
+
+
+def _attached(
+    existing: list[dict[str, Any]], added: list[tuple[str, dict[str, Any]]], removed: list[str]
+) -> list[dict[str, Any]]:
+    """The networks that stay and those that come, none twice; `added` are names and attachments."""
+    kept = {str(network["Target"]): network for network in existing if network["Target"] not in removed}
+    for name, network in added:
+        if network["Target"] in kept:
+            raise CliError(f"service is already attached to network {name}")
+        kept[network["Target"]] = network
+    return [kept[target] for target in sorted(kept)]
 
 
 UPDATE = Command("[OPTIONS] SERVICE", "Update a service", _update, UPDATE_FLAGS, ONE)

@@ -9,6 +9,8 @@ from typing import Any
 from cli.flags import Kind
 from cli.values.basic import fields
 
+_LONG = re.compile(r"\w+=\w+(,\w+=\w+)*")
+
 
 @dataclass(slots=True)
 class NetworkRequest:
@@ -28,7 +30,7 @@ class NetworkRequest:
 
 
 def network(text: str) -> list[NetworkRequest]:
-    if "=" not in text:
+    if not _LONG.search(text):
         return [NetworkRequest(text)]
     request = NetworkRequest("")
     for key, value, equals in fields(text):
@@ -42,7 +44,7 @@ def network(text: str) -> list[NetworkRequest]:
         elif name == "driver-opt":
             option, separator, setting = value.partition("=")
             if not separator:
-                raise ValueError(f"invalid key value pair format in driver options: {value}")
+                raise ValueError("invalid key value pair format in driver options")
             request.options[option.strip()] = setting.strip()
         else:
             raise ValueError(f"invalid field key {name}")

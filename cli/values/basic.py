@@ -222,7 +222,7 @@ def filters(text: str) -> list[tuple[str, str]]:
         return []
     key, equals, value = text.partition("=")
     if not equals:
-        raise ValueError("invalid argument for filter: bad format of filter (expected name=value)")
+        raise ValueError("bad format of filter (expected name=value)")
     return [(key.strip().lower(), value.strip())]
 
 

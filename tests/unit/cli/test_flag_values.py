@@ -47,7 +47,7 @@ def test_durations_are_read_as_they_are_written(nanoseconds: int) -> None:
         (basic.size, "lots", "invalid size: 'lots'"),
         (basic.cpus, "lots", "failed to parse lots as a rational number"),
         (basic.cpus, "0.0000000001", "value is too precise"),
-        (basic.filters, "name", "invalid argument for filter: bad format of filter (expected name=value)"),
+        (basic.filters, "name", "bad format of filter (expected name=value)"),
         (
             basic.preference,
             "pack=node.id",
@@ -65,6 +65,7 @@ def test_durations_are_read_as_they_are_written(nanoseconds: int) -> None:
         ),
         (mount, "type=tmpfs,target=/a,colour=red", "unexpected key 'colour' in 'colour=red'"),
         (attachments.network, "alias=a", "network name/id is not specified"),
+        (attachments.network, "name=n,driver-opt=a", "invalid key value pair format in driver options"),
         (attachments.SECRETS.parse, "target=x", "source is required"),
         (publish, "80:80:80:80", "invalid IP address: 80:80"),
         (publish, "99999:80", "invalid hostPort: 99999"),
