@@ -12,7 +12,8 @@ from common import errors, model
 Filters = Mapping[str, tuple[str, ...]]
 # Of patterns: Python's expressions go back where Go's don't, so that only what stays quick is one here.
 _LONGEST: Final = 128
-_MOST_REPEATS: Final = 4
+_MOST_REPEATS: Final = 3
+_STRANGE: Final = ("(", "[[", "--", "&&", "~~", "||")  # groups, and what Python warns of
 
 
 def parse(text: str, known: Collection[str]) -> Filters:
@@ -73,7 +74,8 @@ def matches(text: str, patterns: Iterable[str]) -> bool:
 
 def _has(text: str, pattern: str) -> bool:
     """One that is too much to look for as an expression stands for itself."""
-    if len(pattern) > _LONGEST or "(" in pattern or sum(map(pattern.count, "*+?{")) > _MOST_REPEATS:
+    long = max(len(text), len(pattern)) > _LONGEST or sum(map(pattern.count, "*+?{")) > _MOST_REPEATS
+    if long or any(part in pattern for part in _STRANGE):
         return within(text, pattern)
     try:
         return re.search(pattern, text) is not None

@@ -216,6 +216,20 @@ def test_filters_by_label_and_truth():
         filters.truth(("maybe",))
 
 
+@pytest.mark.parametrize(
+    ("text", "pattern", "found"),
+    [
+        ("web", "web", True), ("web", "w", True), ("web", "^w.b$", True), ("web", "a|b$", True), ("web", "^e", False),
+        ("a.b", "a.b", True), ("axb", "[", False), ("a[b", "a[b", True), ("web", "*", False), ("web-1", "[[a]", False),
+        ("my-web", "(my|your)-web", False), ("a(b)", "(b)", True), ("a--b", "--", True),
+        ("a" * 200, "a*a*a*a*a*a*b", False), ("a" * 100_000, "a*a*b", False), ("a" * 128, "a*a*a*b", False),
+    ],
+)  # fmt: skip
+def test_patterns(text, pattern, found):
+    """As in Docker they are expressions, as far as looking for them stays quick."""
+    assert filters.matches(text, ("nothing", pattern)) is found
+
+
 async def raw(world, request: bytes) -> bytes:
     """What comes back to these bytes, until the connection's end or a second of silence."""
     reader, writer = await asyncio.open_connection("127.0.0.1", world.client.port)
