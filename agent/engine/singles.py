@@ -217,9 +217,10 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition is None:
         raise errors.InvalidArgument(f'invalid condition: "{call.text("condition")}"')
     container = await find(call, call.names["id"])
-    if condition == "not-running" and container.status not in _RUNNING:
+    restarting = call.backend.singles.restarts.waits(container.id)
+    if condition == "not-running" and container.status not in _RUNNING and not restarting:
         return answer(_ended_before(container, call.backend.singles.record(container.id)))
-    waiting = asyncio.ensure_future(call.backend.runtime.wait(container.id, condition))
+    waiting = asyncio.ensure_future(call.backend.singles.ended(container.id, condition))
     await asyncio.sleep(0)  # it stands in the line before the client hears of it
     try:
         response = await stream(call)

@@ -17,7 +17,15 @@ from typing import Final
 
 from agent.network.api import Network
 from agent.runtime import signals
-from agent.runtime.api import ContainerConfig, ContainerState, EventKind, ExitStatus, Runtime, Status
+from agent.runtime.api import (
+    ContainerConfig,
+    ContainerState,
+    EventKind,
+    ExitStatus,
+    Runtime,
+    Status,
+    WaitCondition,
+)
 from agent.single import failures, restarting
 from agent.single.failures import FAILURES, in_words
 from agent.single.names import Names
@@ -201,6 +209,20 @@ class Singles:
         if container_id in self._records:
             await self._records.change(container_id, lambda now: replace(now, stopped=True))
 
+    async def ended(self, container_id: str, condition: WaitCondition) -> ExitStatus:
+        """As the runtime's `wait`, also for a task's; an end that its policy makes a new start of is none, as in Docker."""
+        how = await self._runtime.wait(container_id, condition)
+        while condition != "removed" and restarting.has_policy(self._records.get(container_id)):
+            await self.settling.now(container_id)
+            if not self.restarts.waits(container_id):
+                break
+            await self.restarts.over(container_id)
+            state = await self._runtime.container(container_id)
+            if state is None or state.status not in _RUNNING:
+                break
+            how = await self._runtime.wait(container_id)
+        return how
+
     async def rename(self, container_id: str, name: str) -> None:
         """Its name is known in all its networks at once, and the old one nowhere."""
         async with self._turns.of(container_id), self._names.given(name, container_id):
@@ -297,32 +319,15 @@ class Singles:
 
     async def begin(self, now: int) -> None:
         """The default bridge is there from the first start on; its interface from its first container on."""
-        await self.networks.begin(now, await self._network.routes())
-        self.wiring.wire()
+        await self.wiring.begin(now)
 
     async def add_network(self, network: LocalNetwork) -> LocalNetwork:
         """Makes one; its bridge stands when this returns."""
-        with in_words():
-            made = await self.networks.add(network, await self._network.routes())
-            self.wiring.wire()
-            try:
-                await self._network.bridge()
-            except BaseException:
-                await to_the_end(self.networks.drop(made.id))
-                self.wiring.wire()
-                raise
-        return made
+        return await self.wiring.add_network(network)
 
     async def drop_network(self, network: LocalNetwork) -> None:
         """Takes one away; errors.PermissionDenied where containers are on it."""
-        if self.wiring.members(network.id):
-            raise errors.PermissionDenied(
-                f"error while removing network: network {network.name} id {network.id} has active endpoints"
-            )
-        await self.networks.drop(network.id)
-        self.wiring.wire()
-        with in_words():
-            await self._network.bridge()
+        await self.wiring.drop_network(network)
 
     # ---- what happens by itself
 

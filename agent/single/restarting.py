@@ -37,6 +37,11 @@ def wanted(record: SingleRecord, exit_code: int, fresh: bool = False) -> bool:
     return True
 
 
+def has_policy(record: SingleRecord | None) -> bool:
+    """Whether there is one, and a policy in it."""
+    return record is not None and record.restart not in NO
+
+
 def spent(record: SingleRecord) -> bool:
     """Whether it has been started again as often as it may be."""
     return record.restart == ON_FAILURE and 0 < record.most_restarts <= record.restarts
@@ -59,6 +64,11 @@ class Restarts:
     def waits(self, container_id: str) -> bool:
         """Whether it is about to be started again."""
         return container_id in self._waiting
+
+    async def over(self, container_id: str) -> None:
+        """Until it is not about to be started again: it runs, or somebody has called that off."""
+        if (waiting := self._waiting.get(container_id)) is not None:
+            await asyncio.wait({waiting})
 
     def after(self, container_id: str, ran: float) -> None:
         """It has ended after so many seconds, and is to be started again."""

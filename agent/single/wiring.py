@@ -235,6 +235,37 @@ class Wiring:
         subnet = self._network.gateway_subnet
         return bridge or (str(IPv4Network(subnet)[1]) if subnet else "")
 
+    # ---- this node's own networks
+
+    async def begin(self, now: int) -> None:
+        """The default bridge is among them."""
+        await self.networks.begin(now, await self._network.routes())
+        self.wire()
+
+    async def add_network(self, network: LocalNetwork) -> LocalNetwork:
+        """One more, with its bridge; where that cannot be made it isn't there."""
+        with in_words():
+            made = await self.networks.add(network, await self._network.routes())
+            self.wire()
+            try:
+                await self._network.bridge()
+            except BaseException:
+                await to_the_end(self.networks.drop(made.id))
+                self.wire()
+                raise
+        return made
+
+    async def drop_network(self, network: LocalNetwork) -> None:
+        """One less."""
+        if self.members(network.id):
+            raise errors.PermissionDenied(
+                f"error while removing network: network {network.name} id {network.id} has active endpoints"
+            )
+        await self.networks.drop(network.id)
+        self.wire()
+        with in_words():
+            await self._network.bridge()
+
     # ---- the way out
 
     def _with_gateway(self, record: SingleRecord) -> SingleRecord:

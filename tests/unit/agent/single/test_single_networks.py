@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -186,3 +187,47 @@ async def test_a_network_may_say_where_its_containers_publish(bench: Bench) -> N
     async with bench.running():
         await bench.singles.start(one)
         assert [b.address for b in bench.network.wired.containers[one].bindings] == ["127.0.0.1", "192.0.2.1"]
+
+
+async def test_one_name_is_one_network_whoever_asks_at_once(bench: Bench) -> None:
+    async def is_foreign(interface: str) -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    bench.network.is_foreign = is_foreign  # type: ignore[method-assign]
+    other = replace(NET, id="m" * 64, subnet="172.29.0.0/16")
+    made = await asyncio.gather(
+        bench.singles.add_network(NET), bench.singles.add_network(other), return_exceptions=True
+    )
+    assert (
+        isinstance(made[1], errors.AlreadyExists)
+        and made[1].message == "network with name net already exists"
+    )
+    assert set(bench.memory.networks) == {BRIDGE, NET.id}
+
+
+async def test_a_network_that_has_gone_meanwhile_is_not_left_again(bench: Bench) -> None:
+    await bench.singles.add_network(NET)
+    one = await bench.create("one", legs=(Leg(BRIDGE), Leg("net")))
+    await bench.singles.start(one)
+    leg = bench.memory.rows[one].legs[1]
+    done = await asyncio.gather(
+        bench.singles.disconnect(one, leg), bench.singles.disconnect(one, leg), return_exceptions=True
+    )
+    assert done[0] is None
+    assert isinstance(done[1], errors.ShoalError)
+    assert done[1].message == "container one is not connected to network net"
+    await bench.singles.connect(one, Leg(NET.id))
+    with pytest.raises(errors.Conflict, match="already attached to network"):
+        await bench.singles.connect(one, Leg("net"))
+
+
+async def test_a_place_is_given_back_whose_leg_cannot_be_taken_out(bench: Bench) -> None:
+    one = await bench.create("one", network_mode="o", legs=(Leg(BRIDGE), Leg("o")))
+    await bench.singles.start(one)
+    bench.network.fail = errors.Internal("no")
+    with pytest.raises(errors.Internal):
+        await bench.singles.disconnect(one, Leg("o"))
+    with pytest.raises(errors.Internal):
+        await bench.singles.connect(one, Leg("p"))
+    assert (bench.attachments.held, bench.memory.rows[one].attachments) == (set(), ())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from agent.runtime.api import Status
+from agent.runtime.api import ExitStatus, Status
 from agent.single.record import SingleRecord
 from agent.single.restarting import next_delay, wanted
 from common import errors
@@ -121,3 +122,32 @@ async def test_a_start_that_fails_is_tried_as_often_as_the_policy_says(bench: Be
         await bench.until(lambda: bench.singles.restarts.waits(one))
         await bench.until(lambda: not bench.singles.restarts.waits(one))
     assert (bench.memory.rows[one].restarts, bench.memory.rows[one].error) == (2, "not now")
+
+
+async def test_a_wait_is_for_an_end_that_stays_one(bench: Bench) -> None:
+    one = await bench.create("one", restart="on-failure", most_restarts=1)
+
+    async def wait(id: str, condition: str = "not-running") -> ExitStatus | None:
+        await bench.until(lambda: bench.runtime.found[id].status is Status.STOPPED)
+        return bench.runtime.found[id].exit
+
+    bench.runtime.wait = wait  # type: ignore[method-assign,assignment]
+    async with bench.running():
+        await bench.singles.start(one)
+        waiting = asyncio.create_task(bench.singles.ended(one, "next-exit"))
+        await bench.runtime.exit(one, 1)
+        await bench.until(lambda: bench.memory.rows[one].restarts and bench.runtime.found[one].pid)
+        assert not waiting.done()
+        await bench.runtime.exit(one, 2)
+        assert (await waiting).code == 2
+        # Nor does one wait for a start that somebody calls off.
+        await bench.singles.start(one)
+        with mock.patch("agent.single.restarting._FIRST", 1000.0):
+            await bench.runtime.exit(one, 3)
+            await bench.until(lambda: bench.singles.restarts.waits(one))
+        waiting = asyncio.create_task(bench.singles.ended(one, "not-running"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        assert await bench.singles.stop(one)
+        assert (await waiting).code == 3
