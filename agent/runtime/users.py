@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from common.errors import InvalidArgument, NotFound
+from common.errors import InvalidArgument
 
 _MAX_FILE = 4 << 20
 _MAX_ID = 2**31 - 1
@@ -58,7 +58,7 @@ def _account(wanted: str, accounts: Iterable[_Account]) -> _Account:
         if account.name == wanted or (wanted.isdecimal() and account.uid == int(wanted)):
             return account
     if not wanted.isdecimal():
-        raise NotFound(f"unable to find user {wanted}: no matching entries in passwd file")
+        raise InvalidArgument(f"unable to find user {wanted}: no matching entries in passwd file")
     return _Account("", _checked(int(wanted)), 0, "/")
 
 
@@ -67,7 +67,7 @@ def _group_id(wanted: str, groups: Iterable[_Group]) -> int:
         if group.name == wanted:
             return group.gid
     if not wanted.isdecimal():
-        raise NotFound(f"unable to find group {wanted}: no matching entries in group file")
+        raise InvalidArgument(f"unable to find group {wanted}: no matching entries in group file")
     return _checked(int(wanted))
 
 

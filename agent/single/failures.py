@@ -19,8 +19,13 @@ FAILURES: Final = (errors.ShoalError, *KernelError)
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 UNKNOWN: Final = 128
+_MOUNTS: Final = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
 _CODES: Final = (
     ("permission denied", NOT_EXECUTABLE),
+    ("is a directory", NOT_EXECUTABLE),
     ("not a directory", NOT_FOUND),
     ("executable file not found", NOT_FOUND),
     ("no such file or directory", NOT_FOUND),
@@ -53,8 +58,12 @@ def exit_code(text: str) -> int:
 
 
 def of_process(error: errors.ShoalError) -> errors.ShoalError:
-    """A program that isn't there, or can't be run, is a mistake of whoever asked for it."""
-    return errors.InvalidArgument(error.message) if exit_code(error.message) != UNKNOWN else error
+    """A program that isn't there, or can't be run, is a mistake of whoever asked for it; so is a mount that doesn't fit."""
+    if exit_code(error.message) == UNKNOWN:
+        return error
+    return errors.InvalidArgument(
+        error.message + (_MOUNTS if "not a directory" in error.message.lower() else "")
+    )
 
 
 def of_start(error: errors.ShoalError) -> errors.ShoalError:

@@ -36,3 +36,10 @@ def test_a_program_that_is_not_there_in_runcs_words() -> None:
         "executable file not found in $PATH: unknown"
     )
     assert in_runcs_words("permission denied") == "permission denied"
+
+
+@pytest.mark.parametrize("why", ["Permission denied", "Operation not permitted"])
+def test_a_program_that_cannot_be_run_in_runcs_words(why: str) -> None:
+    assert in_runcs_words(f"OCI runtime create failed: open executable: {why}: unknown") == (
+        "OCI runtime create failed: unable to start container process: exec: permission denied: unknown"
+    )

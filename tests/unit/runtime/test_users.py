@@ -9,7 +9,7 @@ import pytest
 
 from agent.runtime import users
 from agent.runtime.users import User
-from common.errors import InvalidArgument, NotFound
+from common.errors import InvalidArgument
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/srv:/bin/sh\nbroken\nodd:x:a:b\n"
 GROUP = "root:x:0:\nweb:x:102:\nmore:x:103:other,web\nwheel:x:10:root\n"
@@ -37,9 +37,9 @@ def test_extra_groups() -> None:
 
 
 def test_unknown_ones() -> None:
-    with pytest.raises(NotFound, match="unable to find user x: no matching entries in passwd file"):
+    with pytest.raises(InvalidArgument, match="unable to find user x: no matching entries in passwd file"):
         users.lookup("x", (), PASSWD, GROUP)
-    with pytest.raises(NotFound, match="unable to find group y: no matching entries in group file"):
+    with pytest.raises(InvalidArgument, match="unable to find group y: no matching entries in group file"):
         users.lookup("0:y", (), PASSWD, GROUP)
     with pytest.raises(InvalidArgument, match="must be in range"):
         users.lookup(str(2**31), (), "", "")

@@ -441,7 +441,7 @@ async def test_what_the_kernel_refuses_is_told_in_words(bench: Bench, refusal: E
     ("text", "code", "status"),
     [
         ('exec: "nosuch": executable file not found in $PATH', 127, 400), ("exec: permission denied", 126, 400),
-        ("mount: not a directory", 127, 400), ("out of memory", 128, 500),
+        ("exec: is a directory", 126, 400), ("out of memory", 128, 500),
     ],
 )  # fmt: skip
 async def test_a_process_that_cannot_be_started(bench: Bench, text: str, code: int, status: int) -> None:
@@ -451,6 +451,14 @@ async def test_a_process_that_cannot_be_started(bench: Bench, text: str, code: i
         await bench.singles.start(one)
     assert (raised.value.message, raised.value.status) == (text, status)
     assert (bench.memory.rows[one].error, bench.memory.rows[one].exit_code) == (text, code)
+
+
+async def test_a_mount_that_does_not_fit(bench: Bench) -> None:
+    one = await bench.create("one")
+    bench.runtime.fail = errors.ShoalError("mount `/etc/hostname` to `tmp`: Not a directory: unknown")
+    with pytest.raises(errors.InvalidArgument, match=r"directory onto a file .* is the expected type$"):
+        await bench.singles.start(one)
+    assert bench.memory.rows[one].exit_code == 127
 
 
 async def test_a_failed_start_keeps_the_code_of_an_end_before(bench: Bench) -> None:
