@@ -90,8 +90,9 @@ async def _swarm_networks(call: Call, *terms: model.FilterTerm) -> Sequence[mode
     return tuple(n for n in known if not n.pending_delete and shapes.SWARM_PREDEFINED not in n.spec.labels)
 
 
-async def _find(call: Call, ref: str, scope: str = "") -> shapes.Shape | model.Network:
-    """The one network that `ref` means, by id, name or the beginning of an id; `scope` is swarm, local or both."""
+async def _find(call: Call, ref: str, scope: str = "", reading: bool = False) -> shapes.Shape | model.Network:
+    """The one network that `ref` means, by id, name or the beginning of an id; `scope` is swarm, local or both. Where it
+    means several, Docker has other words for those who only read."""
     found: list[shapes.Shape | model.Network] = []
     local = await _local(call)
     if scope in ("", "local"):
@@ -108,9 +109,8 @@ async def _find(call: Call, ref: str, scope: str = "") -> shapes.Shape | model.N
         ]  # this node's own; the swarm's of that name is asked for by its scope, or its id
     if len(matches) > 1:
         by = "name" if _name(matches[0]) == ref else "ID prefix"
-        raise errors.InvalidArgument(
-            f"network {ref} is ambiguous ({len(matches)} matches found based on {by})"
-        )
+        count, ambiguous = f"{len(matches)} matches found based on {by}", f"network {ref} is ambiguous"
+        raise errors.InvalidArgument(f"{count}: {ambiguous}" if reading else f"{ambiguous} ({count})")
     if not matches:
         if scope == "swarm" and lookup.matches(local, ref, _id, _name):
             raise errors.NotFound(_LOCAL.format(ref))
@@ -183,7 +183,7 @@ _TESTS: Final[Mapping[str, Callable[[shapes.Shape, Sequence[str]], bool]]] = {
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /networks/{id}?scope&verbose: an overlay with its containers and peers where this node takes part in it."""
     scope, verbose = call.text("scope"), call.boolean("verbose")
-    network = await _find(call, call.names["id"], scope)
+    network = await _find(call, call.names["id"], scope, reading=True)
     state = call.backend.swarm.state()
     if not isinstance(network, model.Network) and (ours := _own(call, network)) is not None:
         return answer(_shown(call, ours, full=True))

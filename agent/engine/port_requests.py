@@ -6,7 +6,6 @@ import ipaddress
 from typing import Final
 
 from agent.engine.http import Fields
-from agent.network.bridges import ANY
 from agent.single.record import PortRequest
 from common import errors
 
@@ -50,8 +49,8 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _address(text: str) -> str:
-    if not text or text == ANY:
-        return ""
+    if not text:
+        return ""  # the network's own, or all
     try:
         address = ipaddress.ip_address(text)
     except ValueError as exc:

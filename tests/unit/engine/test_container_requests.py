@@ -87,7 +87,7 @@ def test_ports() -> None:
     }
     record = made({"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "7/tcp": {}}}, PortBindings=asked).record
     assert record.ports == (
-        PortRequest("udp", 53), PortRequest("tcp", 80, "", 8080, 8080), PortRequest("tcp", 80, "127.0.0.1", 9000, 9010),
+        PortRequest("udp", 53, "0.0.0.0"), PortRequest("tcp", 80, "", 8080, 8080), PortRequest("tcp", 80, "127.0.0.1", 9000, 9010),
     )  # fmt: skip
     assert record.exposed == ("53/udp", "7/tcp", "80/tcp")
     assert made(NetworkMode="host", PortBindings=asked, PublishAllPorts=True).record.ports == ()

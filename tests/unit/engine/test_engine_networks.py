@@ -263,8 +263,9 @@ async def test_names_that_mean_several(managing):
     one = dataclasses.replace(WEB, id="la5zzz", spec=dataclasses.replace(WEB.spec, name="other"))
     managing.manager.add(one)
     text = "network la5 is ambiguous (2 matches found based on ID prefix)"
-    for method in ("GET", "DELETE"):
-        assert await managing.ask(method, "/networks/la5") == (400, {"message": text})
+    assert await managing.ask("DELETE", "/networks/la5") == (400, {"message": text})
+    text = "2 matches found based on ID prefix: network la5 is ambiguous"
+    assert await managing.ask("GET", "/networks/la5") == (400, {"message": text})
     assert (await managing.ask("GET", "/networks/la5z"))[1]["Name"] == "other"
     assert (await managing.ask("DELETE", "/networks/la5z"))[0] == 204
 
