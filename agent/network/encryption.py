@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.network.facts import Fact, Facts, SealPolicy, SealState
+from agent.network.rules import seal_tables
 from common import model
 
 SUBSYSTEM: Final = "networking:ipsec"
@@ -76,7 +77,7 @@ def state(sender: End, receiver: End, key: Key) -> SealState:
 
 def guards() -> Facts:
     """Nothing unsealed leaves or is taken in; also where no key or peer is known."""
-    return frozenset((SealPolicy("in"), SealPolicy("out")))
+    return frozenset((SealPolicy("in"), SealPolicy("out"), *seal_tables()))
 
 
 def facts(me: End, peers: Iterable[End], keys: tuple[Key, ...]) -> Facts:

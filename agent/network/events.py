@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from agent.network import names
 from agent.network.facts import (
     Address,
     AnswerRule,
@@ -26,6 +27,8 @@ from agent.network.facts import (
     Port,
     ReturnRoute,
     ReturnRule,
+    SealPolicy,
+    SealState,
     Table,
     Veth,
     Vxlan,
@@ -38,6 +41,13 @@ DEL_ROUTE: Final = 25
 DEL_NEIGHBOUR: Final = 29
 DEL_RULE: Final = 33
 NEW_GENERATION: Final = 10 << 8 | 15  # nftables: one for each transaction
+# IPsec's: numbers of their own, of which some mean something else in the routing family.
+DEL_STATE: Final = 0x11
+DEL_POLICY: Final = 0x14
+STATE_EXPIRED: Final = 0x18
+POLICY_EXPIRED: Final = 0x1B
+FLUSHED_STATES: Final = 0x1C
+FLUSHED_POLICIES: Final = 0x1D
 
 FAMILY_BRIDGE: Final = 7
 FAMILY_IPV4: Final = 2
@@ -47,6 +57,7 @@ _MAIN: Final = 254
 _LOCAL: Final = 255
 _LOOPBACK: Final = "::1/128"
 _ALIGN: Final = 4
+_UDP: Final = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +114,45 @@ class TablesChanged:
     by: str
 
 
-Event = LinkLost | AddressLost | NeighbourLost | ForwardLost | RouteLost | RuleLost | TablesChanged
+@dataclass(frozen=True, slots=True)
+class StateLost:
+    """A state of IPsec; all of them where it has no destination."""
+
+    destination: str = ""
+    spi: int = 0
 
 
-def parse(data: bytes) -> Iterator[Event]:
-    """The events in what was received at once; messages that tell none of ours are left out."""
+@dataclass(frozen=True, slots=True)
+class PolicyLost:
+    """A policy of IPsec for the port of encrypted tunnels; all policies where it has no direction."""
+
+    direction: str = ""
+    source: str = ""
+    destination: str = ""
+
+
+Event = (
+    LinkLost
+    | AddressLost
+    | NeighbourLost
+    | ForwardLost
+    | RouteLost
+    | RuleLost
+    | TablesChanged
+    | StateLost
+    | PolicyLost
+)
+
+
+def parse(data: bytes, ipsec: bool = False) -> Iterator[Event]:
+    """The events in what was received at once, of IPsec's socket or another; messages that tell none of ours are left out."""
     offset = 0
     while offset + HEADER <= len(data):
         length, kind = struct.unpack_from("=IH", data, offset)
         if length < HEADER or offset + length > len(data):
             return
-        event = _event(kind, data[offset + HEADER : offset + length])
+        body = data[offset + HEADER : offset + length]
+        event = _ipsec(kind, body) if ipsec else _event(kind, body)
         if event is not None:
             yield event
         offset += _aligned(length)
@@ -141,6 +180,10 @@ def told(event: Event) -> str:
             return f"rule of mark {mark:#x} and table {table}"
         case TablesChanged(by=by):
             return f"nftables, by {by}"
+        case StateLost(destination=destination):
+            return f"IPsec state to {destination}" if destination else "IPsec's states"
+        case PolicyLost(direction=direction, destination=destination):
+            return f"IPsec policy {direction} {destination}".rstrip() if direction else "IPsec's policies"
 
 
 def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:
@@ -163,6 +206,13 @@ def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:
             return any(isinstance(f, AnswerRule) and f.table == table for f in picture)
         case RuleLost(mark=mark, table=table, version=version):
             return ReturnRule(mark, table, version) in picture
+        case StateLost(destination=destination, spi=spi):
+            states = (f for f in picture if isinstance(f, SealState))
+            return any(not destination or (f.destination, f.spi) == (destination, spi) for f in states)
+        case PolicyLost(direction=direction, source=source, destination=destination):
+            lost = direction, source, destination
+            policies = (f for f in picture if isinstance(f, SealPolicy))
+            return any(not direction or (f.direction, f.source, f.destination) == lost for f in policies)
         case TablesChanged(by=by):
             return by != ourselves and any(isinstance(f, Table) for f in picture)
 
@@ -263,3 +313,47 @@ def _event(kind: int, body: bytes) -> Event | None:
     if parser is None or len(body) < (4 if kind == NEW_GENERATION else 8) or body[0] not in families:
         return None
     return parser(body)
+
+
+# ---- IPsec's: structures whose fields lie at fixed places
+
+_STATE_ID: Final = struct.Struct("=16s4sHB")
+_STATE_AT: Final = 56  # of a whole state, its own address and index, after the selector
+_SELECTOR: Final = struct.Struct("=16s16s2s8xBBB")  # destination, source, port; lengths of prefixes, protocol
+_POLICY_ID_SIZE: Final = 64
+_POLICY: Final = 7  # the attribute that shows a whole policy
+_POLICY_SIZE: Final = 168
+_DIRECTION_AT: Final = 160
+_DIRECTIONS: Final = ("in", "out")
+
+
+def _ipsec(kind: int, body: bytes) -> Event | None:
+    if kind == DEL_STATE and len(body) >= _STATE_ID.size:
+        return _state(body)
+    if kind == STATE_EXPIRED and len(body) >= _STATE_AT + _STATE_ID.size:
+        return _state(body[_STATE_AT:])
+    if kind == DEL_POLICY:
+        return _policy(_attributes(body, _POLICY_ID_SIZE).get(_POLICY, b""))
+    if kind == POLICY_EXPIRED:
+        return _policy(body)
+    if kind == FLUSHED_STATES:
+        return StateLost()
+    return PolicyLost() if kind == FLUSHED_POLICIES else None
+
+
+def _state(body: bytes) -> Event:
+    destination, spi, *_ = _STATE_ID.unpack_from(body)
+    return StateLost(_ipv4(destination), int.from_bytes(spi, "big"))
+
+
+def _policy(body: bytes) -> Event | None:
+    if len(body) < _POLICY_SIZE or body[_DIRECTION_AT] >= len(_DIRECTIONS):
+        return None
+    destination, source, port, _, _, protocol = _SELECTOR.unpack_from(body)
+    if (int.from_bytes(port, "big"), protocol) != (names.SEALED_PORT, _UDP):
+        return None
+    return PolicyLost(_DIRECTIONS[body[_DIRECTION_AT]], _ipv4(source), _ipv4(destination))
+
+
+def _ipv4(value: bytes) -> str:
+    return str(ipaddress.IPv4Address(value[:4])) if any(value) else ""

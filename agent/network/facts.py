@@ -227,9 +227,32 @@ def rank(fact: Fact) -> int:
     """Where a fact stands in the order of making; a sysctl of an interface comes after the interface."""
     if isinstance(fact, Sysctl) and _interface(fact):
         return _RANK[Port]
-    if isinstance(fact, SealPolicy) and not fact.destination:
-        return _RANK[Sysctl]  # what keeps plain text in stands before anything that may fail
-    return _RANK[type(fact)]
+    return _RANK[Sysctl] if is_guard(fact) else _RANK[type(fact)]
+
+
+def is_guard(fact: Fact) -> bool:
+    """Whether it keeps plain text in: it stands before any tunnel of an encrypted network, and goes after the last one."""
+    if isinstance(fact, Table):
+        return fact.name in (names.SEALS_TABLE, names.HELD_TABLE)
+    return isinstance(fact, SealPolicy) and not fact.destination
+
+
+def sealed_tunnels(view: KernelView) -> frozenset[str]:
+    """Namespaces with the tunnel of an encrypted network."""
+    return frozenset(
+        name
+        for name, facts in view.items()
+        if any(isinstance(f, Vxlan) and f.port == names.SEALED_PORT for f in facts)
+    )
+
+
+def held_back(view: KernelView) -> KernelView:
+    """`view` without the tunnels of encrypted networks and what is in them: what is to be where the guards can't be made."""
+    gone = (Vxlan, Forward, Neighbour)
+    without = {
+        name: frozenset(f for f in view[name] if not isinstance(f, gone)) for name in sealed_tunnels(view)
+    }
+    return {**view, **without}
 
 
 def _interface(fact: Sysctl) -> str:

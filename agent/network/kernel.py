@@ -43,6 +43,9 @@ from agent.network.facts import (
     Vxlan,
     after,
     difference,
+    held_back,
+    is_guard,
+    sealed_tunnels,
 )
 from agent.network.nft import NftError
 from agent.network.reader import PROC, Reader, write_sysctl
@@ -160,12 +163,29 @@ class Kernel:
         scope = sorted(set(scope))
         failed: dict[str, Exception] = {}
         self._indexes.clear()
+        desired, held = self._guarded(desired, scope, failed)
         for _ in range(3):  # again for a tunnel that had to be made anew, or a leg that went with its sandbox
             changes = self._plan(desired, [name for name in scope if name not in failed], failed)
             if not changes:
                 break
             self._carry_out(changes, failed)
-        return failed
+        return held | failed
+
+    def _guarded(
+        self, desired: KernelView, scope: Iterable[str], failed: dict[str, Exception]
+    ) -> tuple[KernelView, dict[str, Exception]]:
+        """What keeps plain text in stands before any tunnel that needs it. Where it can't be made, these tunnels are not made
+        either, and go where they stand; where it can't be read, they stay as they are. Why, by namespace."""
+        tunnels = sealed_tunnels(desired) & set(scope)
+        if not tunnels:
+            return desired, {}
+        unread: dict[str, Exception] = {}
+        unmade: dict[str, Exception] = {}
+        missing = self._plan(desired, [names.HOST], unread)
+        self._carry_out([c for c in missing if is_guard(c.fact) and not c.remove], unmade)
+        failed.update({name: unread[names.HOST] for name in tunnels if unread})
+        held = {name: unmade[names.HOST] for name in tunnels if unmade}
+        return held_back(desired) if held else desired, held
 
     def flush(self, scope: Iterable[str], marks: frozenset[int], mask: int = names.BACKEND_MASK) -> None:
         """Lets conntrack forget connections to backends that are gone; a namespace that went away has none."""
@@ -198,7 +218,10 @@ class Kernel:
 
     def missing_for_seals(self) -> str:
         """The kernel's module that encrypted networks need and that isn't there; empty when they work."""
-        return missing_module()
+        missing = missing_module()
+        if not missing:
+            self.watch.hear_ipsec()
+        return missing
 
     def unplug(self, namespace: str, interface: str) -> None:
         """Takes a leg out of a container's namespace: what a container has otherwise stays its own."""
@@ -252,6 +275,8 @@ class Kernel:
         for change in changes:
             if change.namespace in failed:
                 continue
+            if change.remove and is_guard(change.fact) and any(map(names.is_sandbox, failed)):
+                continue  # a tunnel may stand that could not be taken away
             try:
                 if change.remove:
                     self._remove(change.namespace, change.fact)
@@ -436,7 +461,7 @@ class Kernel:
             ),
             None,
         )
-        nft = self._namespaces.table(namespace)
+        nft = self._namespaces.held() if fact.name == names.HELD_TABLE else self._namespaces.table(namespace)
         if standing is not None:
             try:
                 nft.run(delta.transaction(standing.text, fact.text))
@@ -483,6 +508,8 @@ class Kernel:
                     route.rule("del", **_answers(fact))
                 case LoopbackRoute(interface=interface):
                     route.route("del", **_loopback(self._index(namespace, interface)))
+                case Table(name=names.HELD_TABLE as name, family=family):
+                    self._namespaces.let_go(f"{family} {name}")
                 case Table(name=name, family=family):
                     self._namespaces.table(namespace).run(f"delete table {family} {name}")
         except NetlinkError as error:

@@ -131,7 +131,7 @@ class KernelNetwork:
         self._worker = asyncio.create_task(self._work(), name="network")
         self._worker.add_done_callback(self._ended)
         self._watcher = asyncio.create_task(
-            watch(self._kernel.watch.descriptors(), self._look, self._repair), name="network watch"
+            watch(self._kernel.watch.descriptors, self._look, self._repair), name="network watch"
         )
         self._watcher.add_done_callback(self._ended)
 

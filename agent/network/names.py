@@ -25,6 +25,12 @@ LOCAL_TABLE: Final = (
 FLOWS_TABLE: Final = (
     "shoal_flows"  # beside it in a task of the mesh: what is learnt there outlives changes of the other
 )
+SEALS_TABLE: Final = (
+    "shoal_seals"  # in the host's: nothing unsealed leaves encrypted networks' tunnels or is taken in
+)
+HELD_TABLE: Final = (
+    "shoal_seals_held"  # the same once more: nobody else can flush it, but it goes with the agent's process
+)
 HOST: Final = ""  # the namespace that the agent itself lives in
 VXLAN_PORT: Final = 4789
 SEALED_PORT: Final = 4790  # of encrypted networks' tunnels; on the wire there is ESP only

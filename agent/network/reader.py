@@ -51,7 +51,9 @@ _MAIN: Final = 254
 _BY_THE_KERNEL: Final = 2  # a route that came with an address
 _LOCAL: Final = 255
 _LOOPBACK: Final = "::1"
-_TABLES: Final = (names.TABLE, names.FLOWS_TABLE, names.LOCAL_TABLE)
+_TABLES: Final = (
+    names.TABLE, names.FLOWS_TABLE, names.LOCAL_TABLE, names.SEALS_TABLE, names.HELD_TABLE,
+)  # fmt: skip
 _LINK_LOCAL: Final = "fe80:"
 _BOTH: Final = (socket.AF_INET, socket.AF_INET6)
 _TASK_LEG: Final = re.compile(r"eth\d+")

@@ -152,13 +152,15 @@ def _published(item: Published, node_id: str, family: Family) -> list[str]:
     return _chain(name, lines)
 
 
-def _table(lines: Sequence[str], family: Family, name: str = names.TABLE) -> Table:
+def _table(lines: Sequence[str], family: Family, name: str = names.TABLE, flags: str = "") -> Table:
     body = "\n".join(lines)
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
+    flagged = f" {{ flags {flags}; }}" if flags else ""
     text = "\n".join((
-        f"table {family.name} {name}",
+        f"table {family.name} {name}{flagged}",
         f"delete table {family.name} {name}",
         f"table {family.name} {name} {{",
+        *((f"  flags {flags}",) if flags else ()),
         *_chain(marker(digest), ()),
         body,
         "}\n",
@@ -167,6 +169,16 @@ def _table(lines: Sequence[str], family: Family, name: str = names.TABLE) -> Tab
 
 
 chain, hook, verdicts, table = _chain, _hook, _map, _table  # what bridges.py makes its own table with
+
+
+@lru_cache
+def seal_tables() -> frozenset[Table]:
+    """What keeps plain text in when somebody takes the kernel's IPsec policies away, until they are back. One survives the agent; the
+    other is the agent's own (`owner`): who flushes all rules, and the policies with them, leaves that one standing."""
+    port = f"udp dport {names.SEALED_PORT}"
+    lines = _hook("sealed_out", "filter", "output", 0, [f"{port} rt ipsec missing counter drop"])
+    lines += _hook("sealed_in", "filter", "input", 0, [f"{port} meta ipsec missing counter drop"])
+    return frozenset((_table(lines, V4, names.SEALS_TABLE), _table(lines, V4, names.HELD_TABLE, "owner")))
 
 
 def marker(digest: str) -> str:

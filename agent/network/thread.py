@@ -75,11 +75,13 @@ class Namespaces:
         self._defer = defer
         self._routes: OrderedDict[str, _Netlink] = OrderedDict()
         self._tables: OrderedDict[str, nft.Context] = OrderedDict()
+        self._held: nft.Context | None = None
 
     def close(self) -> None:
         """Lets go of every descriptor; the namespaces stay."""
         for name in {*self._routes, *self._tables}:
             self._forget(name)
+        self.let_go()
         os.close(self._home)
 
     def path(self, name: str) -> Path:
@@ -171,6 +173,20 @@ class Namespaces:
     def table(self, name: str) -> nft.Context:
         """nftables in a namespace."""
         return self._kept(self._tables, name, nft.Context, _KEPT_TABLES)
+
+    def held(self) -> nft.Context:
+        """nftables in the agent's own namespace, kept: tables that it owns are nobody else's, and stand as long as it does."""
+        if self._held is None:
+            self._held = nft.Context()
+        return self._held
+
+    def let_go(self, table: str = "") -> None:
+        """It owns nothing any more; a table that is named goes now and not when the kernel gets to it."""
+        held, self._held = self._held, None
+        if held is not None:
+            if table:
+                held.run(f"table {table} {{ flags owner; }}\ndelete table {table}")
+            self._release(held)
 
     @contextmanager
     def conntrack(self, name: str) -> Iterator[Conntrack]:

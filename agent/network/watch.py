@@ -1,4 +1,5 @@
 """Netlink's news of all our namespaces, by two sockets in the agent's own: links, addresses, routes, neighbours; nftables.
+A third hears of the host's IPsec, where the kernel has what encrypted networks need.
 
 A socket hears of another namespace when that has a number in the socket's (nsid): add() sees to it. A filter in the kernel lets
 through what goes away and nothing else, so that traffic and other people's additions wake nobody. kernel.py drains it
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import socket
 import struct
@@ -20,7 +22,9 @@ from agent.network import events, names
 from agent.network.events import Event
 from agent.network.thread import Namespaces
 
+_log: Final = logging.getLogger(__name__)
 _NETLINK_ROUTE: Final = 0
+_NETLINK_XFRM: Final = 6
 _NETLINK_NETFILTER: Final = 12
 _SOL_NETLINK: Final = 270
 _ADD_MEMBERSHIP: Final = 1
@@ -31,6 +35,7 @@ _ROUTE_GROUPS: Final = (
     1, 3, 5, 7, 8, 9, 11, 19,
 )  # fmt: skip  # links, neighbours; IPv4's addresses, routes and rules; IPv6's
 _NFTABLES_GROUP: Final = 7
+_IPSEC_GROUPS: Final = (2, 3, 4)  # what expires, states, policies
 _BUFFER: Final = 1 << 20  # a bound: memory is taken by what waits there
 _LARGEST: Final = 1 << 16
 _NEW_NSID: Final = 88
@@ -82,6 +87,16 @@ TABLE_FILTER: Final[tuple[_Step, ...]] = (
     _is_kind(events.NEW_GENERATION, "take", "drop"),
     *_ENDS,
 )
+IPSEC_FILTER: Final[tuple[_Step, ...]] = (
+    ("", _LOAD_HALF, 4, "", ""),
+    _is_kind(events.DEL_STATE, "take"),
+    _is_kind(events.DEL_POLICY, "take"),
+    _is_kind(events.STATE_EXPIRED, "take"),
+    _is_kind(events.POLICY_EXPIRED, "take"),
+    _is_kind(events.FLUSHED_STATES, "take"),
+    _is_kind(events.FLUSHED_POLICIES, "take", "drop"),
+    *_ENDS,
+)
 
 
 def assembled(program: Sequence[_Step]) -> bytes:
@@ -105,16 +120,26 @@ class Watch:
             _listening(_NETLINK_ROUTE, _ROUTE_GROUPS, ROUTE_FILTER),
             _listening(_NETLINK_NETFILTER, (_NFTABLES_GROUP,), TABLE_FILTER),
         )
+        self._ipsec: socket.socket | None = None
         for name in namespaces.existing():
             self.add(name)
 
     def descriptors(self) -> tuple[int, ...]:
         """What is readable when there is something to drain."""
-        return tuple(each.fileno() for each in self._sockets)
+        return tuple(each.fileno() for each in self._all())
+
+    def hear_ipsec(self) -> None:
+        """From now on of the host's states and policies, too; to be called where the kernel has them."""
+        if self._ipsec is not None:
+            return
+        try:
+            self._ipsec = _listening(_NETLINK_XFRM, _IPSEC_GROUPS, IPSEC_FILTER, everywhere=False)
+        except OSError as error:  # whatever forbids it, all else goes on
+            _log.warning("what others do to the kernel's IPsec goes unnoticed for up to a minute: %s", error)
 
     def close(self) -> None:
         """Hears nothing any more."""
-        for each in (*self._sockets, self._asking):
+        for each in (*self._all(), self._asking):
             each.close()
 
     def add(self, name: str) -> None:
@@ -137,7 +162,7 @@ class Watch:
         """What was told since the last time, by namespace; None when the kernel had to leave something out."""
         found: dict[str, list[Event]] = {}
         complete = True
-        for each in self._sockets:
+        for each in self._all():
             while True:
                 try:
                     data, ancillary, _, _ = each.recvmsg(_LARGEST, socket.CMSG_SPACE(4))
@@ -150,8 +175,11 @@ class Watch:
                     continue
                 name = self._name(ancillary)
                 if name is not None:
-                    found.setdefault(name, []).extend(events.parse(data))
+                    found.setdefault(name, []).extend(events.parse(data, each is self._ipsec))
         return found if complete else None
+
+    def _all(self) -> tuple[socket.socket, ...]:
+        return self._sockets if self._ipsec is None else (*self._sockets, self._ipsec)
 
     def _name(self, ancillary: Iterable[tuple[int, int, bytes]]) -> str | None:
         for level, kind, value in ancillary:
@@ -175,8 +203,10 @@ class Watch:
         return answer
 
 
-def _listening(family: int, groups: Iterable[int], program: Sequence[_Step]) -> socket.socket:
-    """A socket that hears of these groups in all namespaces with a number."""
+def _listening(
+    family: int, groups: Iterable[int], program: Sequence[_Step], everywhere: bool = True
+) -> socket.socket:
+    """A socket that hears of these groups, in all namespaces with a number or in its own alone."""
     made = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family
     )
@@ -187,7 +217,8 @@ def _listening(family: int, groups: Iterable[int], program: Sequence[_Step]) -> 
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer))
         )
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        made.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+        if everywhere:
+            made.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
         made.bind((0, 0))
         for group in groups:
             made.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)

@@ -20,11 +20,13 @@ SLICE: Final = 16  # namespaces in one piece of work; so many of tasks are read 
 
 
 async def watch(
-    descriptors: Sequence[int], look: Callable[[], Awaitable[Mapping[str, str]]], drifted: Callable[[], None]
+    descriptors: Callable[[], Sequence[int]],
+    look: Callable[[], Awaitable[Mapping[str, str]]],
+    drifted: Callable[[], None],
 ) -> None:
     """Until cancelled: `look` says which namespaces aren't as they were left, and why; `drifted` has them repaired."""
     while True:
-        await _readable(descriptors)
+        await _readable(descriptors())
         await asyncio.sleep(COLLECT)
         try:
             found = await look()

@@ -88,6 +88,68 @@ with Xfrm() as xfrm:
     )
 
 
+def test_who_flushes_policies_is_heard_of_and_lets_nothing_out() -> None:
+    """Between the flush and the repair rules hold plain text back; one table of them nobody else can flush."""
+    in_new_namespace(
+        PRELUDE
+        + """
+import select
+from agent.network import nft, rules
+from agent.network.events import PolicyLost, contradicts
+from agent.network.names import HELD_TABLE
+from agent.network.watch import Watch
+class Nowhere:
+    existing = frozenset
+watch = Watch(Nowhere())
+watch.hear_ipsec()
+assert len(watch.descriptors()) == 3
+def heard():
+    assert select.select(watch.descriptors(), (), (), 30)[0]
+    return [event for found in (watch.drain() or {}).values() for event in found]
+received = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+received.bind(("127.0.0.1", 4790))
+beside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+beside.bind(("127.0.0.1", 4789))
+beside.settimeout(10)
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def arrives():
+    try:
+        sender.sendto(b"plain", ("127.0.0.1", 4790))
+    except PermissionError:
+        return False
+    sender.sendto(b"after", ("127.0.0.1", 4789))
+    assert beside.recv(9) == b"after"
+    received.setblocking(False)
+    try:
+        return received.recv(9) == b"plain"
+    except BlockingIOError:
+        return False
+held, plain = nft.Context(), nft.Context()
+tables = {(held if t.name == HELD_TABLE else plain): t for t in rules.seal_tables()}
+with Xfrm() as xfrm:
+    for policy in (*GUARDS, PAIR):
+        xfrm.make_policy(policy)
+    assert arrives()  # on lo policies don't count
+    for context in (plain, held):
+        context.run(tables[context].text)
+        assert not arrives()
+    watch.drain()  # of tables
+    xfrm.remove(PAIR)
+    assert heard() == [PolicyLost("out", "192.0.2.1", "192.0.2.2")]
+    assert not contradicts(frozenset(GUARDS), [PolicyLost("out", "192.0.2.1", "192.0.2.2")], "")
+    subprocess.run(["ip", "xfrm", "policy", "flush"], check=True)
+    assert heard() == [PolicyLost()]
+    assert contradicts(frozenset(GUARDS), [PolicyLost()], "")
+    assert not arrives()
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    assert xfrm.read() == frozenset() and not arrives()
+    held.free()
+    assert arrives()
+watch.close()
+"""
+    )
+
+
 def test_states() -> None:
     """On a kernel that has ESP they come and go; on another the module is named."""
     found = in_new_namespace(

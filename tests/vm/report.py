@@ -25,6 +25,11 @@ def newest_key(text: str) -> int:
     return max((int(found[1], 16) & 0xFF for found in _INDEX.finditer(text)), default=0)
 
 
+def dropped(text: str, chain: str) -> int:
+    """Packets that the chains of this name have counted, in nft's listing."""
+    return sum(int(found[1]) for found in re.finditer(rf"chain {chain} {{[^}}]*?counter packets (\d+)", text))
+
+
 def grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """Counters that are higher than before, by how much."""
     return {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}

@@ -11,8 +11,21 @@ from hypothesis import strategies as st
 
 from agent.network import encryption, names, plan, refusals
 from agent.network.encryption import End, Key
-from agent.network.facts import Facts, Forward, Namespace, SealPolicy, SealState, Vxlan, after, difference
+from agent.network.facts import (
+    Facts,
+    Forward,
+    Namespace,
+    SealPolicy,
+    SealState,
+    Vxlan,
+    after,
+    difference,
+    held_back,
+    is_guard,
+    sealed_tunnels,
+)
 from agent.network.plan import Underlay
+from agent.network.rules import seal_tables
 from agent.state import NodeState
 from common import errors, model
 from manager import keys
@@ -171,14 +184,14 @@ def test_the_plan_of_an_encrypted_network() -> None:
     view = plan.desired(state(ENCRYPTED), {"t1": ""}, UNDERLAY)
     tunnel = next(f for f in view["n-app"] if isinstance(f, Vxlan))
     assert (tunnel.port, tunnel.mtu) == (names.SEALED_PORT, 1416)
-    seals = {f for f in view[""] if isinstance(f, SealState | SealPolicy)}
+    seals = {f for f in view[""] if isinstance(f, SealState | SealPolicy) or is_guard(f)}
     assert seals == encryption.facts(ENDS[0], ENDS[1:2], UNDERLAY.keys)  # n3 has no task there
 
 
 def test_other_networks_are_sealed_by_nothing() -> None:
     view = plan.desired(state(model.Driver("overlay")), {"t1": ""}, UNDERLAY)
     assert next(f for f in view["n-app"] if isinstance(f, Vxlan)).port == names.VXLAN_PORT
-    assert not [f for f in view[""] if isinstance(f, SealState | SealPolicy)]
+    assert not [f for f in view[""] if isinstance(f, SealState | SealPolicy) or is_guard(f)]
 
 
 def test_without_esp_there_is_no_tunnel() -> None:
@@ -203,3 +216,33 @@ def test_a_node_that_joined_again_is_sealed_to_with_one_key() -> None:
     key = Key(1, b"k" * 20)
     assert encryption.state(me, before, key) == encryption.state(me, now, key)
     assert encryption.state(before, me, key).spi != encryption.state(now, me, key).spi
+
+
+def test_without_guards_there_is_no_tunnel() -> None:
+    """What is left of an encrypted network where nothing can keep plain text in; other networks stay whole."""
+    view = plan.desired(state(ENCRYPTED), {"t1": ""}, UNDERLAY)
+    plain = plan.desired(state(model.Driver("overlay")), {"t1": ""}, UNDERLAY)
+    assert sealed_tunnels(view) == {"n-app"}
+    assert sealed_tunnels(plain) == frozenset()
+    held = held_back(view)
+    assert not [f for f in held["n-app"] if isinstance(f, Vxlan | Forward)]
+    assert {name: held[name] for name in view if name != "n-app"} == {
+        n: view[n] for n in view if n != "n-app"
+    }
+    assert held_back(plain) == plain
+
+
+def test_a_node_that_does_not_know_itself_has_guards_all_the_same() -> None:
+    given = state(ENCRYPTED)
+    alone = replace(given, nodes={n: record for n, record in given.nodes.items() if n != "n1"})
+    view = plan.desired(alone, {"t1": ""}, UNDERLAY)
+    assert sealed_tunnels(view) and encryption.guards() <= view[""]
+
+
+def test_both_tables_say_the_same_of_both_directions() -> None:
+    tables = {t.name: t.text for t in seal_tables()}
+    assert tables.keys() == {names.SEALS_TABLE, names.HELD_TABLE}
+    for text in tables.values():
+        assert "udp dport 4790 rt ipsec missing counter drop" in text
+        assert "udp dport 4790 meta ipsec missing counter drop" in text
+    assert ["owner" in tables[name] for name in (names.SEALS_TABLE, names.HELD_TABLE)] == [False, True]

@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.network import xfrm
 from agent.network.events import (
     AddressLost,
     Event,
     ForwardLost,
     LinkLost,
     NeighbourLost,
+    PolicyLost,
     RouteLost,
     RuleLost,
+    StateLost,
     TablesChanged,
     contradicts,
     parse,
@@ -34,6 +37,8 @@ from agent.network.facts import (
     Port,
     ReturnRoute,
     ReturnRule,
+    SealPolicy,
+    SealState,
     Table,
     Veth,
     Vxlan,
@@ -130,6 +135,11 @@ PAIRS: list[tuple[Fact, Event]] = [
     (AnswerRule(53, 1001), RuleLost(0, 1001, 6)),
     (LoopbackRoute("shoal_ing"), RouteLost(255, "::1/128", 6)),
     (Table("0123", "text"), TablesChanged("nft")),
+    (SealState("10.0.0.1", "10.0.0.2", 0x102, b""), StateLost("10.0.0.2", 0x102)),
+    (SealState("10.0.0.1", "10.0.0.3", 0x102, b""), StateLost("10.0.0.3", 0x102)),
+    (SealPolicy("in"), PolicyLost("in")),
+    (SealPolicy("out"), PolicyLost("out")),
+    (SealPolicy("out", "10.0.0.1", "10.0.0.2", 0x102), PolicyLost("out", "10.0.0.1", "10.0.0.2")),
 ]
 
 
@@ -153,7 +163,11 @@ def test_what_is_gone_is_told_in_words() -> None:
         "route to everything in table 1003",
         "rule of mark 0x3 and table 1003",
         "nftables, by nft",
+        "IPsec state to 10.0.0.2",
+        "IPsec policy in",
+        "IPsec policy out 10.0.0.2",
     } <= said
+    assert (told(StateLost()), told(PolicyLost())) == ("IPsec's states", "IPsec's policies")
 
 
 def test_our_own_transactions_are_known() -> None:
@@ -163,3 +177,55 @@ def test_our_own_transactions_are_known() -> None:
 def test_an_entry_that_leads_elsewhere_is_not_ours() -> None:
     picture = frozenset({Forward("02:42:0a:00:00:01", "1.2.3.4")})
     assert not contradicts(picture, [ForwardLost("02:42:0a:00:00:01", "4.3.2.1")], "us")
+
+
+# ---- IPsec's
+
+STATE = SealState("10.0.0.1", "10.0.0.2", 0x102, bytes(20))
+POLICY = SealPolicy("out", "10.0.0.1", "10.0.0.2", 0x102)
+STATE_ID = bytes((10, 0, 0, 2)) + bytes(12) + bytes((0, 0, 1, 2)) + struct.pack("=HBx", 2, 50)
+
+
+def shown(policy: bytes) -> bytes:
+    """The head of a policy's deletion may say its number alone; the attribute says all."""
+    return bytes(64) + attribute(7, policy[:168])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        (0x11, STATE_ID, StateLost("10.0.0.2", 0x102)),
+        (0x18, xfrm.packed_state(STATE), StateLost("10.0.0.2", 0x102)),
+        (0x14, shown(xfrm.packed_policy(POLICY)), PolicyLost("out", "10.0.0.1", "10.0.0.2")),
+        (0x14, shown(xfrm.packed_policy(SealPolicy("in"))), PolicyLost("in")),
+        (0x1B, xfrm.packed_policy(SealPolicy("out")), PolicyLost("out")),
+        (0x1C, bytes(1), StateLost()),
+        (0x1D, b"", PolicyLost()),
+    ],
+)
+def test_ipsec(kind: int, body: bytes, expected: Event) -> None:
+    assert list(parse(message(kind, body), ipsec=True)) == [expected]
+
+
+def test_policies_of_others() -> None:
+    """An IKE daemon's come and go all day."""
+    body = bytearray(xfrm.packed_policy(SealPolicy("out", "10.0.0.1", "10.0.0.2", 0x102)))
+    body[32:34] = (500).to_bytes(2, "big")
+    assert list(parse(message(0x14, shown(bytes(body))), ipsec=True)) == []
+    forwarded = bytearray(xfrm.packed_policy(SealPolicy("in")))
+    forwarded[160] = 2
+    assert list(parse(message(0x14, shown(bytes(forwarded))), ipsec=True)) == []
+    assert list(parse(message(0x10, xfrm.packed_state(STATE)), ipsec=True)) == []
+
+
+@given(st.binary(max_size=300), st.sampled_from((0x11, 0x14, 0x18, 0x1B, 0x1C, 0x1D)))
+def test_broken_messages_of_ipsec(body: bytes, kind: int) -> None:
+    list(parse(message(kind, body), ipsec=True))
+
+
+def test_who_flushes_takes_all() -> None:
+    assert contradicts(frozenset({STATE}), [StateLost()], "us")
+    assert contradicts(frozenset({SealPolicy("in")}), [PolicyLost()], "us")
+    assert not contradicts(frozenset({SealPolicy("in")}), [StateLost()], "us")
+    assert not contradicts(frozenset({STATE}), [PolicyLost()], "us")
+    assert not contradicts(frozenset({Table("0", "")}), [StateLost(), PolicyLost()], "us")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import pytest
 
-from agent.network.watch import ROUTE_FILTER, TABLE_FILTER, assembled
+from agent.network import watch
+from agent.network.events import PolicyLost
+from agent.network.thread import Namespaces
+from agent.network.watch import IPSEC_FILTER, ROUTE_FILTER, TABLE_FILTER, Watch, assembled
 
 UP, ALL = 0x1, 0xFFFF_FFFF
 
@@ -72,3 +78,53 @@ def test_links_addresses_routes_and_neighbours(message: bytes, through: bool) ->
 @pytest.mark.parametrize(("kind", "through"), [(0x0A0F, True), (0x0A00, False), (0x0A0E, False)])
 def test_tables(kind: int, through: bool) -> None:
     assert taken(TABLE_FILTER, header(kind) + bytes(12)) is through
+
+
+@pytest.mark.parametrize("kind", [0x11, 0x14, 0x18, 0x1B, 0x1C, 0x1D])
+def test_of_ipsec_what_goes(kind: int) -> None:
+    assert taken(IPSEC_FILTER, header(kind) + bytes(64))
+
+
+@pytest.mark.parametrize("kind", [0x10, 0x13, 0x17, 0x19, 0x1A, 0x1E])
+def test_of_ipsec_nothing_that_comes(kind: int) -> None:
+    assert not taken(IPSEC_FILTER, header(kind) + bytes(64))
+
+
+class Nowhere:
+    """Namespaces of a machine that has none."""
+
+    def existing(self) -> frozenset[str]:
+        return frozenset()
+
+
+@pytest.fixture
+def watching() -> Iterator[Watch]:
+    made = Watch(cast(Namespaces, Nowhere()))
+    yield made
+    made.close()
+
+
+def test_a_kernel_without_ipsec_is_no_failure(
+    watching: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    before = watching.descriptors()
+    monkeypatch.setattr(watch, "_listening", refuse)
+    watching.hear_ipsec()
+    assert watching.descriptors() == before
+    assert "unnoticed" in caplog.text
+
+
+def test_ipsec_is_read_as_such(watching: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers mean something else in the routing family: there 29 is a neighbour that goes."""
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    reading.setblocking(False)
+    monkeypatch.setattr(watch, "_listening", lambda *_, **__: reading)
+    watching.hear_ipsec()
+    watching.hear_ipsec()
+    assert len(watching.descriptors()) == 3
+    with writing:
+        writing.send(struct.pack("=IHHII", 24, 29, 0, 0, 0) + bytes(8))
+        assert watching.drain() == {"": [PolicyLost()]}

@@ -49,7 +49,7 @@ async def test_looks_when_there_is_news_and_tells_of_what_it_found(monkeypatch: 
             raise outcome
         return outcome
 
-    watching = asyncio.create_task(watch([reading], look, told.set))
+    watching = asyncio.create_task(watch(lambda: [reading], look, told.set))
     try:
         await asyncio.sleep(0)
         assert looks == 0
