@@ -20,7 +20,7 @@ prefix=/opt/shoal
 unit_dir=/usr/local/lib/systemd/system
 units="shoal-agent.service shoal-agent.socket shoal-manager.service shoal-manager.socket"
 packages="containerd runc crun nftables libnftables1 iproute2 python3 python3-venv ca-certificates"
-ports="2377/tcp 7946/tcp 7946/udp 4789/udp"
+ports="2377/tcp 7946/tcp 7946/udp 4789/udp 4790/udp"
 modules="bridge nf_conntrack nf_nat nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_numgen veth vxlan"
 module_dir=${SHOAL_MODULE_DIR:-/lib/modules/$(uname -r)}
 wheel='' wheels='' lock='' check='' uninstall='' purge='' changed='' conflicts=0
@@ -90,8 +90,8 @@ name_docker() {
     fi
     [ -n "$found" ] || return 0
     if [ "$(docker_answers info --format '{{.Swarm.LocalNodeState}}')" = active ]; then
-        conflict "Docker Engine runs here ($found) and is in a swarm of its own: it holds the ports 2377, 7946 and 4789, and\
- Shoal cannot take part in a swarm beside it. Have it leave:" "docker swarm leave --force"
+        conflict "Docker Engine runs here ($found) and is in a swarm of its own: it holds the ports 2377, 7946 and 4789 and\
+ what IPsec (ESP) does with them, and Shoal cannot take part in a swarm beside it. Have it leave:" "docker swarm leave --force"
     else
         conflict "Docker Engine runs here ($found). Both may go on as long as it is in no swarm; 'docker' talks to it and\
  not to Shoal unless DOCKER_HOST says so. If nobody needs it any more:" \
@@ -105,11 +105,12 @@ firewalld_runs() { command -v firewall-cmd >/dev/null && firewall-cmd --state >/
 name_ufw() {
     ufw_is_active || return 0
     # shellcheck disable=SC2016
-    conflict "ufw is active: it drops what the other nodes send to $(listed "$ports"), and what containers and published\
- ports forward. With the addresses of the other nodes:" \
+    conflict "ufw is active: it drops what the other nodes send to $(listed "$ports"), by ESP (protocol 50, of encrypted\
+ networks), and what containers and published ports forward. With the addresses of the other nodes:" \
         'for node in ADDRESS ADDRESS; do' \
         '    ufw allow proto tcp from $node to any port 2377,7946' \
-        '    ufw allow proto udp from $node to any port 7946,4789' \
+        '    ufw allow proto udp from $node to any port 7946,4789,4790' \
+        '    ufw allow proto esp from $node to any' \
         'done' \
         'for interface in docker_gwbridge shoal_ing; do' \
         '    ufw route allow in on $interface' \
@@ -120,10 +121,11 @@ name_ufw() {
 name_firewalld() {
     firewalld_runs || return 0
     # shellcheck disable=SC2016
-    conflict "firewalld is active: it rejects what the other nodes send to $(listed "$ports"), and what containers forward.\
- With the addresses of the other nodes:" \
+    conflict "firewalld is active: it rejects what the other nodes send to $(listed "$ports"), by ESP (protocol 50, of\
+ encrypted networks), and what containers forward. With the addresses of the other nodes:" \
         'firewall-cmd --permanent --new-zone=shoal' \
         "for port in $ports; do firewall-cmd --permanent --zone=shoal --add-port=\$port; done" \
+        'firewall-cmd --permanent --zone=shoal --add-protocol=esp' \
         'for node in ADDRESS ADDRESS; do firewall-cmd --permanent --zone=shoal --add-source=$node; done' \
         'firewall-cmd --permanent --zone=trusted --add-interface=docker_gwbridge --add-interface=shoal_ing' \
         'firewall-cmd --reload'

@@ -11,7 +11,7 @@ import pytest
 
 INSTALL = Path(__file__).resolve().parents[3] / "deploy/install.sh"
 NEEDED = ("sh", "sed", "grep", "basename", "dirname")
-PORTS = "2377/tcp, 7946/tcp, 7946/udp and 4789/udp"
+PORTS = "2377/tcp, 7946/tcp, 7946/udp, 4789/udp and 4790/udp"
 
 
 @dataclass
@@ -84,7 +84,10 @@ def test_docker_in_a_swarm_of_its_own(box: Box) -> None:
     box.has("docker", 'case "$*" in *info*) echo active ;; esac')
     code, text = box.check()
     assert code == 1
-    assert "is in a swarm of its own: it holds the ports 2377, 7946 and 4789" in text
+    assert (
+        "is in a swarm of its own: it holds the ports 2377, 7946 and 4789 and what IPsec (ESP) does with them"
+        in text
+    )
     assert commands(text) == ["docker swarm leave --force"]
 
 
@@ -94,7 +97,8 @@ def test_ufw(box: Box) -> None:
     code, text = box.check()
     assert code == 1
     assert text.count("warning") == 1 and f"drops what the other nodes send to {PORTS}" in text
-    assert "    ufw allow proto udp from $node to any port 7946,4789" in commands(text)
+    assert "    ufw allow proto udp from $node to any port 7946,4789,4790" in commands(text)
+    assert "    ufw allow proto esp from $node to any" in commands(text)
     box.has("ufw", 'echo "Status: inactive"')
     box.has("iptables", 'echo "-P FORWARD ACCEPT"')
     assert box.check()[0] == 0
@@ -107,9 +111,10 @@ def test_firewalld(box: Box) -> None:
     assert f"rejects what the other nodes send to {PORTS}" in text
     typed = commands(text)
     assert (
-        "for port in 2377/tcp 7946/tcp 7946/udp 4789/udp; do firewall-cmd --permanent --zone=shoal --add-port=$port; done"
+        "for port in 2377/tcp 7946/tcp 7946/udp 4789/udp 4790/udp; do firewall-cmd --permanent --zone=shoal --add-port=$port; done"
         in typed
     )
+    assert "firewall-cmd --permanent --zone=shoal --add-protocol=esp" in typed
     assert typed[-1] == "firewall-cmd --reload"
 
 
