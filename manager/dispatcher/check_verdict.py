@@ -210,7 +210,9 @@ def _vxlan(
 ) -> Iterator[tuple[str, str]]:
     if ":" in source.node.vtep + target.node.vtep:
         return  # only IPv4 is probed
-    if tried.vxlan:
+    if sealed:  # its packets don't go by that port: whether it is open concerns other networks
+        pass
+    elif tried.vxlan:
         yield (
             "4789",
             f"{{}} -> {there}: this machine itself does not send to UDP 4789 ({_shown(tried.vxlan)})",
@@ -221,7 +223,7 @@ def _vxlan(
             f"{{}} -> {there}: nothing arrives on UDP 4789 (VXLAN): a packet filter on {there} or on the way"
             f" drops it. Open 4789/udp on {there} for the other nodes",
         )
-    if heard.vxlan or sealed:  # what is sealed doesn't go by that port
+    if heard.vxlan or sealed:
         yield from _tunnel(source, target, tried, heard, there, sealed)
 
 
@@ -241,7 +243,8 @@ def _tunnel(
     if both and not heard.tunnel:
         why = f" ({_shown(tried.tunnel)})" if tried.tunnel else ""
         cause = "the network is encrypted, and what is sealed does not arrive" if sealed else _DUMB
-        do = f"open the protocol ESP (50) on {there}, and see what" if sealed else "see what"
+        ports = f"open the protocol ESP (50) on {there}, and 4790/udp for what comes out of it; then see what"
+        do = ports if sealed else "see what"
         yield (
             "tunnel",
             f"{{}} -> {there}: {cause}{why}: {do} journalctl -u shoal-agent says on both",
