@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ log = logging.getLogger("dispatcher")
 
 WAITING: Final = 4
 """Checks that wait for their turn; more are refused."""
+OF_ONE: Final = 2
+"""Of those so many from one node: others have their turn, too."""
 SECONDS: Final[Mapping[CheckPhase, float]] = {
     CheckPhase.CHECK_LISTEN: 3.0,
     CheckPhase.CHECK_SEND: 4.5,
@@ -59,14 +62,18 @@ class Checks:
         self._clock = clock
         self._leader = leader
         self._queue: asyncio.Queue[tuple[Session, model.CheckAsk]] = asyncio.Queue(WAITING)
+        self._of: Counter[str] = Counter()  # those in the queue, by node
         self._running: _Running | None = None
 
     def asked(self, session: Session, ask: model.CheckAsk) -> None:
-        """A node wants to know; it is answered through its session."""
-        try:
-            self._queue.put_nowait((session, ask))
-        except asyncio.QueueFull:
+        """A node wants to know; it is answered through its session, unless it asks faster than it takes answers."""
+        if session.crowded:
+            return
+        if self._queue.full() or self._of[session.node_id] >= OF_ONE:
             _refuse(session, ask, errors.Unavailable("too many network checks at once: try again"))
+            return
+        self._of[session.node_id] += 1
+        self._queue.put_nowait((session, ask))
 
     def reported(self, node_id: str, report: model.CheckReport) -> None:
         """A node has done its part of a phase."""
@@ -94,6 +101,8 @@ class Checks:
         """Until cancelled."""
         while True:
             session, ask = await self._queue.get()
+            self._of[session.node_id] -= 1
+            self._of += Counter()  # none that are zero
             if session.over:
                 continue
             try:

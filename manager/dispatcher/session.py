@@ -8,9 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from common import errors, model
 from manager.dispatcher.feed import Feed
+
+MOST_TOLD: Final = 64
+"""Messages of network checks that wait for the stream; whoever asks on beyond that isn't answered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,14 +45,19 @@ class Session:
         self.wake.set()
 
     def refuse(self, refused: Iterable[model.AttachmentRefused]) -> None:
-        """Places in networks that containers of the node cannot have."""
-        self.refused.extend(refused)
+        """Places in networks that containers of the node cannot have, of all that it has named: those from before are among them."""
+        self.refused = list(refused)
         self.wake.set()
 
     def tell(self, message: model.ManagerMessage) -> None:
         """A message of its own, as soon as the stream takes it."""
         self.told.append(message)
         self.wake.set()
+
+    @property
+    def crowded(self) -> bool:
+        """So many messages wait that no more questions are taken."""
+        return len(self.told) >= MOST_TOLD
 
     def look(self) -> None:
         """The node's assignments may have changed."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.managers import Managers
 from tests.lab.support import Lab, Machine, until
 from tests.lab.test_gossip import spread
 
@@ -126,3 +127,20 @@ def test_what_cannot_be_checked_is_told(web: Lab) -> None:
         assert refused.stderr == "Error response from daemon: network idle-net not found\n"
     finally:
         manager.shoal("network", "rm", "idle-net")
+
+
+def test_by_way_of_managers_that_do_not_lead(managers: Managers) -> None:
+    """The leader has the nodes probe each other, and the answer comes back to whoever was asked: also of a network that it isn't on."""
+    leader = managers.wait_settled()
+    leader.shoal("network", "create", "-d", "overlay", "idle-net")
+    try:
+        for follower in managers.others(leader):
+            lines = printed(follower, "ingress")
+            assert f"on {len(managers.machines)} of {len(managers.machines)} nodes" in lines[0]
+            assert "\n".join(printed(follower, "idle-net")).count("not on this network") == len(
+                managers.machines
+            )
+            refused = follower.shoal("network", "check", "nowhere", check=False)
+            assert refused.stderr == "Error response from daemon: network nowhere not found\n"
+    finally:
+        leader.shoal("network", "rm", "idle-net")
