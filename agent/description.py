@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
-from common import model, pki, version
+from common import model, overlays, pki, version
 
 _ARCHITECTURES: Final = {"arm64": "aarch64"}
 # The plugins of a stock engine that Shoal has too: what placement by plugin asks for.
@@ -58,4 +58,5 @@ def describe(
         machine=machine,
         encryption_lacks=encryption_lacks,
         masquerade=masquerade,
+        abilities=overlays.ABILITIES,
     )

@@ -1900,6 +1900,7 @@ class NodeDescription(Message):
     machine: str = ""
     encryption_lacks: str = ""
     masquerade: bool = False
+    abilities: tuple[str, ...] = ()
 
     def to_pb(self) -> objects_pb2.NodeDescription:
         return objects_pb2.NodeDescription(
@@ -1913,6 +1914,7 @@ class NodeDescription(Message):
             machine=self.machine,
             encryption_lacks=self.encryption_lacks,
             masquerade=self.masquerade,
+            abilities=self.abilities,
         )
 
     @classmethod
@@ -1928,6 +1930,7 @@ class NodeDescription(Message):
             m.machine,
             m.encryption_lacks,
             m.masquerade,
+            tuple(m.abilities),
         )
 
     @classmethod

@@ -39,7 +39,7 @@ class PluginDescription(_message.Message):
     def __init__(self, type: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class NodeDescription(_message.Message):
-    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "routes", "data_path_addr", "machine", "encryption_lacks", "masquerade")
+    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "routes", "data_path_addr", "machine", "encryption_lacks", "masquerade", "abilities")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class NodeDescription(_message.Message):
     MACHINE_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_LACKS_FIELD_NUMBER: _ClassVar[int]
     MASQUERADE_FIELD_NUMBER: _ClassVar[int]
+    ABILITIES_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     platform: _types_pb2.Platform
     resources: _types_pb2.Resources
@@ -60,7 +61,8 @@ class NodeDescription(_message.Message):
     machine: str
     encryption_lacks: str
     masquerade: bool
-    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[_types_pb2.Platform, _Mapping]] = ..., resources: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[_types_pb2.TLSInfo, _Mapping]] = ..., routes: _Optional[_Iterable[str]] = ..., data_path_addr: _Optional[str] = ..., machine: _Optional[str] = ..., encryption_lacks: _Optional[str] = ..., masquerade: _Optional[bool] = ...) -> None: ...
+    abilities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[_types_pb2.Platform, _Mapping]] = ..., resources: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[_types_pb2.TLSInfo, _Mapping]] = ..., routes: _Optional[_Iterable[str]] = ..., data_path_addr: _Optional[str] = ..., machine: _Optional[str] = ..., encryption_lacks: _Optional[str] = ..., masquerade: _Optional[bool] = ..., abilities: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("state", "message", "addr")

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from common import model, publishing
+from common import model, overlays, publishing
 from common.model import EndpointState, TaskState
 from manager import lifecycle
 from manager.allocator.subnets import mesh_address
 from manager.dispatcher.dependencies import config_record, configs_of
+from manager.dispatcher.older import without_ipv6
 from manager.membership import Membership, takes_part
 from manager.store.view import ReadView
 
@@ -40,6 +41,7 @@ class Interned:
     """The last assignment made for each key, shared by all nodes (tasks belong to one)."""
 
     known: dict[str, model.Assignment] = field(default_factory=dict)
+    older: dict[str, tuple[model.Assignment, model.Assignment]] = field(default_factory=dict)
 
     def same(self, key: str, made: model.Assignment) -> model.Assignment:
         """The known assignment if it equals `made`, else `made`."""
@@ -49,9 +51,17 @@ class Interned:
         self.known[key] = made
         return made
 
+    def for_older(self, key: str, item: model.Assignment) -> model.Assignment:
+        """What an agent that knows IPv4 alone is told instead of `item`, the same object as long as that is."""
+        made = self.older.get(key)
+        if made is None or made[0] is not item:
+            made = self.older[key] = item, without_ipv6(item)
+        return made[1]
+
     def forget(self, key: str) -> None:
         """The object is gone."""
         self.known.pop(key, None)
+        self.older.pop(key, None)
 
 
 def desired(
@@ -59,10 +69,16 @@ def desired(
 ) -> Desired:
     """Everything for one node; with `fresh`, tasks come with their present statuses (for a complete set)."""
     items: dict[str, model.Assignment] = {}
-    networks = members.networks(node_id)
-    heard, waiting = 0, False
-    for network_id in networks:
-        heard = max(heard, _network(view, members, interned, network_id, items))
+    node = view.nodes.get(node_id)
+    abilities = node.description.abilities if node is not None else ()
+    networks, heard, waiting = [], 0, False
+    for network_id in members.networks(node_id):
+        network = view.networks.get(network_id)
+        if network is None or overlays.suits(network.spec, abilities):
+            networks.append(network_id)
+            heard = max(heard, _network(view, members, interned, network_id, items))
+        else:  # others still ask whether the node has heard of it
+            heard = max(heard, _network(view, members, interned, network_id, {}))
     _nodes(view, members, interned, networks, items)
     _services(view, interned, frozenset(networks), items)
     for task in view.tasks.by_node(node_id):
@@ -72,6 +88,8 @@ def desired(
             items[f"task/{task.id}"] = _task(interned, task, peers_ready, fresh)
             _configs(view, interned, task, items)
             _foreign(view, interned, task, items)
+    if overlays.OVERLAY_IPV6 not in abilities:
+        items = {key: interned.for_older(key, item) for key, item in items.items()}
     return Desired(items, heard, waiting)
 
 

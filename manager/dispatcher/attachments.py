@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from common import errors, model
+from common import errors, model, overlays
 from common.model import TaskState
 from manager import lifecycle
 from manager.store.view import ReadView
@@ -66,7 +66,7 @@ def _attempt(
             raise errors.InvalidArgument(f"attachment {attachment.id!r} cannot be made")
         for config in attachment.networks:
             network = config.target
-            configs.append(replace(config, target=_attachable(view, network).id))
+            configs.append(replace(config, target=_attachable(view, network, node_id).id))
     except errors.ShoalError as exc:
         return model.AttachmentRefused(attachment.id, network, exc.code, exc.message)
     spec = model.TaskSpec(
@@ -83,11 +83,16 @@ def _attempt(
     )
 
 
-def _attachable(view: ReadView, ref: str) -> model.Network:
+def _attachable(view: ReadView, ref: str, node_id: str) -> model.Network:
     """The network that a name or id means, if single containers may be in it."""
     network = view.networks.get(ref) or view.networks.by_name(ref)
     if network is None or network.pending_delete or not lifecycle.is_overlay(network):
         raise errors.NotFound(f"network {ref} not found")
     if not network.spec.attachable:
         raise errors.PermissionDenied(f"network {ref} not manually attachable")
+    node = view.nodes.get(node_id)
+    if node is not None and not overlays.suits(network.spec, node.description.abilities):
+        raise errors.FailedPrecondition(
+            f"network {ref} asks more of this node than its agent can do: upgrade it"
+        )
     return network

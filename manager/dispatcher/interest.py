@@ -71,6 +71,8 @@ class Interest:
         self.everyone |= (
             node_record(view, old) != node_record(view, new) or old.attachments != new.attachments
         )
+        if old.description.abilities != new.description.abilities:
+            self.nodes.add(new.id)
         self.greetings |= (
             old.manager_status != new.manager_status
             or old.role != new.role

@@ -11,12 +11,15 @@ from typing import Final
 
 from common import model
 from common.model import Availability, NodeState
+from common.overlays import OVERLAY_ENCRYPTION, OVERLAY_IPV6
 from manager.scheduler import constraints
 from manager.scheduler.nodeset import NodeInfo, host_ports
 
 _ARCHITECTURES: Final = {
     "x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i386": "386", "i686": "386",
 }  # fmt: skip
+
+_TOO_OLD: Final = "its agent is too old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Wish:
 
     task: model.Task  # one of them
     constraints: tuple[constraints.Constraint, ...]
-    encrypted: bool = False  # one of its networks is
+    abilities: frozenset[str] = frozenset()  # what its networks ask of an agent
 
     @property
     def placement(self) -> model.Placement:
@@ -50,10 +53,10 @@ class Filter:
         return f"{text}: {', '.join(details)}" if details else text
 
 
-def wish_of(task: model.Task, encrypted: bool = False) -> Wish:
+def wish_of(task: model.Task, abilities: frozenset[str] = frozenset()) -> Wish:
     """What a task asks; raises ConstraintError."""
     placement = task.spec.placement
-    return Wish(task, constraints.parse(placement.constraints if placement is not None else ()), encrypted)
+    return Wish(task, constraints.parse(placement.constraints if placement is not None else ()), abilities)
 
 
 def _ready(wish: Wish, info: NodeInfo) -> bool:
@@ -86,11 +89,23 @@ def architecture(name: str) -> str:
 
 
 def _encryption(wish: Wish, info: NodeInfo) -> bool:
-    return not wish.encrypted or not info.node.description.encryption_lacks
+    described = info.node.description
+    asked = OVERLAY_ENCRYPTION in wish.abilities
+    return not asked or (OVERLAY_ENCRYPTION in described.abilities and not described.encryption_lacks)
 
 
-def _missing_module(info: NodeInfo) -> str:
+def _why_not_encrypted(info: NodeInfo) -> str:
+    if OVERLAY_ENCRYPTION not in info.node.description.abilities:
+        return _TOO_OLD
     return f"no kernel module {info.node.description.encryption_lacks}"
+
+
+def _ipv6(wish: Wish, info: NodeInfo) -> bool:
+    return OVERLAY_IPV6 not in wish.abilities or OVERLAY_IPV6 in info.node.description.abilities
+
+
+def _too_old(_: NodeInfo) -> str:
+    return _TOO_OLD
 
 
 def _host_port(wish: Wish, info: NodeInfo) -> bool:
@@ -117,7 +132,13 @@ PIPELINE: Final = (
         _encryption,
         "encrypted networks not supported on 1 node",
         "encrypted networks not supported on {} nodes",
-        detail=_missing_module,
+        detail=_why_not_encrypted,
+    ),
+    Filter(
+        _ipv6,
+        "IPv6 networks not supported on 1 node",
+        "IPv6 networks not supported on {} nodes",
+        detail=_too_old,
     ),
     Filter(
         _host_port,

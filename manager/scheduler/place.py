@@ -26,15 +26,15 @@ def place(
     nodes: dict[str, NodeInfo],
     most: int,
     meshed: Collection[HostPort] = (),
-    encrypted: bool = False,
+    abilities: frozenset[str] = frozenset(),
 ) -> tuple[list[tuple[model.Task, str]], list[model.Task], str]:
     """Places up to `most` tasks of one service and spec: those placed with their node's id, those left, and why.
 
     The explanation is empty when tasks are left only because of `most`. `nodes` counts what is placed; `meshed` are the
-    ports of the routing mesh, which no task may be given on its node; `encrypted`: they are in such a network.
+    ports of the routing mesh, which no task may be given on its node; `abilities` is what their networks ask.
     Raises ConstraintError.
     """
-    wish = filters.wish_of(tasks[0], encrypted)
+    wish = filters.wish_of(tasks[0], abilities)
     fit = [info for info in nodes.values() if filters.lasting_pass(wish, info)]
     spreads = [p.spread.descriptor for p in wish.placement.preferences if p.spread is not None]
     choose = _Tree(wish, fit, spreads).take if spreads else _Heap(wish, fit).take

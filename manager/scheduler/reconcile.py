@@ -75,10 +75,10 @@ class Scheduler:
         meshed: Collection[HostPort], now: int,
     ) -> None:  # fmt: skip
         networks = (view.networks.get(attachment.network_id) for attachment in tasks[0].networks)
-        encrypted = any(network is not None and overlays.is_encrypted(network.spec) for network in networks)
+        abilities = frozenset(a for n in networks if n is not None for a in overlays.asked(n.spec))
 
         def work() -> None:
-            placed, left, why = place(tasks, nodes, plan.limit - len(plan.changes), meshed, encrypted)
+            placed, left, why = place(tasks, nodes, plan.limit - len(plan.changes), meshed, abilities)
             for task, node_id in placed:
                 plan.put(assigned(task, node_id, now, THIS_INDEX))
             if placed:

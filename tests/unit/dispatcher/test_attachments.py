@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from common import model
+from common import model, overlays
 from common.model import TaskState
 from manager.allocator.reconcile import Allocator
 from manager.dispatcher.attachments import settle
@@ -85,6 +85,18 @@ def test_refusals_with_dockers_words() -> None:
     assert refusal("nosuch") == ("NotFound", "network nosuch not found")
     assert refusal("going") == ("NotFound", "network going not found")
     assert refusal("closed", id=ID)[0] == refusal("closed", id="../x")[0] == "InvalidArgument"
+
+
+def test_a_node_whose_agent_is_too_old_has_no_place_there() -> None:
+    both = network("both")
+    both = replace(both, spec=replace(both.spec, ipv6_enabled=True))
+    old = node("n1")
+    able = replace(old, description=model.NodeDescription(abilities=overlays.ABILITIES))
+    _, (refused,) = settle(view_of([both, old]), "n1", [asked("both")], NOW)
+    assert (refused.code, refused.network) == ("FailedPrecondition", "both")
+    assert refused.message == "network both asks more of this node than its agent can do: upgrade it"
+    (task,), none = settle(view_of([both, able]), "n1", [asked("both")], NOW)
+    assert task.spec.networks[0].target == "both-id" and none == ()
 
 
 class Acks:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import model
+from common import model, overlays
 from common.model import Availability, NodeState, PublishMode, TaskState
 from manager.lifecycle import SECOND
 from manager.plan import Plan
@@ -33,6 +33,7 @@ def node(name: str, **labels: str) -> model.Node:
             hostname=name,
             platform=model.Platform(os="linux", architecture="x86_64"),
             resources=model.Resources(nano_cpus=2_000_000_000, memory_bytes=1 << 30),
+            abilities=overlays.ABILITIES,
         ),
     )
 
@@ -139,6 +140,7 @@ def test_tasks_of_encrypted_networks_go_where_the_kernel_can_seal() -> None:
     )
     able, bare = node("able"), node("bare")
     bare = replace(bare, description=replace(bare.description, encryption_lacks="esp4"))
+    old = replace(node("old"), description=replace(bare.description, encryption_lacks="", abilities=()))
     wanted = task("t", networks=(model.NetworkAttachment(network_id="net"),))
     assert homes(planned(sealed, bare, able, wanted)) == {"t": "able"}
     assert error(planned(sealed, bare, wanted)) == (
@@ -148,8 +150,26 @@ def test_tasks_of_encrypted_networks_go_where_the_kernel_can_seal() -> None:
     assert error(planned(sealed, bare, other, wanted)) == (
         "no suitable node (encrypted networks not supported on 2 nodes: no kernel module esp4, no kernel module gcm)"
     )
+    assert error(planned(sealed, old, bare, wanted)) == (
+        "no suitable node (encrypted networks not supported on 2 nodes: its agent is too old, no kernel module esp4)"
+    )
     plain = replace(sealed, spec=model.NetworkSpec(name="net"))
     assert homes(planned(plain, bare, wanted)) == {"t": "bare"}
+    assert homes(planned(plain, old, wanted)) == {"t": "old"}
+
+
+def test_tasks_of_ipv6_networks_go_where_the_agent_knows_them() -> None:
+    """While a swarm is upgraded node by node: the plan of an older agent would fail as a whole."""
+    both = model.Network(id="net", spec=model.NetworkSpec(name="net", ipv6_enabled=True))
+    able, old = node("able"), node("old")
+    old = replace(old, description=replace(old.description, abilities=()))
+    wanted = task("t", networks=(model.NetworkAttachment(network_id="net"),))
+    assert homes(planned(both, old, able, wanted)) == {"t": "able"}
+    assert error(planned(both, old, wanted)) == (
+        "no suitable node (IPv6 networks not supported on 1 node: its agent is too old)"
+    )
+    mesh = replace(both, spec=replace(both.spec, ingress=True))
+    assert homes(planned(mesh, old, wanted)) == {"t": "old"}
 
 
 def test_the_platform_of_an_image_is_named_as_images_do() -> None:
