@@ -72,8 +72,8 @@ class Xfrm:
 
     def read(self) -> frozenset[SealState | SealPolicy]:
         """Everything of ours."""
-        states = (parsed_state(body) for body in self._dump(_GET_STATE, bytes(_STATE_SIZE)))
-        policies = (parsed_policy(body) for body in self._dump(_GET_POLICY, bytes(_SELECTOR.size + 8)))
+        states = (parsed_state(body) for body in self._dump(_GET_STATE))
+        policies = (parsed_policy(body) for body in self._dump(_GET_POLICY))
         return frozenset(fact for fact in (*states, *policies) if fact is not None)
 
     def remove(self, fact: SealState | SealPolicy) -> None:
@@ -111,8 +111,8 @@ class Xfrm:
                     raise OSError(number, f"{os.strerror(number)} (ESP)")
                 return
 
-    def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
-        for answer, content in self._exchange(kind, _REQUEST | _DUMP, body):
+    def _dump(self, kind: int) -> Iterator[bytes]:
+        for answer, content in self._exchange(kind, _REQUEST | _DUMP, b""):
             if answer == _DONE:
                 return
             if answer == _ERROR:
