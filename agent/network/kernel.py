@@ -297,8 +297,10 @@ class Kernel:
     def _index(self, namespace: str, interface: str) -> int:
         key = (namespace, interface)
         if key not in self._indexes:
-            found = self._namespaces.route(namespace).link("get", ifname=interface)
-            self._indexes[key] = int(next(iter(found))["index"])
+            found = next(iter(self._namespaces.route(namespace).link("get", ifname=interface)), None)
+            if found is None:
+                raise NetlinkError(errno.ENODEV)
+            self._indexes[key] = int(found["index"])
         return self._indexes[key]
 
     def _exists(self, namespace: str, interface: str) -> bool:

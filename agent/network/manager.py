@@ -40,6 +40,7 @@ from agent.network.thread import NetThread
 from agent.network.watcher import SLICE, next_turn, watch
 from agent.state import NodeState
 from common import errors, model
+from common.cancellation import still_wanted
 
 _log: Final = logging.getLogger(__name__)
 
@@ -487,6 +488,11 @@ class KernelNetwork:
                 _log.error("could not bring the kernel to the assignments: %s", describe(error))
                 problem = f"could not set up networks: {describe(error)}"
                 self._failing = {names.HOST: describe(error)}
+            except Exception as error:  # noqa: BLE001 - a fault of one pass must not be the last
+                still_wanted()
+                _log.exception("bringing the kernel to the assignments failed")
+                problem = f"could not set up networks: {type(error).__name__}: {error}"
+                self._failing = {names.HOST: problem}
             self._answer(self._served, problem)
             last = loop.time()
 

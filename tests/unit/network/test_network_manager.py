@@ -16,7 +16,7 @@ from agent.network import manager, names
 from agent.network.facts import Change, Facts, KernelView, Port, Veth
 from agent.network.manager import KernelNetwork
 from agent.state import NodeState
-from common import model
+from common import errors, model
 
 T = TypeVar("T")
 TASKS = tuple(f"task{n}task{n}" for n in range(6))
@@ -35,6 +35,7 @@ class Kernel:
         self.reader = self
         self.standing: dict[str, Facts] = {}
         self.fails: dict[str, int] = {}  # how often a namespace's removal does
+        self.fault: Exception | None = None  # raised once
         self.lost: list[str] = []
 
     def existing(self) -> frozenset[str]:
@@ -56,6 +57,9 @@ class Kernel:
 
     def move(self, view: KernelView, scope: Iterable[str]) -> dict[str, Exception]:
         failed: dict[str, Exception] = {}
+        if self.fault is not None:
+            self.fault, fault = None, self.fault
+            raise fault
         for name in scope:
             if name in view or name == names.HOST:
                 self.standing[name] = view.get(name, frozenset())
@@ -187,3 +191,14 @@ async def test_what_could_not_be_removed_is_tried_again_and_holds_nobody_up(
         while left in kernel.standing:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await made.apply(state(TASKS))
+
+
+async def test_a_fault_in_one_pass_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "RETRY", 0.01)
+    async with asyncio.timeout(30), running() as (made, kernel):
+        kernel.fault = KeyError("a fault of ours")
+        with pytest.raises(errors.Internal, match="could not set up networks: KeyError: 'a fault of ours'"):
+            await made.apply(state(TASKS))
+        await made.apply(state(TASKS))
+        await made.attach(TASKS[0])
+        assert names.task_namespace(TASKS[0]) in kernel.standing
