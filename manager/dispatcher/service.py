@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -58,6 +59,7 @@ class Dispatcher:
         self._interned = Interned()
         self._liveness = Liveness()
         self._sessions: dict[str, Session] = {}
+        self._opening: Counter[str] = Counter()  # sessions that are about to begin, by node
         self._feeds: dict[str, Feed] = {}
         self._deadlines = asyncio.Event()
         self._sightings = asyncio.Event()
@@ -112,7 +114,7 @@ class Dispatcher:
             dead, gone = sightings.dead(reports), sightings.gone(reports)
             for node_id in sorted(gone & self._feeds.keys() - self._sessions.keys()):  # theirs have broken
                 node = self._store.view().nodes.get(node_id)
-                if node_id not in self._sessions and sightings.believed(node):
+                if not (node_id in self._sessions or node_id in self._opening) and sightings.believed(node):
                     self._liveness.forget(node_id)
                     await self._down(node_id, sightings.GONE, sightings.GONE)
             if any(self._differs(node_id, dead) for node_id in self._sessions):
@@ -139,7 +141,12 @@ class Dispatcher:
 
         def change(tx: Transaction) -> model.Node | None:
             node = tx.view.nodes.get(node_id)
-            if node is None or lifecycle.down(node) or self._liveness.heard(node_id):
+            if (
+                node is None
+                or lifecycle.down(node)
+                or self._liveness.heard(node_id)
+                or node_id in self._opening
+            ):
                 return None  # a session that begins meanwhile has seen a node that is Ready
             return tx.put(registration.down_node(node, self._clock.now_ns(), message))
 
@@ -221,8 +228,25 @@ class Dispatcher:
         return first.hello
 
     async def _open(self, hello: model.Hello, caller: Caller) -> Session:
+        """Nobody says of a node that it is silent while its session is being opened."""
         if not self._running:
             raise errors.Unavailable(NO_LEADER)
+        self._opening[caller.node_id] += 1
+        try:
+            return await self._greeted(hello, caller)
+        finally:
+            self._opening[caller.node_id] -= 1
+            if not self._opening[caller.node_id]:
+                del self._opening[caller.node_id]
+            if caller.node_id not in self._sessions:
+                self._sightings.set()  # what gossip says of it counts again
+            node = self._store.view().nodes.get(caller.node_id)
+            if not lifecycle.down(node) and not self._liveness.heard(caller.node_id):
+                # Its time was up meanwhile, which nobody has written down: it has some more.
+                self._liveness.beat(caller.node_id, self._clock.monotonic(), self._period())
+                self._deadlines.set()
+
+    async def _greeted(self, hello: model.Hello, caller: Caller) -> Session:
         node_id = caller.node_id
         self._admit(hello, caller)
         self._liveness.beat(node_id, self._clock.monotonic(), self._period())

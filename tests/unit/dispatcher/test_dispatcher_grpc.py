@@ -219,6 +219,52 @@ async def test_whoever_comes_back_while_it_is_written_down_is_ready() -> None:
         await other
 
 
+async def test_whoever_comes_back_while_gossip_holds_it_dead_is_ready() -> None:
+    """The others have not seen it come back yet, and nobody would ever take back that it is Down."""
+    async with bench() as made:
+        await made.store.update(lambda tx: tx.put(model.Node(id="n2")))
+        first, witness = Client(made), Client(made, node="n2")
+        await first.hello()
+        await witness.hello(machine="bbbb")
+        first.call.cancel()
+        await until(lambda: not made.acks.live("n1"))
+        made.agreed.clear()
+        agent = Client(made)
+        described = model.NodeDescription(hostname="another", machine="aaaa")  # which is to be written down
+        await agent.say(hello=model.Hello(description=described, instance=b"1"))
+        await until(lambda: "n1" in made.dispatcher._opening and not made.store._queue)
+        await witness.say(unseen=model.Unseen(left=("n1",)))
+        await until(lambda: made.dispatcher._sessions["n2"].gossip is not None)
+        await until(lambda: not made.dispatcher._sightings.is_set())
+        made.agreed.set()
+        made.agreed.clear()  # for the one write that waits for it, and not for what comes next
+        await until(lambda: "n1" in made.dispatcher._sessions)
+        made.agreed.set()
+        await agent.assignments()
+        await made.store.update(lambda tx: tx.put(model.Node(id="n3")))  # what was under way is written
+        assert made.node().status.state == NodeState.NODE_READY
+
+
+async def test_a_session_that_does_not_begin_leaves_no_node_that_nobody_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench() as made:
+        first = Client(made)
+        await first.hello()
+        first.call.cancel()
+        await until(lambda: not made.acks.live("n1"))
+
+        async def fails(hello: model.Hello, caller: rpc.Caller) -> None:
+            made.dispatcher._liveness.forget("n1")  # its time is up while the session is being opened
+            raise errors.Unavailable("not now")
+
+        monkeypatch.setattr(made.dispatcher, "_greeted", fails)
+        with pytest.raises(errors.Unavailable, match="not now"):
+            await Client(made).hello()
+        assert made.dispatcher._liveness.heard("n1")
+        await made.silence(lambda: made.node().status.state == NodeState.NODE_DOWN)
+
+
 async def test_a_session_that_begins_while_the_term_ends_ends_with_it() -> None:
     """Nobody would ever end it: the agent would talk to a dispatcher that is no more, and its node stay Down."""
     async with bench() as made:
