@@ -11,7 +11,7 @@ from cli.command import Command, Entry, Group, Session
 from cli.common_flags import FILTERS, LIST_FORMAT, NO_TRUNC
 from cli.flags import Flag, Values
 from cli.output.listing import write_list
-from cli.output.units import SECOND, ago, moment
+from cli.output.units import SECOND, ago, decimal_size, moment
 from cli.values.basic import BOOL, INT
 from cli.values.images import familiar
 
@@ -75,13 +75,17 @@ def _ls(session: Session, flags: Values, _: list[str]) -> int:
     last = 1 if flags.on("latest") else flags["last"]
     if last is not None and last >= 0:
         query["limit"] = str(last)
+    sized = flags.on("size")
+    if sized or ".Size" in flags.text("format"):
+        query["size"] = "1"
     filters = filters_of(flags.every("filter"))
     containers = session.client.get("/containers/json", query, filters)
     now = clock.now()
     rows = [_row(container, flags.on("no-trunc"), now) for container in containers]
     labels = [container.get("Labels") or {} for container in containers]
     quiet = "ID" if flags.on("quiet") else ""
-    write_list(session.out, rows, _HEADERS, _TABLE, flags.text("format"), quiet, labels)
+    table = _TABLE + "\t{{.Size}}" if sized else _TABLE
+    write_list(session.out, rows, _HEADERS, table, flags.text("format"), quiet, labels)
     return 0
 
 
@@ -111,8 +115,15 @@ def _row(container: dict[str, Any], whole: bool, now: int) -> dict[str, str | bo
             sum(1 for mount in container.get("Mounts") or [] if mount.get("Driver") == "local")
         ),
         "CreatedAt": moment(created),
-        "Size": "0B",
+        "Size": _size(container),
     }
+
+
+def _size(container: dict[str, Any]) -> str:
+    """What it has written, and with its image."""
+    whole = int(container.get("SizeRootFs", 0))
+    own = decimal_size(int(container.get("SizeRw", 0)))
+    return f"{own} (virtual {decimal_size(whole)})" if whole > 0 else own
 
 
 def _names(names: list[str]) -> str:
@@ -152,6 +163,7 @@ LS = Command(
         Flag("latest", BOOL, "Show the latest created container (includes all states)", short="l"),
         NO_TRUNC,
         Flag("quiet", BOOL, "Only display container IDs", short="q"),
+        Flag("size", BOOL, "Display total file sizes", short="s"),
     ),
     aliases=("list", "ps"),
 )

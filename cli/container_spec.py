@@ -47,6 +47,12 @@ def body(flags: Values, words: list[str], attach: set[str], size: tuple[int, int
     }
     if exposed:
         found["ExposedPorts"] = {port: {} for port in exposed}
+    if flags.text("mac-address"):
+        found["MacAddress"] = flags.text("mac-address")
+    if flags.on("no-healthcheck"):
+        found["Healthcheck"] = {"Test": ["NONE"]}
+    elif flags.text("health-cmd"):
+        found["Healthcheck"] = {"Test": ["CMD-SHELL", flags.text("health-cmd")]}
     if flags.text("stop-signal"):
         found["StopSignal"] = flags.text("stop-signal")
     if flags.changed("stop-timeout"):
@@ -74,11 +80,32 @@ def _host(flags: Values, bindings: dict[str, Any], size: tuple[int, int]) -> dic
         "Privileged": flags.on("privileged"),
         "ReadonlyRootfs": flags.on("read-only"),
         "SecurityOpt": flags.every("security-opt") or None,
+        "LogConfig": {"Type": flags.text("log-driver"), "Config": _log_options(flags)},
+        "VolumesFrom": flags.every("volumes-from") or None,
+        "Links": flags.every("link") or None,
+        "Mounts": flags.every("mount"),
+        "PidMode": flags.text("pid"),
+        "IpcMode": flags.text("ipc"),
+        "UTSMode": flags.text("uts"),
+        "UsernsMode": flags.text("userns"),
+        "CgroupnsMode": flags.text("cgroupns"),
+        "CgroupParent": flags.text("cgroup-parent"),
+        "Runtime": flags.text("runtime"),
         "ShmSize": flags["shm-size"] or 0,
         "Sysctls": as_map(flags.every("sysctl")),
         "Tmpfs": _pairs(flags.every("tmpfs")),
         "Memory": flags["memory"] or 0,
+        "MemoryReservation": flags["memory-reservation"] or 0,
+        "MemorySwap": flags["memory-swap"] or 0,
+        "MemorySwappiness": flags["memory-swappiness"],
+        "OomKillDisable": flags.on("oom-kill-disable"),
+        "OomScoreAdj": flags["oom-score-adj"] or 0,
         "NanoCpus": flags["cpus"] or 0,
+        "CpuPeriod": flags["cpu-period"] or 0,
+        "CpuQuota": flags["cpu-quota"] or 0,
+        "CpuShares": flags["cpu-shares"] or 0,
+        "CpusetCpus": flags.text("cpuset-cpus"),
+        "CpusetMems": flags.text("cpuset-mems"),
         "PidsLimit": flags["pids-limit"] or 0,
         "Ulimits": flags.every("ulimit"),
         "Devices": [_device(text) for text in flags.every("device")],
@@ -92,6 +119,15 @@ def _restart(flags: Values) -> dict[str, Any]:
     if times and not times.isdigit():
         raise CliError("maximum retry count must be an integer", _FAILED)
     return {"Name": name, "MaximumRetryCount": int(times or 0)}
+
+
+def _log_options(flags: Values) -> dict[str, str]:
+    given: list[str] = flags.every("log-opt")
+    if bad := [text for text in given if "=" not in text]:
+        raise CliError(f"invalid argument {bad[0]!r} for log-opt: it must be KEY=VALUE", _FAILED)
+    if given and flags.text("log-driver") == "none":
+        raise CliError("invalid logging opts for driver none", _FAILED)
+    return _pairs(text.replace("=", ":", 1) for text in given)
 
 
 def _bind(text: str) -> str:

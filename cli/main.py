@@ -35,6 +35,7 @@ ROOT = Group(
             "cli.container_exec:ATTACH",
         ),
         Entry("create", "Create a new container", "cli.container_run:CREATE_COMMAND"),
+        Entry("events", "Get real time events from the server", "cli.events:EVENTS"),
         Entry("exec", "Execute a command in a running container", "cli.container_exec:EXEC"),
         Entry("images", "List images", "cli.image:LS"),
         Entry("info", "Display system-wide information", "cli.system:INFO"),

@@ -6,6 +6,7 @@ Docker's own kind (any path with and without /vX.Y), and hijacked connections ne
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import grp
 import logging
@@ -36,6 +37,7 @@ from agent.engine import (
     swarm,
     system,
     tasks,
+    telling,
     unbuilt,
 )
 from agent.engine.backend import Backend
@@ -92,6 +94,10 @@ class Engine:
         self._backend = backend
         self._encoded = EncodedObjects()
         self._router: Router[Handler] = Router(route for module in _MODULES for route in module.ROUTES)
+
+    async def watch(self) -> None:
+        """Until cancelled: what happens to containers goes into the journal."""
+        await telling.watch(self._backend)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request. Raises only when nothing can be answered any more: the connection ends then."""
@@ -193,11 +199,14 @@ async def serve(
     runner = web.ServerRunner(server(engine), handle_signals=False, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     sock = listener if listener is not None else bind(path, group)
+    watching = asyncio.create_task(engine.watch(), name="events")
     try:
         with logs.spared(log, strangers):
             await web.SockSite(runner, sock, backlog=1024).start()
             yield
     finally:
+        watching.cancel()
+        await asyncio.wait([watching])
         await runner.cleanup()
 
 

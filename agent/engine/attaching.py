@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from agent.engine import telling
 from agent.engine.containers import find
 from agent.engine.hijack import Ended, Hijacked
 from agent.engine.http import Call, Fields, answer, empty, finish, routes
@@ -26,6 +27,7 @@ class _Input:
         self._closes = closes
         self._watch = detach_keys.Watch(keys) if keys else None
         self.left = asyncio.Event()
+        self.by_keys = False
 
     async def write(self, data: bytes) -> None:
         left = False
@@ -34,12 +36,16 @@ class _Input:
         if data:
             await self._to.write(data)
         if left:
+            self.by_keys = True
             self.left.set()
             raise ConnectionResetError("the client has left")
 
     async def close_stdin(self) -> None:
+        """The end of the client's input is the process's, or the client's visit ends with it, as in Docker."""
         if self._closes:
             await self._to.close_stdin()
+        else:
+            self.left.set()
 
 
 async def _carry(
@@ -72,6 +78,8 @@ async def attach(call: Call) -> web.StreamResponse:
     attached = await call.backend.runtime.attach(container.id, stdin and call.flag("stream"))
     try:
         hijacked = Hijacked.take(call, tty)
+        if call.flag("stream"):
+            telling.container(call.backend, container, "attach")
         if call.flag("logs"):
             async for entry in call.backend.runtime.logs(container.id):
                 if entry.stream in wanted:
@@ -80,6 +88,8 @@ async def attach(call: Call) -> web.StreamResponse:
             closes = not tty and record is not None and record.stdin_once
             streams = _Input(attached, closes, keys if tty else None)
             await _carry(hijacked, streams, attached.output(), stdin, wanted)
+            if streams.by_keys:
+                telling.container(call.backend, container, "detach")
         await hijacked.finish()
     finally:
         attached.close()
@@ -91,11 +101,11 @@ async def attach(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/exec."""
-    container = await find(call, call.names["id"])
     body = await call.fields()
     words = body.texts("Cmd")
     if not words:
         raise errors.InvalidArgument("No exec command specified")
+    container = await find(call, call.names["id"])
     if container.status is Status.PAUSED:
         raise errors.Conflict(f"Container {call.names['id']} is paused, unpause the container before exec")
     if container.status is not Status.RUNNING:
@@ -113,6 +123,7 @@ async def create(call: Call) -> web.StreamResponse:
         privileged=body.flag("Privileged"),
     )
     made = call.backend.execs.create(container.id, config, attach, keys)
+    telling.container(call.backend, container, f"exec_create: {' '.join(words)}", execID=made.id)
     return answer({"Id": made.id}, 201)
 
 
@@ -123,11 +134,14 @@ async def start(call: Call) -> web.StreamResponse:
     container = await find(call, found.container_id)
     if container.status is not Status.RUNNING:
         raise errors.Conflict(f"container {container.id} is not running")
+    started = f"exec_start: {' '.join(found.config.args)}"
     if body.flag("Detach"):
+        telling.container(call.backend, container, started, execID=found.id)
         await finish(call.backend.execs.start(found.id, attached=False))
         return empty(200)
     if found.begun:
         raise errors.Conflict(f"exec command {found.id} has already run")
+    telling.container(call.backend, container, started, execID=found.id)
     hijacked = Hijacked.take(call, found.config.tty)
     try:
         await _run(call, found, hijacked)

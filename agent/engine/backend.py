@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from agent.engine.journal import Journal
 from agent.runtime.api import ContainerConfig, ExitStatus, Runtime, WaitCondition
 from agent.single.execs import Execs
 from agent.single.networks import LocalNetworks
@@ -211,3 +212,4 @@ class Backend:
     host: Host
     now_ns: Callable[[], int]
     gateway_addresses: Callable[[], Mapping[str, str]] = dict  # on docker_gwbridge, by task
+    journal: Journal = field(default_factory=Journal)  # what has happened, for /events

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.engine import port_requests
+from agent.engine import host_config, port_requests, resource_requests
 from agent.engine.http import Fields
 from agent.runtime.api import ContainerConfig, Device, Mount, Ulimit
 from agent.single import restarting
@@ -15,26 +15,31 @@ from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, SingleRecord
 from common import errors
 
 _SECOND: Final = 1_000_000_000
+_FOR_EVER: Final = 1 << 30  # seconds
 _DEFAULT_MODES: Final = ("", "default", BRIDGE)
 _NO_ALIASES: Final = "network-scoped alias is supported only for containers in user defined networks"
 _QUIET_OPTIONS: Final = ("z", "Z", "nocopy", "cached", "delegated", "consistent")
+_BIND_OPTIONS: Final = ("ro", "rw", "shared", "rshared", "slave", "rslave", "private", "rprivate")
 _SECURITY: Final = ("seccomp=unconfined", "apparmor=unconfined", "label=disable", "label:disable")
 
+_LOG_FILES: Final = ("max-file", "max-size", "compress", "mode", "max-buffer-size")
+_LOG_OPTIONS: Final = {
+    "json-file": (*_LOG_FILES, "labels", "labels-regex", "env", "env-regex", "tag"),
+    "local": _LOG_FILES,
+}
+_OTHER_DRIVERS: Final = (
+    "none", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "etwlogs", "gcplogs",
+)  # fmt: skip
 # What asks for nothing, by the field of HostConfig; anything else is refused with the option's name.
 _UNBUILT: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
     "VolumesFrom": ("--volumes-from", (None, [])),
     "Links": ("--link", (None, [])),
-    "PidMode": ("--pid", (None, "", "private")),
-    "IpcMode": ("--ipc", (None, "", "private", "shareable")),
-    "UTSMode": ("--uts", (None, "")),
-    "UsernsMode": ("--userns", (None, "")),
+    "PidMode": ("--pid", (None, "", "private", "host")),
+    "IpcMode": ("--ipc", (None, "", "private", "shareable", "host")),
+    "UTSMode": ("--uts", (None, "", "host")),
+    "UsernsMode": ("--userns", (None, "", "host")),
     "CgroupnsMode": ("--cgroupns host", (None, "", "private")),
     "CgroupParent": ("--cgroup-parent", (None, "")),
-    "CpusetCpus": ("--cpuset-cpus", (None, "")),
-    "CpusetMems": ("--cpuset-mems", (None, "")),
-    "CpuShares": ("--cpu-shares", (None, 0)),
-    "CpuPeriod": ("--cpu-period", (None, 0)),
-    "CpuQuota": ("--cpu-quota", (None, 0)),
     "CpuRealtimePeriod": ("--cpu-rt-period", (None, 0)),
     "CpuRealtimeRuntime": ("--cpu-rt-runtime", (None, 0)),
     "BlkioWeight": ("--blkio-weight", (None, 0)),
@@ -45,8 +50,6 @@ _UNBUILT: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
     "BlkioDeviceWriteIOps": ("--device-write-iops", (None, [])),
     "DeviceCgroupRules": ("--device-cgroup-rule", (None, [])),
     "DeviceRequests": ("--gpus", (None, [])),
-    "MemoryReservation": ("--memory-reservation", (None, 0)),
-    "OomKillDisable": ("--oom-kill-disable", (None, False)),
     "StorageOpt": ("--storage-opt", (None, {})),
     "VolumeDriver": ("--volume-driver", (None, "")),
     "Isolation": ("--isolation", (None, "", "default")),
@@ -63,7 +66,7 @@ class Request:
     folders: tuple[str, ...]  # sources of binds that are to be made where they are missing, as Docker does
 
 
-def request(body: Fields, name: str, container_id: str, node_hostname: str) -> Request:
+def request(body: Fields, name: str, container_id: str, node_hostname: str, processors: int = 0) -> Request:
     """Raises errors.InvalidArgument for what makes no sense, errors.Unimplemented for what isn't built."""
     host = Fields(body.get("HostConfig") or {})
     _refuse(body, host)
@@ -71,6 +74,9 @@ def request(body: Fields, name: str, container_id: str, node_hostname: str) -> R
     mounts, folders = _mounts(host)
     command, args = _command(body)
     on_host = record.network_mode == HOST
+    names_of_host = host.text("UTSMode") == HOST
+    if names_of_host and body.text("Hostname"):
+        raise errors.InvalidArgument("conflicting options: hostname and the UTS mode")
     servers = host.texts("Dns")
     own_servers = on_host or record.network_mode == NONE or _only_default(record)
     grace = body.get("StopTimeout")
@@ -85,35 +91,38 @@ def request(body: Fields, name: str, container_id: str, node_hostname: str) -> R
         workdir=body.text("WorkingDir"),
         user=body.text("User"),
         groups=host.texts("GroupAdd"),
-        hostname=body.text("Hostname") or (node_hostname if on_host else ""),
+        hostname=body.text("Hostname") or (node_hostname if on_host or names_of_host else ""),
         domainname=body.text("Domainname"),
         tty=body.flag("Tty"),
         open_stdin=body.flag("OpenStdin"),
         read_only=host.flag("ReadonlyRootfs"),
         mounts=mounts,
         stop_signal=body.text("StopSignal"),
-        stop_grace_ns=10 * _SECOND if grace is None else body.number("StopTimeout") * _SECOND,
+        stop_grace_ns=10 * _SECOND if grace is None else _grace(body.signed("StopTimeout")),
         cap_add=host.texts("CapAdd"),
         cap_drop=host.texts("CapDrop"),
         privileged=host.flag("Privileged"),
         devices=tuple(_devices(host.get("Devices") or ())),
         ulimits=tuple(_ulimits(host.get("Ulimits") or ())),
         sysctls=host.table("Sysctls"),
-        nano_cpus=host.number("NanoCpus", 1 << 62),
-        memory_bytes=host.number("Memory", 1 << 62),
-        memory_swap_bytes=_signed(host, "MemorySwap"),
-        pids_limit=max(0, _signed(host, "PidsLimit")),
         init=host.flag("Init"),
-        oom_score_adj=_signed(host, "OomScoreAdj"),
-        shm_bytes=host.number("ShmSize", 1 << 62) or 64 << 20,
         no_new_privileges=_security(host),
         host_network=on_host,
+        host_pid=host.text("PidMode") == HOST,
+        host_ipc=host.text("IpcMode") == HOST,
+        host_uts=names_of_host,
         extra_hosts=host.texts("ExtraHosts"),
         dns_nameservers=servers if on_host or (servers and own_servers) else ("127.0.0.11",),
-        dns_search=host.texts("DnsSearch"),
-        dns_options=_dns_options(host.texts("DnsOptions"), on_host),
+        dns_search=tuple(domain for domain in host.texts("DnsSearch") if domain != "."),
+        dns_options=_dns_options(host.texts("DnsOptions"), own_servers),
+        **resource_requests.settings(host, processors),
     )
     return Request(config, record, folders)
+
+
+def _grace(seconds: int) -> int:
+    """Nanoseconds; negative means that there is no end to the patience."""
+    return (seconds if 0 <= seconds < _FOR_EVER else _FOR_EVER) * _SECOND
 
 
 def _only_default(record: SingleRecord) -> bool:
@@ -128,12 +137,17 @@ def _unbuilt(what: str) -> errors.Unimplemented:
 def _refuse(body: Fields, host: Fields) -> None:
     if not body.text("Image"):
         raise errors.InvalidArgument("no image specified")
+    if (folder := body.text("WorkingDir")) and not folder.startswith("/"):
+        raise errors.InvalidArgument(
+            f"the working directory '{folder}' is invalid, it needs to be an absolute path"
+        )
+    for setting in body.texts("Env"):
+        if not setting.partition("=")[0]:
+            raise errors.InvalidArgument(f"invalid environment variable: {setting}")
     for key, (what, nothing) in _UNBUILT.items():
         if host.get(key) not in nothing:
             raise _unbuilt(what)
-    driver = Fields(host.get("LogConfig") or {}).text("Type")
-    if driver not in ("", "json-file", "local"):
-        raise _unbuilt(f"--log-driver {driver}")
+    _refuse_logging(Fields(host.get("LogConfig") or {}))
     test = Fields(body.get("Healthcheck") or {}).texts("Test")
     if test not in ((), ("NONE",)):
         raise _unbuilt("--health-cmd")
@@ -141,6 +155,17 @@ def _refuse(body: Fields, host: Fields) -> None:
         raise _unbuilt("--mac-address")
     if body.get("Volumes"):
         raise errors.Unimplemented("named and anonymous volumes are not supported yet: bind a folder")
+
+
+def _refuse_logging(logging: Fields) -> None:
+    driver = logging.text("Type") or "json-file"
+    if driver in _OTHER_DRIVERS:
+        raise _unbuilt(f"--log-driver {driver}")
+    if driver not in _LOG_OPTIONS:
+        raise errors.InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    for option in logging.table("Config"):
+        if option not in _LOG_OPTIONS[driver]:
+            raise errors.InvalidArgument(f"unknown log opt '{option}' for {driver} log driver")
 
 
 # ---- networks
@@ -164,12 +189,14 @@ def _record(body: Fields, host: Fields, container_id: str, name: str) -> SingleR
         dns=host.texts("Dns"),
         restart=policy,
         most_restarts=most,
+        host_config=host_config.asked(host),
+        stop_timeout=None if body.get("StopTimeout") is None else body.signed("StopTimeout"),
     )
 
 
 def _restart(host: Fields) -> tuple[str, int]:
     given = Fields(host.get("RestartPolicy") or {})
-    policy, most = given.text("Name"), _signed(given, "MaximumRetryCount")
+    policy, most = given.text("Name"), given.signed("MaximumRetryCount")
     if policy not in restarting.POLICIES:
         raise errors.InvalidArgument(f"invalid restart policy '{policy}'")
     if policy != restarting.ON_FAILURE and most:
@@ -189,10 +216,7 @@ def _legs(body: Fields, mode: str) -> tuple[Leg, ...]:
     if mode.startswith(JOINED):
         if body.text("Hostname"):
             raise errors.InvalidArgument("conflicting options: hostname and the network mode")
-        if Fields(body.get("HostConfig") or {}).get("PortBindings"):
-            raise errors.InvalidArgument(
-                "conflicting options: port publishing and the container type network mode"
-            )
+        _refuse_beside_joined(body, Fields(body.get("HostConfig") or {}), mode)
         return ()
     if mode in (HOST, NONE):
         if any(endpoint.texts("Aliases") for endpoint in endpoints.values()):
@@ -204,6 +228,21 @@ def _legs(body: Fields, mode: str) -> tuple[Leg, ...]:
         return ()
     first = endpoints.pop(mode, Fields({}))
     return (leg(mode, first), *(leg(key, given) for key, given in endpoints.items()))
+
+
+def _refuse_beside_joined(body: Fields, host: Fields, mode: str) -> None:
+    """What a container that is in another's network can't have of its own."""
+    if mode == JOINED:
+        raise errors.InvalidArgument("invalid network mode: invalid container format container:<name|id>")
+    ports = host.get("PortBindings") or host.flag("PublishAllPorts")
+    for given, what in (
+        (host.texts("Dns"), "dns and the network mode"),
+        (host.texts("ExtraHosts"), "custom host-to-IP mapping and the network mode"),
+        (ports, "port publishing and the container type network mode"),
+        (body.get("ExposedPorts"), "port exposing and the container type network mode"),
+    ):
+        if given:
+            raise errors.InvalidArgument(f"conflicting options: {what}")
 
 
 def leg(network: str, given: Fields) -> Leg:
@@ -225,8 +264,8 @@ def leg(network: str, given: Fields) -> Leg:
     return Leg(network, given.texts("Aliases"), wanted)
 
 
-def _dns_options(given: tuple[str, ...], on_host: bool) -> tuple[str, ...]:
-    if on_host or any(option.startswith("ndots:") for option in given):
+def _dns_options(given: tuple[str, ...], plain: bool) -> tuple[str, ...]:
+    if plain or any(option.startswith("ndots:") for option in given):
         return given
     return (*given, "ndots:0")
 
@@ -257,15 +296,6 @@ def _security(host: Fields) -> bool:
     return found
 
 
-def _signed(fields: Fields, name: str) -> int:
-    value = fields.get(name)
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise errors.InvalidArgument(f"invalid JSON: {name} must be a number")
-    return value
-
-
 def _devices(given: Iterable[Any]) -> Iterable[Device]:
     for item in map(Fields, given):
         path = item.text("PathOnHost")
@@ -274,7 +304,7 @@ def _devices(given: Iterable[Any]) -> Iterable[Device]:
 
 def _ulimits(given: Iterable[Any]) -> Iterable[Ulimit]:
     for item in map(Fields, given):
-        yield Ulimit(item.text("Name"), _signed(item, "Soft"), _signed(item, "Hard"))
+        yield Ulimit(item.text("Name"), item.signed("Soft"), item.signed("Hard"))
 
 
 # ---- mounts
@@ -298,14 +328,26 @@ def _mounts(host: Fields) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     return tuple(mounts), tuple(folders)
 
 
+def _bad_bind(text: str, why: str) -> errors.InvalidArgument:
+    return errors.InvalidArgument(
+        f"invalid volume specification: '{text}': invalid mount config for type \"bind\": {why}"
+    )
+
+
 def _bind(text: str) -> Mount:
     source, colon, rest = text.partition(":")
     target, _, options = rest.partition(":")
-    if not colon or not target.startswith("/"):
+    if not colon or not target:
         raise errors.InvalidArgument(f"invalid volume specification: '{text}'")
+    if not target.startswith("/"):
+        raise _bad_bind(text, f"invalid mount path: '{target}' mount path must be absolute")
+    if posixpath.normpath(target).strip("/") == "":
+        raise _bad_bind(text, "invalid specification: destination can't be '/'")
     if not source.startswith("/"):
         raise errors.Unimplemented("named and anonymous volumes are not supported yet: bind a folder")
     words = [word for word in options.split(",") if word and word not in _QUIET_OPTIONS]
+    if any(word not in _BIND_OPTIONS for word in words):
+        raise errors.InvalidArgument(f"invalid mode: {options}")
     rights = [word for word in words if word in ("ro", "rw")]
     more = tuple(word for word in words if word not in ("ro", "rw"))
     return Mount("bind", source, target, "ro" in rights, more)
@@ -313,7 +355,8 @@ def _bind(text: str) -> Mount:
 
 def _tmpfs(target: str, options: str) -> Mount:
     words = tuple(word for word in options.split(",") if word)
-    return Mount("tmpfs", "", target, "ro" in words, tuple(word for word in words if word != "ro"))
+    more = tuple(word for word in words if word != "ro")
+    return Mount("tmpfs", "", target, "ro" in words, more, listed=False)
 
 
 def _mount(item: Fields) -> Mount:

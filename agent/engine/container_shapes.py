@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agent.engine import host_config
 from agent.engine.network_shapes import TASK_LABEL, stable_id
 from agent.network.bridges import ANY
 from agent.network.names import mac
-from agent.runtime.api import ContainerConfig, ContainerState, ImageInfo, Mount, Status
+from agent.runtime.api import ContainerConfig, ContainerState, ImageConfig, ImageInfo, Mount, Status
 from agent.single import ports
 from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
 from agent.state import NodeState
@@ -17,6 +18,7 @@ from common import apijson, model
 
 __all__ = ["TASK_LABEL", "inspection", "same_image", "summary"]
 
+_PROPAGATIONS: Final = ("rshared", "rslave", "rprivate", "shared", "slave", "private")
 _SECOND: Final = 1_000_000_000
 _UNITS: Final = (
     (2 * 365 * 24 * 3600, 365 * 24 * 3600, "years"),
@@ -79,20 +81,27 @@ def status_text(
     return f"{up} (Paused)" if container.status is Status.PAUSED else up
 
 
+def state_word(container: ContainerState, restarting: bool) -> str:
+    """Docker's word for where a container is."""
+    return "restarting" if restarting else str(container.status)
+
+
 def same_image(image: str, wanted: str) -> bool:
     """Whether a container's image is the one that a filter names, with or without tag and digest."""
     name = image.partition("@")[0]
     return wanted in (image, name, name.rpartition(":")[0])
 
 
-def summary(
-    container: ContainerState, around: Around, images: Mapping[str, ImageInfo], now: int
-) -> dict[str, Any]:
-    """One line of GET /containers/json."""
+def image_of(container: ContainerState, images: Mapping[str, ImageInfo]) -> ImageInfo | None:
+    """The image of a container, from those that there are by id and by name."""
     name, _, digest = container.image.partition("@")
-    image = (
+    return (
         images.get(name) or images.get(f"{name.rpartition(':')[0]}@{digest}") or images.get(f"{name}:latest")
     )
+
+
+def summary(container: ContainerState, around: Around, image: ImageInfo | None, now: int) -> dict[str, Any]:
+    """One line of GET /containers/json."""
     return {
         "Id": container.id,
         "Names": ["/" + container.name.removeprefix("/")],
@@ -102,13 +111,13 @@ def summary(
             f"'{part}'" if " " in part else part for part in _command(container.config, image)
         ),
         "Created": container.created_at // _SECOND,
-        "Ports": _ports_line(container, around, image),
+        "Ports": ports_line(container, around, image),
         "Labels": dict(container.labels),
-        "State": "restarting" if around.restarting else str(container.status),
+        "State": state_word(container, around.restarting),
         "Status": status_text(container, now, around.restarting, around.single),
         "HostConfig": {"NetworkMode": around.single.network_mode if around.single else "default"},
         "NetworkSettings": {"Networks": networks(container, around)},
-        "Mounts": [_mount(m) for m in (container.config.mounts if container.config else ()) if m.listed],
+        "Mounts": _mounts(container.config, around.single),
     }
 
 
@@ -234,11 +243,13 @@ def inspection(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": _host_config(
-            config or ContainerConfig(container.id, container.name, container.image), around.single
+        "HostConfig": host_config.shown(
+            config or ContainerConfig(container.id, container.name, container.image),
+            around.single,
+            _port_bindings(around.single),
         ),
         "GraphDriver": {"Data": None, "Name": "overlayfs"},
-        "Mounts": [_mount(mount) for mount in (config.mounts if config else ()) if mount.listed],
+        "Mounts": _mounts(config, around.single),
         "Config": _config(container, image, around.single),
         "NetworkSettings": _network_settings(container, config, around, image),
     }
@@ -248,7 +259,7 @@ def _state(container: ContainerState, around: Around) -> dict[str, Any]:
     ended, restarting = container.exit, around.restarting
     failed = around.single.error if around.single is not None and not container.pid else ""
     return {
-        "Status": "restarting" if restarting else str(container.status),
+        "Status": state_word(container, restarting),
         "Running": restarting or container.status in (Status.RUNNING, Status.PAUSED),
         "Paused": container.status is Status.PAUSED,
         "Restarting": restarting,
@@ -259,54 +270,6 @@ def _state(container: ContainerState, around: Around) -> dict[str, Any]:
         "Error": failed,
         "StartedAt": apijson.format_time(container.started_at),
         "FinishedAt": apijson.format_time(ended.exited_at if ended else 0),
-    }
-
-
-def _host_config(config: ContainerConfig, single: SingleRecord | None) -> dict[str, Any]:
-    mode = "host" if config.host_network else "default"
-    return {
-        "Binds": None,
-        "ContainerIDFile": "",
-        "LogConfig": {"Type": "json-file", "Config": {}},
-        "NetworkMode": single.network_mode if single else mode,
-        "PortBindings": _port_bindings(single),
-        "RestartPolicy": {
-            "Name": single.restart if single else "",
-            "MaximumRetryCount": single.most_restarts if single else 0,
-        },
-        "AutoRemove": bool(single and single.auto_remove),
-        "VolumeDriver": "",
-        "VolumesFrom": None,
-        "CapAdd": list(config.cap_add) or None,
-        "CapDrop": list(config.cap_drop) or None,
-        "CgroupnsMode": "private",
-        "Dns": list(single.dns if single else config.dns_nameservers),
-        "DnsOptions": list(config.dns_options),
-        "DnsSearch": list(config.dns_search),
-        "ExtraHosts": list(config.extra_hosts) or None,
-        "GroupAdd": list(config.groups) or None,
-        "IpcMode": "private",
-        "Links": None,
-        "OomScoreAdj": config.oom_score_adj,
-        "PidMode": "",
-        "Privileged": config.privileged,
-        "PublishAllPorts": bool(single and single.publish_all),
-        "ReadonlyRootfs": config.read_only,
-        "SecurityOpt": ["no-new-privileges"] if config.no_new_privileges else None,
-        "UTSMode": "",
-        "UsernsMode": "",
-        "ShmSize": config.shm_bytes,
-        "Sysctls": dict(config.sysctls),
-        "Runtime": "",
-        "Isolation": "",
-        "CpuShares": 0,
-        "Memory": config.memory_bytes,
-        "NanoCpus": config.nano_cpus,
-        "MemorySwap": config.memory_swap_bytes,
-        "MemorySwappiness": config.memory_swappiness,
-        "PidsLimit": config.pids_limit or None,
-        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in config.ulimits],
-        "Init": config.init,
     }
 
 
@@ -324,16 +287,22 @@ def _port_bindings(single: SingleRecord | None) -> dict[str, list[dict[str, str]
     return shown
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mounts(config: ContainerConfig | None, single: SingleRecord | None) -> list[dict[str, Any]]:
+    """Those that people are shown; the words behind the second colon of -v are a bind's mode."""
+    binds = single.host_config.get("Binds", ()) if single else ()
+    modes = dict([*text.split(":", 2), ""][1:3] for text in binds)
+    return [_mount(m, modes.get(m.target, "")) for m in (config.mounts if config else ()) if m.listed]
+
+
+def _mount(mount: Mount, mode: str) -> dict[str, Any]:
+    kept = next((o for o in mount.options if o in _PROPAGATIONS), "")
     return {
         "Type": mount.type,
         "Source": mount.source,
         "Destination": mount.target,
-        "Mode": "",
+        "Mode": mode,
         "RW": not mount.read_only,
-        "Propagation": next(
-            (o for o in mount.options if o in ("rshared", "rslave", "rprivate", "shared", "slave")), ""
-        ),
+        "Propagation": kept or ("rprivate" if mount.type == "bind" else ""),
     }
 
 
@@ -356,7 +325,7 @@ def _config(
         "OpenStdin": bool(config and config.open_stdin),
         "StdinOnce": bool(single and single.stdin_once),
         "Env": _environment(config.env if config else (), own.env if own else ()),
-        "Cmd": list((config.args if config else ()) or (own.cmd if own else ())) or None,
+        "Cmd": _arguments(config, own),
         "Image": container.image,
         "Volumes": None,
         "WorkingDir": (config.workdir if config else "") or (own.workdir if own else ""),
@@ -364,9 +333,18 @@ def _config(
         "OnBuild": None,
         "Labels": dict(container.labels),
     }
-    if config and config.stop_signal:
-        shown["StopSignal"] = config.stop_signal
+    if signal := (config.stop_signal if config else "") or (own.stop_signal if own else ""):
+        shown["StopSignal"] = signal
+    if single and single.stop_timeout is not None:
+        shown["StopTimeout"] = single.stop_timeout
     return shown
+
+
+def _arguments(config: ContainerConfig | None, own: ImageConfig | None) -> list[str] | None:
+    """A container's own; the image's go with the image's entry point."""
+    if config and (config.args or config.command):
+        return list(config.args) or None
+    return list(own.cmd if own else ()) or None
 
 
 def _environment(given: Iterable[str], of_image: Iterable[str]) -> list[str]:
@@ -398,7 +376,7 @@ def _host_ports(container: ContainerState, around: Around) -> _Published:
     return found
 
 
-def _ports_line(container: ContainerState, around: Around, image: ImageInfo | None) -> list[dict[str, Any]]:
+def ports_line(container: ContainerState, around: Around, image: ImageInfo | None) -> list[dict[str, Any]]:
     """The ports of GET /containers/json; a stopped container has none."""
     if container.status not in (Status.RUNNING, Status.PAUSED) or _shares(around):
         return []
@@ -426,6 +404,13 @@ def _shares(around: Around) -> bool:
     return mode in (HOST, NONE) or mode.startswith(JOINED)
 
 
+def exposed_ports(around: Around, image: ImageInfo | None) -> list[tuple[int, str]]:
+    """(number, protocol) of those that the container says it has."""
+    own = around.single.exposed if around.single else ()
+    found = ports.exposed((*(image.config.exposed_ports if image else ()), *own, *_targets(around.single)))
+    return [(port, protocol) for protocol, port in found]
+
+
 def _ports(container: ContainerState, around: Around, image: ImageInfo | None) -> _Published:
     own = around.single.exposed if around.single else ()
     exposed = ports.exposed((*(image.config.exposed_ports if image else ()), *own))
@@ -433,15 +418,25 @@ def _ports(container: ContainerState, around: Around, image: ImageInfo | None) -
     return {**known, **_host_ports(container, around)}
 
 
+def _sandbox(container: ContainerState, config: ContainerConfig | None, around: Around) -> tuple[str, str]:
+    """(id, path) of the network namespace of one that runs; one that is in another's has none of its own."""
+    shared = around.single is not None and around.single.network_mode.startswith(JOINED)
+    if container.status not in (Status.RUNNING, Status.PAUSED) or shared:
+        return "", ""
+    own = config.network_namespace if config else None
+    return stable_id(container.id, "sandbox"), own or f"/proc/{container.pid}/ns/net"
+
+
 def _network_settings(
     container: ContainerState, config: ContainerConfig | None, around: Around, image: ImageInfo | None
 ) -> dict[str, Any]:
     shown = networks(container, around)
     default = shown.get(BRIDGE, {}) if around.single is not None else {}
+    sandbox, key = _sandbox(container, config, around)
     return {
         "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": (config.network_namespace or "") if config else "",
+        "SandboxID": sandbox,
+        "SandboxKey": key,
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
+from agent.engine import container_filters, filters, lookup
 from agent.engine import container_shapes as shapes
-from agent.engine import filters, lookup
+from agent.engine.container_filters import Seen
 from agent.engine.http import Call, answer, routes, stream
-from agent.runtime.api import ContainerState, LogEntry, Status
+from agent.engine.moments import timestamp
+from agent.engine.telling import around
+from agent.runtime.api import ContainerState, ImageInfo, LogEntry, Status
 from common import apijson, errors
 
-_FILTERS: Final = (
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
-)  # fmt: skip
+_UP: Final = (Status.RUNNING, Status.PAUSED)
 RAW: Final = "application/vnd.docker.raw-stream"
 MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
 MULTIPLEXED_SINCE: Final = (1, 42)
@@ -38,82 +38,70 @@ async def find(call: Call, ref: str) -> ContainerState:
 
 
 async def list_containers(call: Call) -> web.StreamResponse:
-    """GET /containers/json?all&limit&filters."""
-    wanted = filters.parse(call.text("filters"), _FILTERS)
-    limit = _count(call.text("limit"), 0)
-    everything = await call.backend.runtime.containers()
-    around = {c.id: _around(call, c) for c in everything}
-    chosen = [c for c in everything if _meets(c, around[c.id], wanted)]
-    if not (call.flag("all") or limit or "status" in wanted or "exited" in wanted):
-        waits = call.backend.singles.restarts.waits
-        chosen = [c for c in chosen if c.status in (Status.RUNNING, Status.PAUSED) or waits(c.id)]
-    chosen.sort(key=lambda c: (-c.created_at, c.id))
+    """GET /containers/json?all&limit&size&filters."""
+    wanted = filters.parse(call.text("filters"), container_filters.KNOWN)
+    container_filters.check(wanted)
+    limit = _limit(call.text("limit"))
     images = {
         tag: image
         for image in await call.backend.runtime.images()
         for tag in (image.id, *image.tags, *image.digests)
     }
+    everything = [
+        Seen(container, around(call.backend, container), shapes.image_of(container, images))
+        for container in await call.backend.runtime.containers()
+    ]
+    chosen = container_filters.chosen(everything, wanted)
+    if not (call.flag("all") or limit or container_filters.all_states(wanted)):
+        chosen = [seen for seen in chosen if seen.container.status in _UP or seen.around.restarting]
     now = call.backend.now_ns()
-    return answer([shapes.summary(c, around[c.id], images, now) for c in chosen[: limit or None]])
+    shown = []
+    for seen in chosen[: limit or None]:
+        sizes = await _sizes(call, seen.container, seen.image) if call.flag("size") else {}
+        shown.append({**shapes.summary(seen.container, seen.around, seen.image, now), **sizes})
+    return answer(shown)
 
 
-def _around(call: Call, container: ContainerState) -> shapes.Around:
-    backend = call.backend
-    single = backend.singles.record(container.id)
-    own = {network.id: network for network in backend.singles.networks.all()}
-    restarting = container.status is Status.STOPPED and backend.singles.restarts.waits(container.id)
-    return shapes.Around(backend.swarm.state(), single, own, backend.host.info().id, restarting)
+async def _sizes(call: Call, container: ContainerState, image: ImageInfo | None) -> dict[str, int]:
+    """What a container has written, and all that it sees."""
+    own = await call.backend.runtime.layer_size(container.id)
+    return {"SizeRw": own, "SizeRootFs": own + (image.size if image is not None else 0)}
 
 
-def _meets(container: ContainerState, around: shapes.Around, wanted: filters.Filters) -> bool:
-    code = shapes.exit_code(container, around.single)
-    tests = {
-        "id": lambda values: any(container.id.startswith(value) for value in values),
-        "name": lambda values: any(value.removeprefix("/") in container.name for value in values),
-        "label": lambda values: filters.labels_match(container.labels, values),
-        "status": lambda values: str(container.status) in values,
-        "ancestor": lambda values: any(shapes.same_image(container.image, value) for value in values),
-        "exited": lambda values: container.exit is not None and str(code) in values,
-        "network": lambda values: _in_one_of(values, shapes.networks(container, around)),
-        "is-task": lambda values: filters.truth(values) is (shapes.TASK_LABEL in container.labels),
-    }
-    for key in wanted:
-        if key not in tests:
-            raise errors.Unimplemented(f"filtering containers by {key} is not supported yet")
-    return all(tests[key](values) for key, values in wanted.items())
-
-
-def _in_one_of(names: Iterable[str], networks: Mapping[str, Any]) -> bool:
-    """Whether one of these names, or the beginning of an id, is of a network that the container is in."""
-    return any(
-        name == known or (name and shown["NetworkID"].startswith(name))
-        for name in names
-        for known, shown in networks.items()
-    )
+def _limit(text: str) -> int:
+    """How many of the newest; 0 or less for no limit."""
+    if not text:
+        return 0
+    try:
+        return max(0, int(text))
+    except ValueError as exc:
+        raise errors.InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax') from exc
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    """GET /containers/{id}/json."""
+    """GET /containers/{id}/json?size."""
     container = await find(call, call.names["id"])
     image = await call.backend.runtime.image(container.image)
     folder = call.backend.runtime.folder(container.id)
     execs = call.backend.execs.of(container.id)
-    return answer(shapes.inspection(container, image, _around(call, container), folder, execs))
+    shown = shapes.inspection(container, image, around(call.backend, container), folder, execs)
+    sizes = await _sizes(call, container, image) if call.flag("size") else {}
+    return answer({**shown, **sizes})
 
 
 async def logs(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/logs?stdout&stderr&follow&tail&since&until&timestamps."""
-    container = await find(call, call.names["id"])
     streams = {name for name in ("stdout", "stderr") if call.flag(name)}
     if not streams:
         raise errors.InvalidArgument("Bad parameters: you must choose at least one stream")
+    container = await find(call, call.names["id"])
     tail = call.text("tail", "all")
     entries = call.backend.runtime.logs(
         container.id,
         follow=call.flag("follow"),
         tail=_count(tail, -1),
-        since=_moment(call.text("since")),
-        until=_moment(call.text("until")),
+        since=timestamp(call.text("since")),
+        until=timestamp(call.text("until")),
     )
     tty = container.config is not None and container.config.tty
     framed = not tty
@@ -142,19 +130,6 @@ def _count(text: str, otherwise: int) -> int:
 def frame(name: str, data: bytes) -> bytes:
     """One piece of output in Docker's multiplexed form."""
     return struct.pack(">BxxxI", _STREAM_NUMBER[name], len(data)) + data
-
-
-def _moment(text: str) -> int:
-    """Nanoseconds of a Unix time with up to nine decimals, or of an RFC 3339 time; 0 for nothing."""
-    if not text or text == "0":
-        return 0
-    seconds, _, fraction = text.partition(".")
-    if seconds.isdecimal() and (not fraction or fraction.isdecimal()):
-        return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
-    try:
-        return apijson.parse_time(text)
-    except ValueError as exc:
-        raise errors.InvalidArgument(f"invalid time: {text}") from exc
 
 
 ROUTES: Final = routes({

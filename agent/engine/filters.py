@@ -16,7 +16,7 @@ _MOST_REPEATS: Final = 3
 _STRANGE: Final = ("(", "[[", "--", "&&", "~~", "||")  # groups, and what Python warns of
 
 
-def parse(text: str, known: Collection[str]) -> Filters:
+def parse(text: str, known: Collection[str] | None) -> Filters:
     """Values by key; raises errors.InvalidArgument for what isn't a filter, or a key that is not `known`."""
     if not text:
         return {}
@@ -28,7 +28,7 @@ def parse(text: str, known: Collection[str]) -> Filters:
         raise errors.InvalidArgument("invalid filter: it must be a JSON object")
     found: dict[str, tuple[str, ...]] = {}
     for key, values in data.items():
-        if key not in known:
+        if known is not None and key not in known:
             raise errors.InvalidArgument(f"Invalid filter '{key}'")
         if values not in ([], {}):  # nothing is asked for, as in Docker
             found[key] = tuple(_values(key, values))

@@ -165,6 +165,13 @@ class Fields:
             raise errors.InvalidArgument(f"invalid JSON: {name} is out of range: {value}")
         return value
 
+    def signed(self, name: str) -> int:
+        """A number of Go's int64."""
+        value: int = self._typed(name, int, "a number", 0)
+        if not -(1 << 63) <= value < 1 << 63:
+            raise errors.InvalidArgument(f"invalid JSON: {name} is out of range: {value}")
+        return value
+
     def texts(self, name: str) -> tuple[str, ...]:
         values = self._typed(name, list, "a list", [])
         if not all(isinstance(value, str) for value in values):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from agent.engine import filters
+from agent.engine import filters, telling
 from agent.engine.http import Call, Lines, answer, empty, routes
 from agent.engine.services import AUTH_HEADER
 from agent.runtime import reference
@@ -184,6 +184,7 @@ async def create(call: Call) -> web.StreamResponse:
 
     async def work() -> None:
         await call.backend.runtime.pull(name, credentials, lambda event: lines.put(_progress(event)))
+        telling.image(call.backend, "pull", wanted.familiar, replace(wanted, tag="", digest="").familiar)
 
     return await lines.run(work)
 
@@ -201,6 +202,7 @@ async def load(call: Call) -> web.StreamResponse:
         for name in await call.backend.runtime.load(call.pieces(), report):
             what = "Loaded image ID" if name.startswith("sha256:") else "Loaded image"
             lines.put({"stream": f"{what}: {name}\n"})
+            telling.image(call.backend, "load", name, name)
 
     return await lines.run(work)
 
@@ -213,13 +215,17 @@ async def tag(call: Call) -> web.StreamResponse:
         raise errors.InvalidArgument("refusing to create a tag with a digest reference")
     target = replace(target, tag=call.text("tag") or target.tag or "latest")
     await call.backend.runtime.tag_image(image.tags[0] if image.tags else image.id, target.familiar)
+    telling.image(call.backend, "tag", image.id, target.familiar)
     return empty(201)
 
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /images/{name}?force."""
-    await _found(call)
+    image = await _found(call)
     removed = await call.backend.runtime.remove_image(call.names["name"], call.flag("force"))
+    for item in removed:
+        if item.untagged or item.deleted == image.id:
+            telling.image(call.backend, "untag" if item.untagged else "delete", image.id, image.id)
     return answer([
         {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted} for item in removed
     ])  # fmt: skip

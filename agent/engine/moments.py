@@ -30,3 +30,16 @@ def moment(text: str, now: int) -> int:
     except ValueError as exc:
         raise errors.InvalidArgument(f'failed to parse value as time or duration: "{text}"') from exc
     return int(found.timestamp()) * _SECOND
+
+
+def timestamp(text: str) -> int:
+    """Nanoseconds of a Unix time with up to nine decimals, or of an RFC 3339 time; 0 for nothing."""
+    if not text or text == "0":
+        return 0
+    seconds, _, fraction = text.partition(".")
+    if seconds.isdecimal() and (not fraction or fraction.isdecimal()):
+        return int(seconds) * _SECOND + int(fraction[:9].ljust(9, "0"))
+    try:
+        return apijson.parse_time(text)
+    except ValueError as exc:
+        raise errors.InvalidArgument(f"invalid time: {text}") from exc

@@ -19,6 +19,7 @@ from agent.engine import (
     moments,
     network_check,
     network_requests,
+    telling,
 )
 from agent.engine import network_shapes as shapes
 from agent.engine.http import Call, Fields, answer, empty, finish, routes
@@ -244,6 +245,7 @@ async def create(call: Call) -> web.StreamResponse:
         if config_from:
             asked = local_networks.configured(asked, config_from, call.backend.singles.networks.all())
         made = await finish(call.backend.singles.add_network(asked))
+        telling.network(call.backend, "create", made.id, made.name, _BRIDGE)
         return answer({"Id": made.id, "Warning": ""}, 201)
     if config_from:
         raise errors.Unimplemented(
@@ -269,6 +271,7 @@ async def create(call: Call) -> web.StreamResponse:
         raise errors.ShoalError(exc.message) from exc  # Docker's status is 500 here
     spec = network_requests.spec(fields, name, driver)
     reply = await call.ask(control.CreateNetwork, model.CreateNetworkRequest(spec))
+    telling.network(call.backend, "create", reply.network.id, name, _OVERLAY)
     return answer({"Id": reply.network.id, "Warning": ""}, 201)
 
 
@@ -293,12 +296,14 @@ async def remove(call: Call) -> web.StreamResponse:
         if (ours := _own(call, found)) is not None:
             local_networks.refuse_configuring(ours, call.backend.singles.networks.all())
             await finish(call.backend.singles.drop_network(ours))
+            telling.network(call.backend, "destroy", ours.id, ours.name, _BRIDGE)
             return empty(204)
         raise errors.PermissionDenied(
             f"error while removing network: network {found['Name']} id {found['Id']} has active endpoints"
         )
     control = call.backend.swarm.control()
     await call.ask(control.RemoveNetwork, model.RemoveRequest(found.id))
+    telling.network(call.backend, "remove", found.id, found.spec.name, _OVERLAY)
     return empty(204)
 
 
@@ -320,7 +325,9 @@ async def prune(call: Call) -> web.StreamResponse:
                 await call.ask(control.RemoveNetwork, model.RemoveRequest(network.id))
             except (errors.FailedPrecondition, errors.NotFound):
                 continue  # in use, or gone already
+            telling.network(call.backend, "remove", network.id, network.spec.name, _OVERLAY)
             removed.append(network.spec.name)
+    telling.pruned(call.backend, "network")
     return answer({"NetworksDeleted": removed or None})
 
 
@@ -340,6 +347,7 @@ async def _prune_local(call: Call, wanted: filters.Filters, until: int) -> list[
             continue
         if network.id not in _used_here(call) and _prunable(network.labels, wanted):
             await finish(singles.drop_network(network))
+            telling.network(call.backend, "destroy", network.id, network.name, _BRIDGE)
             removed.append(network.name)
     return removed
 
@@ -370,6 +378,7 @@ async def connect(call: Call) -> web.StreamResponse:
     if ours is None and asked.wanted:
         raise errors.Unimplemented("--ip in networks of the swarm is not supported yet for single containers")
     await finish(call.backend.singles.connect(container.id, asked))
+    await telling.networks_changed(call.backend, container.id)
     return empty(200)
 
 
@@ -387,6 +396,7 @@ async def disconnect(call: Call) -> web.StreamResponse:
     if leg is None:
         raise errors.ShoalError(f"container {container.id} is not connected to network {name}")
     await finish(call.backend.singles.disconnect(container.id, leg))
+    await telling.networks_changed(call.backend, container.id)
     return empty(200)
 
 

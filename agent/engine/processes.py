@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from agent.engine import telling
 from agent.engine.containers import find
 from agent.engine.http import Call, answer, routes
 from agent.runtime.api import Status
@@ -28,7 +29,9 @@ async def top(call: Call) -> web.StreamResponse:
         arguments = shlex.split(call.text("ps_args") or _ARGUMENTS)
     except ValueError as exc:
         raise errors.InvalidArgument(f"bad arguments of ps: {exc}") from exc
-    return answer(table(await _ps(arguments), pids))
+    shown = table(await _ps(arguments), pids)
+    telling.container(call.backend, container, "top")
+    return answer(shown)
 
 
 async def _ps(arguments: Sequence[str]) -> str:

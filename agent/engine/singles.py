@@ -15,12 +15,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from agent.engine import container_requests, container_shapes, filters, moments
+from agent.engine import container_requests, container_shapes, filters, moments, telling
 from agent.engine.containers import find
+from agent.engine.happenings import CONTAINER
 from agent.engine.http import Call, answer, empty, finish, routes, stream
 from agent.engine.nicknames import COUNT, nickname
-from agent.runtime.api import ContainerState, ExitStatus, Status, WaitCondition
-from agent.single.record import SingleRecord
+from agent.runtime import reference
+from agent.runtime.api import ContainerState, ExitStatus, ImageInfo, Status, WaitCondition
+from agent.single.record import JOINED, SingleRecord
 from common import apijson, errors, ids
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -30,6 +32,7 @@ _CONDITIONS: Final[Mapping[str, WaitCondition]] = {
 _RUNNING: Final = (Status.RUNNING, Status.PAUSED)
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
 _EVER: Final = 1 << 63
+_NOTHING: Final = 7  # bytes of a body that say nothing, as Docker counts
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -40,16 +43,61 @@ async def create(call: Call) -> web.StreamResponse:
     taken = {c.name for c in await call.backend.runtime.containers()}
     body = await call.fields()
     container_id = ids.new_container_id()
-    hostname = call.backend.host.info().hostname
-    made = container_requests.request(body, name or _nickname(taken), container_id, hostname)
+    node = call.backend.host.info()
+    chosen = name or _nickname(taken)
+    made = container_requests.request(body, chosen, container_id, node.hostname, node.cpus)
+    made = await _with_joined(call, made)
     await asyncio.to_thread(_make_folders, made.folders)
     image = await call.backend.runtime.image(made.config.image)
+    if image is None:
+        reference.parse(made.config.image)
+    else:
+        _refuse_platform(image, made.config.image, call.text("platform"))
     of_image = image.config.exposed_ports if image is not None else ()
+    labels = {**(image.config.labels if image is not None else {}), **made.config.labels}
     record = replace(made.record, exposed=tuple(sorted({*made.record.exposed, *of_image})))
     here = call.backend.singles.wiring.host_address(record)
     hosts = tuple(_host(line, here) for line in made.config.extra_hosts)
-    await finish(call.backend.singles.create(replace(made.config, extra_hosts=hosts), record))
+    config = replace(made.config, extra_hosts=hosts, labels=labels)
+    try:
+        await finish(call.backend.singles.create(config, record))
+    except errors.NotFound as exc:
+        if exc.message.startswith("No such image"):
+            raise
+        raise errors.InvalidArgument(exc.message) from exc  # a user, say: clients pull an image at 404
     return answer({"Id": container_id, "Warnings": []}, 201)
+
+
+def _refuse_platform(image: ImageInfo, name: str, wanted: str) -> None:
+    """An image for another kind of machine than `--platform` asks for isn't there."""
+    if not wanted:
+        return
+    actual = f"{image.platform.os}/{image.platform.architecture}"
+    system, slash, machine = wanted.lower().partition("/")
+    if not slash and system != image.platform.os:
+        raise errors.InvalidArgument(f'"{wanted}": unknown operating system or architecture')
+    if (system, machine.partition("/")[0] or image.platform.architecture) != (
+        image.platform.os, image.platform.architecture,
+    ):  # fmt: skip
+        raise errors.NotFound(
+            f"No such image: image with reference {name} was found but does not match the specified platform: "
+            f"wanted {wanted}, actual: {actual}"
+        )
+
+
+async def _with_joined(call: Call, made: container_requests.Request) -> container_requests.Request:
+    """Who is in another container's network has its name, too."""
+    mode = made.record.network_mode
+    if not mode.startswith(JOINED):
+        return made
+    try:
+        other = await find(call, mode.removeprefix(JOINED))
+    except errors.NotFound:  # it may be there when this one starts
+        return made
+    name = (other.config.hostname if other.config else "") or other.id[:12]
+    domain = other.config.domainname if other.config else ""
+    config = replace(made.config, hostname=name, domainname=domain)
+    return replace(made, config=config, record=replace(made.record, network_mode=JOINED + other.id))
 
 
 def _host(line: str, here: str) -> str:
@@ -96,6 +144,10 @@ def _single(container: ContainerState, what: str) -> None:
 
 async def start(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/start: 304 for one that runs."""
+    if (call.request.content_length or 0) > _NOTHING:
+        raise errors.InvalidArgument(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
     container = await find(call, call.names["id"])
     _single(container, "starting")
     return empty(204 if await finish(call.backend.singles.start(container.id)) else 304)
@@ -106,7 +158,10 @@ async def stop(call: Call) -> web.StreamResponse:
     container = await find(call, call.names["id"])
     _single(container, "stopping")
     grace, signal = _grace(call), call.text("signal")
-    return empty(204 if await finish(call.backend.singles.stop(container.id, signal, grace)) else 304)
+    if not await finish(call.backend.singles.stop(container.id, signal, grace)):
+        return empty(304)
+    telling.container(call.backend, container, "stop")
+    return empty(204)
 
 
 async def restart(call: Call) -> web.StreamResponse:
@@ -115,6 +170,7 @@ async def restart(call: Call) -> web.StreamResponse:
     _single(container, "restarting")
     grace, signal = _grace(call), call.text("signal")
     await finish(call.backend.singles.restart(container.id, signal, grace))
+    telling.container(call.backend, container, "restart")
     return empty(204)
 
 
@@ -132,7 +188,10 @@ def _grace(call: Call) -> float | None:
 
 async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill?signal."""
-    container = await find(call, call.names["id"])
+    try:
+        container = await find(call, call.names["id"])
+    except errors.NotFound as exc:
+        raise errors.NotFound(f"cannot kill container: {call.names['id']}: {exc.message}") from exc
     signal = call.text("signal") or "SIGKILL"
     await finish(call.backend.singles.kill(container.id, signal, call.names["id"]))
     return empty(204)
@@ -147,6 +206,7 @@ async def pause(call: Call) -> web.StreamResponse:
     if container.status is not Status.RUNNING:
         raise errors.Conflict(f"Container {container.id} is not running")
     await finish(call.backend.runtime.pause(container.id))
+    telling.container(call.backend, container, "pause")
     return empty(204)
 
 
@@ -156,6 +216,7 @@ async def unpause(call: Call) -> web.StreamResponse:
     if container.status is not Status.PAUSED:
         raise errors.Conflict(f"Container {container.id} is not paused")
     await finish(call.backend.runtime.resume(container.id))
+    telling.container(call.backend, container, "unpause")
     return empty(204)
 
 
@@ -168,8 +229,13 @@ async def rename(call: Call) -> web.StreamResponse:
         raise errors.InvalidArgument("Neither old nor new names may be empty")
     if name == container.name:
         raise errors.InvalidArgument("Renaming a container with the same name as its current name")
-    _check_name(name)
-    await finish(call.backend.singles.rename(container.id, name))
+    try:
+        _check_name(name)
+        await finish(call.backend.singles.rename(container.id, name))
+    except (errors.InvalidArgument, errors.Conflict) as exc:
+        raise type(exc)(f"Error when allocating new name: {exc.message}") from exc
+    renamed = replace(container, name=name)
+    telling.container(call.backend, renamed, "rename", oldName=f"/{container.name.removeprefix('/')}")
     return empty(204)
 
 
@@ -208,6 +274,7 @@ async def prune(call: Call) -> web.StreamResponse:
         except errors.Conflict:  # it is being started, or waits to be
             continue
         removed.append(container.id)
+    telling.pruned(call.backend, CONTAINER)
     return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
 
 
@@ -226,6 +293,8 @@ async def wait(call: Call) -> web.StreamResponse:
         response = await stream(call)
         await response.write(b"")
         shown = _ended(await waiting)
+    except errors.NotFound:  # it went without having run
+        shown = _ended(ExitStatus(0))
     except errors.ShoalError as exc:
         shown = {"Error": {"Message": exc.message}, "StatusCode": -1}
     finally:
@@ -254,6 +323,7 @@ async def resize(call: Call) -> web.StreamResponse:
     if container.status not in _RUNNING:
         raise errors.Conflict(f"Container {container.id} is not running")
     await call.backend.runtime.resize(container.id, width, height)
+    telling.container(call.backend, container, "resize", height=str(height), width=str(width))
     return empty(200)
 
 

@@ -51,9 +51,38 @@ def _refused(what: str, manager: bool = False) -> Handler:
 
 
 async def container_action(call: Call) -> web.StreamResponse:
-    """What is done to a container: an unknown one is told apart."""
+    """What can't be done to a container yet: one that isn't there is told apart."""
+    what = _ACTIONS.get(call.names.get("action", "attach/ws"))
+    if what is None:
+        return answer({"message": "page not found"}, 404)
     await containers.find(call, call.names["id"])
-    raise errors.Unimplemented("this action on containers is not supported yet")
+    raise errors.Unimplemented(f"{what} not supported yet")
+
+
+_ACTIONS: Final = {
+    "archive": "copying files from and to containers is",
+    "attach/ws": "attaching by WebSocket is",
+    "changes": "comparing a container with its image is",
+    "export": "exporting containers is",
+    "stats": "statistics of containers are",
+    "update": "updating containers is",
+}
+
+
+async def prune_volumes(call: Call) -> web.StreamResponse:
+    """POST /volumes/prune: there are none."""
+    return answer({"VolumesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def prune_build(call: Call) -> web.StreamResponse:
+    """POST /build/prune: nothing was built."""
+    return answer({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def commit(call: Call) -> web.StreamResponse:
+    """POST /commit?container."""
+    await containers.find(call, call.text("container"))
+    raise errors.Unimplemented("making images of containers is not supported yet")
 
 
 _SECRETS: Final = _refused("secrets are", manager=True)
@@ -65,7 +94,7 @@ _LOGS: Final = _refused("logs of services and tasks are", manager=True)
 ROUTES: Final = routes({
     "GET /volumes": no_volumes,
     "POST /volumes/create": _VOLUMES,
-    "POST /volumes/prune": _VOLUMES,
+    "POST /volumes/prune": prune_volumes,
     "GET /volumes/{name}": no_volume,
     "DELETE /volumes/{name}": no_volume,
     "GET /secrets": list_nothing,
@@ -78,6 +107,7 @@ ROUTES: Final = routes({
     "POST /containers/{id}/{action}": container_action,
     "GET /containers/{id}/{action}": container_action,
     "PUT /containers/{id}/{action}": container_action,
+    "GET /containers/{id}/attach/ws": container_action,
     "GET /images/search": _IMAGES,
     "GET /images/get": _IMAGES,
     "GET /images/{name:path}/get": _IMAGES,
@@ -87,8 +117,8 @@ ROUTES: Final = routes({
     "GET /system/df": _refused("the summary of disk use is"),
     "POST /auth": _refused("checking registry credentials is"),
     "POST /build": _BUILD,
-    "POST /build/prune": _BUILD,
-    "POST /commit": _BUILD,
+    "POST /build/prune": prune_build,
+    "POST /commit": commit,
     "POST /session": _BUILD,
     "POST /grpc": _BUILD,
 })  # fmt: skip

@@ -72,7 +72,14 @@ class ContainerConfig:
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0  # microseconds, as is the quota
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
     memory_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    oom_kill_disable: bool = False
     memory_swap_bytes: int = 0  # memory and swap together; 0 = same as memory_bytes, -1 = unlimited
     memory_swappiness: int | None = None
     pids_limit: int = 0
@@ -82,6 +89,9 @@ class ContainerConfig:
     no_new_privileges: bool = False
     network_namespace: str | None = None  # path; None = a fresh, empty one
     host_network: bool = False  # share the node's own network namespace
+    host_pid: bool = False  # … its processes
+    host_ipc: bool = False
+    host_uts: bool = False  # … its names
     extra_hosts: tuple[str, ...] = ()  # swarm's form "ADDRESS NAME [NAME…]", lines of /etc/hosts
     addresses: tuple[str, ...] = ()  # the container's own addresses, named with its hostname in /etc/hosts
     dns_nameservers: tuple[str, ...] = ("127.0.0.11",)  # in the host's network none: the node's own
@@ -126,6 +136,7 @@ class ContainerState:
 class EventKind(StrEnum):
     CREATE = "create"
     START = "start"
+    KILL = "kill"  # a signal was sent
     EXIT = "die"
     OOM = "oom"
     REMOVE = "destroy"
@@ -139,6 +150,9 @@ class ContainerEvent:
     at: int
     pid: int = 0
     exit: ExitStatus | None = None
+    config: ContainerConfig | None = None  # of the container, which may be gone already
+    started_at: int = 0
+    signal: int = 0  # of KILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +403,10 @@ class Runtime(Protocol):
     async def resume(self, id: str) -> None: ...
     async def rename(self, id: str, name: str) -> None: ...
     async def stats(self, id: str) -> ContainerStats: ...
+    async def layer_size(self, id: str) -> int:
+        """What it has written on top of its image, in bytes."""
+        ...
+
     async def processes(self, id: str) -> Sequence[int]:
         """The pids in it, as the node sees them."""
         ...

@@ -264,7 +264,8 @@ class Containers:
             return await self._tasks.run(live.record.config, stdin, stdout, stderr)
         except errors.ShoalError as error:
             await self._logs.finish(id)
-            raise type(error)(in_runcs_words(error.message)) from error
+            words = (*live.record.config.command, *live.record.config.args, "")
+            raise type(error)(in_runcs_words(error.message, words[0])) from error
         except asyncio.CancelledError:
             await self._logs.finish(id)
             raise
@@ -364,7 +365,7 @@ class Containers:
         live = self._get(id)
         number = signals.parse(signal)
         ended = live.next_end  # of this run
-        if not live.pid or not await self._signal(id, number):
+        if not live.pid or not await self._signal(live, number):
             raise errors.Conflict(f"cannot kill container: {id}: container {id} is not running")
         if number == _KILL and await _within(ended, _KILLED_S):
             async with live.changing:  # as in Docker, it has ended when this returns
@@ -395,9 +396,10 @@ class Containers:
             live.record = replace(live.record, config=replace(live.record.config, name=name))
             await self._keep(live.record)
 
-    async def _signal(self, id: str, number: int) -> bool:
+    async def _signal(self, live: _Live, number: int) -> bool:
         """False if there is no process to hear it."""
-        request = pb.TaskKill(container_id=id, signal=number)
+        self._tell(EventKind.KILL, live, number)
+        request = pb.TaskKill(container_id=live.record.config.id, signal=number)
         answer = await c.tolerate(
             self._containerd.call(c.TASK_KILL, request), errors.NotFound, errors.FailedPrecondition
         )
@@ -407,14 +409,14 @@ class Containers:
         live = self._get(id)
         if live.pid:
             ended = live.next_end  # of this run: somebody may start it again at once
-            await self._signal(id, signals.parse(signal or live.record.stop_signal))
+            await self._signal(live, signals.parse(signal or live.record.stop_signal))
             await self.resume(id)  # what stands still hears nothing
             grace = live.record.config.stop_grace_ns / 1e9 if grace_s is None else grace_s
             if not await _within(ended, grace):
                 log.info("container %s didn't stop within %g s: killed", live.record.config.name, grace)
-                await self._signal(id, 9)
+                await self._signal(live, 9)
                 while not await _within(ended, _KILL_AGAIN_S):
-                    await self._signal(id, 9)
+                    await self._signal(live, 9)
             async with live.changing:  # until its last words are written down
                 pass
         return live.record.exit or ExitStatus(0)
@@ -491,9 +493,13 @@ class Containers:
             config=record.config,
         )
 
-    def _tell(self, kind: EventKind, live: _Live) -> None:
-        at = self._clock.now_ns()
-        self._events.publish(ContainerEvent(kind, live.record.config.id, at, live.pid, live.record.exit))
+    def _tell(self, kind: EventKind, live: _Live, signal: int = 0) -> None:
+        config, at = live.record.config, self._clock.now_ns()
+        self._events.publish(
+            ContainerEvent(
+                kind, config.id, at, live.pid, live.record.exit, config, live.record.started_at, signal
+            )
+        )
 
 
 def _find_user(config: ContainerConfig, image_user: str, mounts: Sequence[pb.Mount]) -> users.User:

@@ -273,12 +273,13 @@ class Content:
 
     async def size(self, diff_ids: Sequence[str]) -> int:
         """What the unpacked layers take on disk; those that aren't there count nothing."""
-        total = 0
-        for name in m.chain_ids(diff_ids):
-            key = pb.SnapshotKey(snapshotter=SNAPSHOTTER, key=name)
-            used = await c.tolerate(self._containerd.call(c.SNAPSHOT_USAGE, key), errors.NotFound)
-            total += used.size if used is not None else 0
-        return total
+        return sum([await self.layer_size(name) for name in m.chain_ids(diff_ids)])
+
+    async def layer_size(self, name: str) -> int:
+        """What one snapshot takes on disk, without those below it."""
+        key = pb.SnapshotKey(snapshotter=SNAPSHOTTER, key=name)
+        used = await c.tolerate(self._containerd.call(c.SNAPSHOT_USAGE, key), errors.NotFound)
+        return used.size if used is not None else 0
 
     async def _has_snapshot(self, name: str, lease: str) -> bool:
         await self._containerd.hold(lease, f"snapshots/{SNAPSHOTTER}", name)

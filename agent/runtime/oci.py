@@ -15,8 +15,10 @@ log = logging.getLogger("runtime")
 ROOT = Path("/run/containerd/runc")  # where the shims let it keep its records, by namespace
 _HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
 _TIMEOUT_S = 30.0
-_NO_RIGHT = re.compile("open executable: (Permission denied|Operation not permitted)")
 _NO_PROGRAM = re.compile(r"executable file `([^`]*)` not found in \$PATH(: No such file or directory)?")
+
+# What is no file, and what may not be executed.
+_NO_EXECUTABLE = re.compile(r"open executable: (Operation not permitted|Permission denied)")
 
 
 def choose_binary(setting: str) -> str:
@@ -90,9 +92,12 @@ class OciRuntime:
             await asyncio.to_thread(shutil.rmtree, root / id, ignore_errors=True)
 
 
-def in_runcs_words(text: str) -> str:
-    """crun's way to say that a program isn't there or can't be run, as runc says it: clients tell exit codes by those words."""
-    text = _NO_RIGHT.sub("unable to start container process: exec: permission denied", text)
-    return _NO_PROGRAM.sub(
+def in_runcs_words(text: str, program: str = "") -> str:
+    """crun's way to say that there is no such program, or that it can't be run, as runc says it: clients tell exit codes by
+    those words."""
+    text = _NO_PROGRAM.sub(
         r'unable to start container process: exec: "\1": executable file not found in $PATH', text
+    )
+    return _NO_EXECUTABLE.sub(
+        lambda _: f'unable to start container process: exec: "{program}": permission denied', text
     )

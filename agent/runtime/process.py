@@ -65,7 +65,7 @@ class Exec:
             await to_the_end(self._run(request))
         except errors.ShoalError as error:
             await to_the_end(self.close())
-            raise type(error)(in_runcs_words(error.message)) from error
+            raise type(error)(in_runcs_words(error.message, config.args[0])) from error
         except OSError as error:
             await to_the_end(self.close())
             text = f"{(error.strerror or str(error)).lower()}: {error.filename}"

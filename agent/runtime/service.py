@@ -252,6 +252,10 @@ class ContainerdRuntime:
     async def stats(self, id: str) -> ContainerStats:
         return await (await self._up()).stats(id)
 
+    async def layer_size(self, id: str) -> int:
+        await self._up()
+        return await self._content.layer_size(id)
+
     async def processes(self, id: str) -> Sequence[int]:
         return await (await self._up()).processes(id)
 

@@ -15,6 +15,7 @@ from agent.runtime.users import User
 from common.errors import FailedPrecondition, InvalidArgument
 
 CPU_PERIOD = 100_000
+_OF_IPC = ("/dev/mqueue", "/dev/shm")  # the machine's own, for who shares its IPC
 _INIT_TARGET = "/sbin/docker-init"
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
@@ -86,7 +87,7 @@ def build(
         ]
     spec: dict[str, Any] = {
         "ociVersion": "1.0.2",
-        "hostname": hostname(config),
+        **({} if config.host_uts else {"hostname": hostname(config)}),
         "root": {"path": "rootfs", "readonly": config.read_only},
         "process": process,
         "mounts": _mounts(config, files, init_mounts),
@@ -157,20 +158,23 @@ def hostname(config: ContainerConfig) -> str:
 
 def capabilities(add: Iterable[str], drop: Iterable[str], known: Sequence[str]) -> list[str]:
     """Docker's default set, changed; ALL works on both sides."""
-    adds, drops = [_capability(n, known) for n in add], [_capability(n, known) for n in drop]
+    adds, drops = (
+        [_capability(n, known, "CapAdd") for n in add],
+        [_capability(n, known, "CapDrop") for n in drop],
+    )
     if "ALL" in adds:
         return [name for name in known if name not in drops]
     base: list[str] = [] if "ALL" in drops else [n for n in defaults.CAPABILITIES if n not in drops]
     return base + [name for name in adds if name not in base]
 
 
-def _capability(text: str, known: Sequence[str]) -> str:
+def _capability(text: str, known: Sequence[str], way: str) -> str:
     name = text.upper()
     if name == "ALL":
         return name
     name = name if name.startswith("CAP_") else f"CAP_{name}"
     if name not in defaults.ALL_CAPABILITIES:
-        raise InvalidArgument(f'invalid capability: "{text}"')
+        raise InvalidArgument(f'invalid {way}: unknown capability: "{name}"')
     if name not in known:
         raise InvalidArgument(f'capability not supported by your kernel or not available: "{name}"')
     return name
@@ -231,10 +235,12 @@ def _system_mounts(config: ContainerConfig) -> list[dict[str, Any]]:
         ("/dev/mqueue", "mqueue", "mqueue", quiet),
         ("/dev/shm", "tmpfs", "shm", shm),
     )
-    return [
+    own = [
         {"destination": target, "type": kind, "source": source, "options": options}
         for target, kind, source, options in table
+        if not (config.host_ipc and target in _OF_IPC)
     ]
+    return own + [_bind(target, target, quiet) for target in _OF_IPC if config.host_ipc]
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -294,7 +300,10 @@ def _linux(config: ContainerConfig, host: HostFacts, devices: Sequence[HostDevic
 
 
 def _namespaces(config: ContainerConfig, host: HostFacts) -> list[dict[str, str]]:
-    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("mount", "uts", "pid", "ipc")]
+    shared = {"uts": config.host_uts, "pid": config.host_pid, "ipc": config.host_ipc}
+    namespaces: list[dict[str, str]] = [
+        {"type": kind} for kind in ("mount", "uts", "pid", "ipc") if not shared.get(kind)
+    ]
     if config.network_namespace:
         namespaces.append({"type": "network", "path": config.network_namespace})
     elif not config.host_network:
@@ -311,19 +320,39 @@ def _sysctls(config: ContainerConfig) -> dict[str, str]:
 
 def _resources(config: ContainerConfig, host: HostFacts, devices: Sequence[HostDevice]) -> dict[str, Any]:
     resources: dict[str, Any] = {"devices": _device_rules(config, devices)}
-    if config.memory_bytes:
-        memory: dict[str, int] = {"limit": config.memory_bytes}
-        if host.swap_accounting:
-            memory["swap"] = config.memory_swap_bytes or config.memory_bytes
-        if config.memory_swappiness is not None and host.cgroup_version == 1:
-            memory["swappiness"] = config.memory_swappiness
+    if memory := _memory(config, host):
         resources["memory"] = memory
-    if config.nano_cpus:
-        quota = max(config.nano_cpus * CPU_PERIOD // 1_000_000_000, 1000)  # the kernel's least
-        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD}
+    if processors := _processors(config):
+        resources["cpu"] = processors
     if config.pids_limit > 0:
         resources["pids"] = {"limit": config.pids_limit}
     return resources
+
+
+def _memory(config: ContainerConfig, host: HostFacts) -> dict[str, Any]:
+    memory: dict[str, Any] = {}
+    if config.memory_bytes:
+        memory["limit"] = config.memory_bytes
+        if host.swap_accounting:
+            memory["swap"] = config.memory_swap_bytes or config.memory_bytes
+    if config.memory_reservation_bytes:
+        memory["reservation"] = config.memory_reservation_bytes
+    if config.memory_swappiness is not None and host.cgroup_version == 1:
+        memory["swappiness"] = config.memory_swappiness
+    if config.oom_kill_disable and host.cgroup_version == 1:
+        memory["disableOOMKiller"] = True
+    return memory
+
+
+def _processors(config: ContainerConfig) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "shares": config.cpu_shares, "period": config.cpu_period, "quota": config.cpu_quota,
+        "cpus": config.cpuset_cpus, "mems": config.cpuset_mems,
+    }  # fmt: skip
+    if config.nano_cpus:
+        quota = max(config.nano_cpus * CPU_PERIOD // 1_000_000_000, 1000)  # the kernel's least
+        given |= {"quota": quota, "period": CPU_PERIOD}
+    return {name: value for name, value in given.items() if value}
 
 
 def _device_rules(config: ContainerConfig, devices: Sequence[HostDevice]) -> list[dict[str, Any]]:

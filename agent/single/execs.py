@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -66,6 +66,7 @@ class Execs:
         self._runtime = runtime
         self._known: dict[str, Exec] = {}
         self._group: asyncio.TaskGroup | None = None
+        self.ended: Callable[[Exec], Awaitable[None]] = _nobody  # is told of each that has run
         self._runs = asyncio.Event()
 
     def create(
@@ -143,6 +144,7 @@ class Execs:
             except (errors.ShoalError, OSError) as exc:  # its shim is dying, or containerd is away
                 log.warning("exec %s was not cleared away: %s", running.id[:12], exc)
         await running.put(None)
+        await self.ended(running)
 
     async def run(self) -> None:
         """Until cancelled; what still runs then is ended, since nobody could read what it says."""
@@ -154,3 +156,7 @@ class Execs:
             finally:
                 self._runs.clear()
                 self._group = None
+
+
+async def _nobody(_: Exec) -> None:
+    return None

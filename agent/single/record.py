@@ -62,6 +62,8 @@ class SingleRecord:
     exposed: tuple[str, ...] = ()  # "80/tcp", by the image and by --expose
     bindings: tuple[Binding, ...] = ()  # what it has of this node's ports while it runs
     dns: tuple[str, ...] = ()
+    host_config: Mapping[str, Any] = field(default_factory=dict)  # as asked for: for those who inspect it
+    stop_timeout: int | None = None  # as asked for
     restart: str = ""  # the policy's name (restarting.py)
     most_restarts: int = 0  # for on-failure; 0 means that there is no end
     restarts: int = 0  # since somebody has started it

@@ -40,7 +40,7 @@ def test_docker_runs_own_options() -> None:
         True,
     )
     assert record.attach == (True, True, True)
-    assert config.dns_nameservers == ("127.0.0.11",) and config.dns_options == ("ndots:0",)
+    assert config.dns_nameservers == ("127.0.0.11",) and config.dns_options == ()
 
 
 def test_networks() -> None:
@@ -110,10 +110,10 @@ def test_an_empty_entry_point_takes_the_images_away() -> None:
     "host",
     [
         {"PortBindings": {"80/tcp": [{"HostIp": "::1"}]}},
-        {"PidMode": "host"},
+        {"PidMode": "container:x"},
         {"Binds": ["data:/data"]},
         {"Mounts": [{"Type": "volume", "Target": "/data"}]},
-        {"CpuShares": 5},
+        {"BlkioWeight": 5},
         {"LogConfig": {"Type": "syslog"}},
         {"SecurityOpt": ["seccomp=mine.json"]},
     ],

@@ -9,7 +9,7 @@ def test_files_of_configs_are_not_among_the_mounts() -> None:
     config = ContainerConfig(id="c" * 64, name="web.1.t1", image="nginx", mounts=mounts)
     state = ContainerState(config.id, config.name, config.image, {}, Status.RUNNING, config=config)
     for shown in (
-        container_shapes.summary(state, container_shapes.Around(), {}, 0),
+        container_shapes.summary(state, container_shapes.Around(), None, 0),
         container_shapes.inspection(state, None, container_shapes.Around(), "/folder"),
     ):
         assert [mount["Destination"] for mount in shown["Mounts"]] == ["/data"]

@@ -324,7 +324,9 @@ async def test_host_gateway(engine):
             engine, f"on-{network}", network, ExtraHosts=["box:host-gateway", "other:192.0.2.7"]
         )
         _, shown = await engine.ask("GET", f"/containers/{one}/json")
-        assert shown["HostConfig"]["ExtraHosts"] == [f"box:{expected}", "other:192.0.2.7"]
+        assert shown["HostConfig"]["ExtraHosts"] == ["box:host-gateway", "other:192.0.2.7"]
+        config = next(c.config for c in engine.runtime.running if c.id == one)
+        assert config.extra_hosts == (f"box:{expected}", "other:192.0.2.7")
     body = {**RUN, "HostConfig": {"NetworkMode": "none", "ExtraHosts": ["box:host-gateway"]}}
     assert (await engine.ask("POST", "/containers/create", body))[0] == 400
 

@@ -72,7 +72,7 @@ def test_capabilities() -> None:
     assert "CAP_CHOWN" not in spec.capabilities([], ["chown"], known)
     assert spec.capabilities(["NET_ADMIN"], ["ALL"], known) == ["CAP_NET_ADMIN"]
     assert spec.capabilities(["all"], ["SYS_ADMIN"], known) == [n for n in known if n != "CAP_SYS_ADMIN"]
-    with pytest.raises(InvalidArgument, match='invalid capability: "FLY"'):
+    with pytest.raises(InvalidArgument, match='invalid CapAdd: unknown capability: "CAP_FLY"'):
         spec.capabilities(["FLY"], [], known)
     with pytest.raises(InvalidArgument, match="not supported by your kernel"):
         spec.capabilities(["BPF"], [], known[:10])
@@ -95,6 +95,27 @@ def test_resources() -> None:
     assert built(config, host=plain)["linux"]["resources"]["memory"] == {"limit": 64 << 20, "swappiness": 10}
     limits = built(replace(CONFIG, ulimits=(Ulimit("nofile", 1, -1),)))["process"]["rlimits"]
     assert limits == [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2**64 - 1}]
+
+
+def test_resources_by_share_and_set() -> None:
+    config = replace(
+        CONFIG, cpu_shares=512, cpu_period=100_000, cpu_quota=50_000, cpuset_cpus="0-1", cpuset_mems="0",
+        memory_reservation_bytes=1 << 24,
+    )  # fmt: skip
+    resources = built(config)["linux"]["resources"]
+    assert resources["cpu"] == {
+        "shares": 512, "period": 100_000, "quota": 50_000, "cpus": "0-1", "mems": "0",
+    }  # fmt: skip
+    assert resources["memory"] == {"reservation": 1 << 24}
+
+
+def test_the_machines_own_processes_names_and_ipc() -> None:
+    made = built(replace(CONFIG, host_pid=True, host_ipc=True, host_uts=True))
+    kinds = {namespace["type"] for namespace in made["linux"]["namespaces"]}
+    assert not kinds & {"pid", "ipc", "uts"}
+    assert "hostname" not in made
+    shared = {mount["destination"]: mount["type"] for mount in made["mounts"]}
+    assert (shared["/dev/shm"], shared["/dev/mqueue"], shared["/dev"]) == ("bind", "bind", "tmpfs")
 
 
 def test_mounts() -> None:
