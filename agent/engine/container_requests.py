@@ -72,6 +72,7 @@ def request(body: Fields, name: str, container_id: str, node_hostname: str, proc
     _refuse(body, host)
     record = _record(body, host, container_id, name)
     mounts, folders = _mounts(host)
+    _refuse_volumes(body, mounts)
     command, args = _command(body)
     on_host = record.network_mode == HOST
     names_of_host = host.text("UTSMode") == HOST
@@ -153,8 +154,6 @@ def _refuse(body: Fields, host: Fields) -> None:
         raise _unbuilt("--health-cmd")
     if body.text("MacAddress"):
         raise _unbuilt("--mac-address")
-    if body.get("Volumes"):
-        raise errors.Unimplemented("named and anonymous volumes are not supported yet: bind a folder")
 
 
 def _refuse_logging(logging: Fields) -> None:
@@ -326,6 +325,16 @@ def _mounts(host: Fields) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
             raise errors.InvalidArgument(f"Duplicate mount point: {target}")
         seen.add(target)
     return tuple(mounts), tuple(folders)
+
+
+def _refuse_volumes(body: Fields, mounts: Iterable[Mount]) -> None:
+    """SDKs name the targets of binds among the volumes, too: what nothing is mounted on would be a volume."""
+    mounted = {posixpath.normpath(mount.target) for mount in mounts}
+    asked = body.get("Volumes") or {}
+    if not isinstance(asked, dict):
+        raise errors.InvalidArgument("invalid JSON: Volumes must be an object")
+    if any(posixpath.normpath(str(target)) not in mounted for target in asked):
+        raise errors.Unimplemented("named and anonymous volumes are not supported yet: bind a folder")
 
 
 def _bad_bind(text: str, why: str) -> errors.InvalidArgument:

@@ -90,7 +90,7 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 
 async def logs(call: Call) -> web.StreamResponse:
-    """GET /containers/{id}/logs?stdout&stderr&follow&tail&since&until&timestamps."""
+    """GET /containers/{id}/logs?stdout&stderr&follow&tail&since&until&timestamps&details."""
     streams = {name for name in ("stdout", "stderr") if call.flag(name)}
     if not streams:
         raise errors.InvalidArgument("Bad parameters: you must choose at least one stream")
@@ -107,10 +107,10 @@ async def logs(call: Call) -> web.StreamResponse:
     framed = not tty
     kind = MULTIPLEXED if framed and call.version >= MULTIPLEXED_SINCE else RAW
     response = await stream(call, kind)
-    timestamps = call.flag("timestamps")
+    timestamps, space = call.flag("timestamps"), b" " if call.flag("details") else b""
     async for entry in _chosen(entries, streams):
         text = f"{apijson.format_time(entry.at)} ".encode() if timestamps else b""
-        data = text + entry.data
+        data = text + space + entry.data  # labels would stand before the space
         await response.write(frame(entry.stream, data) if framed else data)
     await response.write_eof()
     return response

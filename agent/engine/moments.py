@@ -38,7 +38,7 @@ def timestamp(text: str) -> int:
         return 0
     seconds, _, fraction = text.partition(".")
     if seconds.isdecimal() and (not fraction or fraction.isdecimal()):
-        return int(seconds) * _SECOND + int(fraction[:9].ljust(9, "0"))
+        return int(seconds) * _SECOND + int(fraction[:9].ljust(9, "0")) or 1  # a bound, if an early one
     try:
         return apijson.parse_time(text)
     except ValueError as exc:

@@ -86,7 +86,14 @@ def test_on_a_machines_own(clean: Lab) -> None:
     assert "already in use by container" in refused(
         machine, "run", "-d", "--name", "talker", "alpine", "true"
     )
-    assert "is not supported yet" in refused(machine, "run", "--rm", "--pid", "host", "alpine", "true")
+    assert "is not supported yet" in refused(machine, "run", "--pid", "container:talker", "alpine", "true")
+    seen = machine.docker(
+        "run", "--rm", "--pid", "host", "--uts", "host", "alpine", "sh", "-c", "hostname; ls /proc"
+    )
+    assert seen.stdout.split()[0] == machine.name and "2" in seen.stdout.split()
+    told = machine.docker("events", "--since", "5m", "--until", "0s", "--filter", "container=talker",
+                          "--format", "{{.Action}}").stdout.split("\n")  # fmt: skip
+    assert told[:2] == ["create", "start"] and "exec_create: pwd" in told and "exec_die" in told
     assert machine.docker("run", "--rm", "alpine", "nosuch", check=False).returncode == 127
     (shown,) = json.loads(machine.docker("inspect", "talker").stdout)
     pid = shown["State"]["Pid"]

@@ -144,3 +144,73 @@ def test_restart_policies() -> None:
     ):
         with pytest.raises(errors.InvalidArgument, match=text):
             made(**host)
+
+
+@pytest.mark.parametrize(
+    ("body", "host", "text"),
+    [
+        ({"Hostname": "x"}, {}, "hostname and the network mode"),
+        ({"ExposedPorts": {"80/tcp": {}}}, {}, "port exposing and the container type network mode"),
+        ({}, {"PublishAllPorts": True}, "port publishing and the container type network mode"),
+        ({}, {"Dns": ["192.0.2.1"]}, "dns and the network mode"),
+        ({}, {"ExtraHosts": ["a:192.0.2.1"]}, "custom host-to-IP mapping and the network mode"),
+        ({}, {"NetworkMode": "container:"}, "invalid container format container:<name|id>"),
+    ],
+)
+def test_what_another_containers_network_rules_out(
+    body: dict[str, Any], host: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(errors.InvalidArgument, match=text.replace("|", "[|]")):
+        made(body, **{"NetworkMode": "container:web", **host})
+
+
+@pytest.mark.parametrize(
+    ("bind", "text"),
+    [
+        ("/srv:data", "invalid mount path: 'data' mount path must be absolute"),
+        ("/srv:/", "destination can't be '/'"),
+        ("/srv:/data:foo", "invalid mode: foo"),
+        ("/srv", "invalid volume specification: '/srv'"),
+    ],
+)
+def test_binds_that_make_no_sense(bind: str, text: str) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        made(Binds=[bind])
+    assert text in caught.value.message
+
+
+def test_logging() -> None:
+    asked = {"Type": "", "Config": {"max-size": "1m", "labels": "a"}}
+    assert made(LogConfig=asked).record.host_config["LogConfig"] == {**asked, "Type": "json-file"}
+    for config, text in (
+        ({"Type": "json-file", "Config": {"x": "1"}}, "unknown log opt 'x' for json-file log driver"),
+        ({"Type": "mine"}, 'plugin "mine" not found'),
+    ):
+        with pytest.raises(errors.InvalidArgument, match=text):
+            made(LogConfig=config)
+
+
+def test_the_machines_own_names() -> None:
+    found = made(UTSMode="host", PidMode="host", IpcMode="host").config
+    assert found.host_uts and found.host_pid and found.host_ipc and found.hostname == "node1"
+    with pytest.raises(errors.InvalidArgument, match="hostname and the UTS mode"):
+        made({"Hostname": "x"}, UTSMode="host")
+
+
+def test_patience_without_end_and_no_domain_to_search() -> None:
+    found = made({"StopTimeout": -1}, DnsSearch=["."])
+    assert found.config.stop_grace_ns > 30 * 365 * 24 * 3600 * 10**9
+    assert (found.record.stop_timeout, found.config.dns_search) == (-1, ())
+
+
+@pytest.mark.parametrize("body", [{"WorkingDir": "tmp"}, {"Env": ["=x"]}, {"Env": [""]}])
+def test_settings_that_make_no_sense(body: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        made(body)
+
+
+def test_volumes_that_are_binds() -> None:
+    found = made({"Volumes": {"/data": {}, "/tmp/": {}}}, Binds=["/srv:/data"], Tmpfs={"/tmp": ""})
+    assert [mount.target for mount in found.config.mounts] == ["/data", "/tmp"]
+    with pytest.raises(errors.Unimplemented, match="anonymous volumes"):
+        made({"Volumes": {"/data": {}, "/more": {}}}, Binds=["/srv:/data"])

@@ -370,3 +370,68 @@ async def test_folders_that_cannot_be_made(engine, tmp_path):
         500, f"error while creating mount source path '{path}'",
     )  # fmt: skip
     assert "not a directory" in body["message"]
+
+
+async def test_a_client_that_ends_its_input_leaves_where_the_input_is_not_its_own(engine):
+    await made(engine, OpenStdin=True)
+    _, reader, writer = await upgraded(engine, "/containers/one/attach?stdin=1&stdout=1&stream=1")
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    assert engine.runtime.attached.closed and engine.runtime.attached.pieces.empty()
+
+
+async def test_who_is_in_anothers_network_has_its_name(engine):
+    other = await made(engine, "other", Hostname="box", Domainname="example.com")
+    await made(engine, HostConfig={"NetworkMode": "container:other"})
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    assert (shown["Config"]["Hostname"], shown["Config"]["Domainname"]) == ("box", "example.com")
+    assert shown["HostConfig"]["NetworkMode"] == f"container:{other}"
+
+
+async def test_platforms(engine):
+    for wanted, status in (("linux/amd64", 201), ("linux/arm64", 404), ("linux", 201), ("plan9", 400)):
+        path = f"/containers/create?name=for-{status}-{len(wanted)}&platform={wanted}"
+        assert (await engine.ask("POST", path, BODY))[0] == status, wanted
+
+
+async def test_what_docker_looks_at_before_the_container(engine):
+    assert (await engine.ask("GET", "/containers/nosuch/logs"))[0] == 400
+    assert (await engine.ask("POST", "/containers/nosuch/exec", {}))[0] == 400
+    status, body = await engine.ask("POST", "/containers/nosuch/kill")
+    assert (status, body["message"]) == (404, "cannot kill container: nosuch: No such container: nosuch")
+    assert (await engine.ask("POST", "/containers/create", {**BODY, "Image": "BAD NAME"}))[0] == 400
+
+
+async def test_a_start_takes_no_settings(engine):
+    await made(engine)
+    status, body = await engine.ask("POST", "/containers/one/start", {"Binds": ["/a:/b"]})
+    assert (status, "non-empty request body" in body["message"]) == (400, True)
+    assert (await engine.ask("POST", "/containers/one/start", {}))[0] == 204
+
+
+async def test_sizes(engine):
+    await made(engine)
+
+    async def layer_size(id):
+        return 4096
+
+    engine.runtime.layer_size = layer_size
+    _, (shown,) = await engine.ask("GET", "/containers/json?all=1&size=1")
+    assert (shown["SizeRw"], shown["SizeRootFs"]) == (4096, 4096 + image().size)
+    assert "SizeRw" not in (await engine.ask("GET", "/containers/one/json"))[1]
+    assert (await engine.ask("GET", "/containers/one/json?size=1"))[1]["SizeRw"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("GET", "/containers/one/stats", 501), ("GET", "/containers/one/attach/ws", 501),
+        ("PUT", "/containers/one/archive", 501), ("POST", "/commit?container=one", 501),
+        ("GET", "/containers/nosuch/stats", 404), ("POST", "/containers/one/fly", 404),
+        ("POST", "/volumes/prune", 200), ("POST", "/build/prune", 200),
+    ],
+)  # fmt: skip
+async def test_what_is_not_built(engine, verb, path, status):
+    await made(engine)
+    assert (await engine.ask(verb, path))[0] == status

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.engine.moments import moment
+from agent.engine.moments import moment, timestamp
 from common import errors
 
 NOW = 1_795_227_620_000_000_000
@@ -31,3 +31,22 @@ def test_what_is_meant(text, found):
 def test_what_is_no_time(text):
     with pytest.raises(errors.InvalidArgument, match="failed to parse value as time or duration"):
         moment(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", 0),
+        ("0", 0),
+        ("0.000000000", 1),
+        ("1795227620.5", NOW + 500_000_000),
+        ("2026-11-21T02:20:20Z", NOW),
+    ],
+)
+def test_timestamps(text, found):
+    assert timestamp(text) == found
+
+
+def test_what_is_no_timestamp():
+    with pytest.raises(errors.InvalidArgument, match="invalid time: 1h"):
+        timestamp("1h")
