@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent.engine import host_config, port_requests, resource_requests
@@ -226,7 +226,15 @@ def _legs(body: Fields, mode: str) -> tuple[Leg, ...]:
             )
         return ()
     first = endpoints.pop(mode, Fields({}))
-    return (leg(mode, first), *(leg(key, given) for key, given in endpoints.items()))
+    legs = (leg(mode, first), *(leg(key, given) for key, given in endpoints.items()))
+    return tuple(named(own, body.text("Hostname")) for own in legs)
+
+
+def named(own: Leg, hostname: str) -> Leg:
+    """A hostname that was asked for is a name in all networks that have names."""
+    if not hostname or own.network == BRIDGE or hostname in own.aliases:
+        return own
+    return replace(own, aliases=(*own.aliases, hostname))
 
 
 def _refuse_beside_joined(body: Fields, host: Fields, mode: str) -> None:

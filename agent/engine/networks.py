@@ -368,6 +368,7 @@ async def connect(call: Call) -> web.StreamResponse:
     name = network if isinstance(network, str) else _name(network)
     _refuse_kinds(record, name)
     asked = container_requests.leg(name, Fields(fields.get("EndpointConfig") or {}))
+    asked = container_requests.named(asked, container.config.hostname if container.config else "")
     ours = _own(call, network) if isinstance(network, dict) else None
     if _leg_in(call, record, network) is not None:
         if ours is None:

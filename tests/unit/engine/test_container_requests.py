@@ -214,3 +214,10 @@ def test_volumes_that_are_binds() -> None:
     assert [mount.target for mount in found.config.mounts] == ["/data", "/tmp"]
     with pytest.raises(errors.Unimplemented, match="anonymous volumes"):
         made({"Volumes": {"/data": {}, "/more": {}}}, Binds=["/srv:/data"])
+
+
+def test_a_hostname_is_a_name_in_networks_that_have_names() -> None:
+    several = {"NetworkingConfig": {"EndpointsConfig": {"net": {"Aliases": ["al"]}, "other": None}}}
+    found = made({"Hostname": "box", **several}, NetworkMode="net").record.legs
+    assert found == (Leg("net", ("al", "box")), Leg("other", ("box",)))
+    assert made({"Hostname": "box"}).record.legs == (Leg("bridge"),)
