@@ -44,7 +44,7 @@ def check(wanted: filters.Filters) -> None:
     for key in ("publish", "expose"):
         for value in wanted.get(key, ()):
             _ports(key, value)
-    filters.truth(wanted.get("is-task", ()))
+    filters.truth(wanted.get("is-task", ()), "is-task")
 
 
 def all_states(wanted: filters.Filters) -> bool:
@@ -82,14 +82,7 @@ def _meets(seen: Seen, wanted: filters.Filters) -> bool:
 
 def _name(seen: Seen, values: Collection[str]) -> bool:
     name = seen.container.name.removeprefix("/")
-    return any(_matches(value, name) or _matches(value, f"/{name}") for value in values)
-
-
-def _matches(pattern: str, text: str) -> bool:
-    try:
-        return pattern == text or re.search(pattern, text) is not None
-    except re.error:
-        return False
+    return filters.matches(name, values) or filters.matches(f"/{name}", values)
 
 
 def _status(seen: Seen, values: Collection[str]) -> bool:
@@ -161,7 +154,7 @@ def _expose(seen: Seen, values: Collection[str]) -> bool:
 
 
 _TESTS: Final[Mapping[str, Callable[[Seen, Collection[str]], bool]]] = {
-    "id": lambda seen, values: any(_matches(value, seen.container.id) for value in values),
+    "id": lambda seen, values: filters.matches(seen.container.id, values),
     "name": _name,
     "label": lambda seen, values: filters.labels_match(seen.container.labels, values),
     "status": _status,
@@ -172,5 +165,7 @@ _TESTS: Final[Mapping[str, Callable[[Seen, Collection[str]], bool]]] = {
     "publish": _publish,
     "expose": _expose,
     "health": lambda seen, values: "none" in values,
-    "is-task": lambda seen, values: filters.truth(values) is (shapes.TASK_LABEL in seen.container.labels),
+    "is-task": lambda seen, values: (
+        filters.truth(values, "is-task") is (shapes.TASK_LABEL in seen.container.labels)
+    ),
 }

@@ -13,7 +13,7 @@ Filters = Mapping[str, tuple[str, ...]]
 # Of patterns: Python's expressions go back where Go's don't, so that only what stays quick is one here.
 _LONGEST: Final = 128
 _MOST_REPEATS: Final = 3
-_STRANGE: Final = ("(", "[[", "--", "&&", "~~", "||")  # groups, and what Python warns of
+_STRANGE: Final = ("(?", "[[", "--", "&&", "~~", "||")  # other dialects, and what Python warns of
 
 
 def parse(text: str, known: Collection[str] | None) -> Filters:
@@ -75,7 +75,8 @@ def matches(text: str, patterns: Iterable[str]) -> bool:
 def _has(text: str, pattern: str) -> bool:
     """One that is too much to look for as an expression stands for itself."""
     long = max(len(text), len(pattern)) > _LONGEST or sum(map(pattern.count, "*+?{")) > _MOST_REPEATS
-    if long or any(part in pattern for part in _STRANGE):
+    repeated = "(" in pattern and any(sign in pattern for sign in "*+{")  # groups that take long to look for
+    if long or repeated or any(part in pattern for part in _STRANGE):
         return within(text, pattern)
     try:
         return re.search(pattern, text) is not None

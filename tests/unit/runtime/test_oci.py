@@ -41,5 +41,5 @@ def test_a_program_that_is_not_there_in_runcs_words() -> None:
 @pytest.mark.parametrize("why", ["Permission denied", "Operation not permitted"])
 def test_a_program_that_cannot_be_run_in_runcs_words(why: str) -> None:
     assert in_runcs_words(f"OCI runtime create failed: open executable: {why}: unknown", "/etc") == (
-        "OCI runtime create failed: unable to start container process: exec: \"/etc\": permission denied: unknown"
+        'OCI runtime create failed: unable to start container process: exec: "/etc": permission denied: unknown'
     )
