@@ -59,12 +59,7 @@ async def create(call: Call) -> web.StreamResponse:
     here = call.backend.singles.wiring.host_address(record)
     hosts = tuple(_host(line, here) for line in made.config.extra_hosts)
     config = replace(made.config, extra_hosts=hosts, labels=labels)
-    try:
-        await finish(call.backend.singles.create(config, record))
-    except errors.NotFound as exc:
-        if exc.message.startswith("No such image"):
-            raise
-        raise errors.InvalidArgument(exc.message) from exc  # a user, say: clients pull an image at 404
+    await finish(call.backend.singles.create(config, record))
     return answer({"Id": container_id, "Warnings": []}, 201)
 
 

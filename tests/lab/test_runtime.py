@@ -142,7 +142,7 @@ async def test_errors_have_dockers_words(runtime: ContainerdRuntime) -> None:
     with pytest.raises(errors.InvalidArgument, match="bind source path does not exist: /no/such/place"):
         await runtime.create(bind)
     nobody = shell("true", user="nobody")
-    with pytest.raises(errors.NotFound, match="unable to find user nobody"):
+    with pytest.raises(errors.InvalidArgument, match="unable to find user nobody"):
         await runtime.create(nobody)
     assert not os.path.exists(runtime.folder(nobody.id))
 
