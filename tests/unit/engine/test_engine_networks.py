@@ -109,7 +109,7 @@ async def test_list_of_a_manager(managing):
         ({"name": ["^net"]}, []),
         ({"name": ["^.*-net$"]}, ["my-net"]),
         ({"name": ["in?gr.ss"]}, ["ingress"]),
-        ({"name": ["[", "(my|your)-net"]}, []),
+        ({"name": ["[", "(my|your)-net"]}, ["my-net"]),
         ({"id": ["5i6y4"]}, ["my-net"]),
         ({"driver": [], "name": {}, "scope": ["swarm"]}, ["ingress", "my-net"]),
         ({"name": ["bridge", "net$"]}, ["my-net", "docker_gwbridge", "bridge"]),
