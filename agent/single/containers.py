@@ -214,12 +214,16 @@ class Singles:
         how = await self._runtime.wait(container_id, condition)
         while condition != "removed" and restarting.has_policy(self._records.get(container_id)):
             await self.settling.now(container_id)
-            if not self.restarts.waits(container_id):
+            if self.restarts.waits(container_id):
+                await self.restarts.over(container_id)
+                continue  # that start may have come to its end, too
+            state, record = await self._runtime.container(container_id), self._records.get(container_id)
+            if state is None or record is None:
                 break
-            await self.restarts.over(container_id)
-            state = await self._runtime.container(container_id)
-            if state is None or state.status not in _RUNNING:
-                break
+            if state.status not in _RUNNING:
+                return state.exit or how
+            if not record.restarts:
+                break  # it runs because somebody has started it
             how = await self._runtime.wait(container_id)
         return how
 

@@ -151,3 +151,26 @@ async def test_a_wait_is_for_an_end_that_stays_one(bench: Bench) -> None:
         assert not waiting.done()
         assert await bench.singles.stop(one)
         assert (await waiting).code == 3
+
+
+async def test_a_wait_that_hears_of_an_end_after_the_next_start(bench: Bench) -> None:
+    one = await bench.create("one", restart="on-failure", most_restarts=1)
+
+    async def late(id: str, condition: str = "not-running") -> ExitStatus | None:
+        await bench.until(lambda: bench.memory.rows[one].restarts and bench.runtime.found[one].pid)
+        bench.runtime.wait = at_once  # type: ignore[method-assign,assignment]
+        return ExitStatus(1)
+
+    async def at_once(id: str, condition: str = "not-running") -> ExitStatus | None:
+        await bench.until(lambda: bench.runtime.found[id].status is Status.STOPPED)
+        return bench.runtime.found[id].exit
+
+    bench.runtime.wait = late  # type: ignore[method-assign,assignment]
+    async with bench.running():
+        await bench.singles.start(one)
+        waiting = asyncio.create_task(bench.singles.ended(one, "next-exit"))
+        await bench.runtime.exit(one, 1)
+        await bench.until(lambda: bench.runtime.wait is at_once)
+        assert not waiting.done()
+        await bench.runtime.exit(one, 2)
+        assert (await waiting).code == 2
