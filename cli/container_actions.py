@@ -39,7 +39,10 @@ def _kill(session: Session, flags: Values, names: list[str]) -> int:
 def _rm(session: Session, flags: Values, names: list[str]) -> int:
     wanted = (("force", "force"), ("volumes", "v"), ("link", "link"))
     query = {key: "1" for name, key in wanted if flags.on(name)}
-    return each(session, names, lambda name: session.client.delete(f"/containers/{name}", query))
+    return each(
+        session, names, lambda name: session.client.delete(f"/containers/{name}", query),
+        none_is_well=flags.on("force"),
+    )  # fmt: skip
 
 
 def _wait(session: Session, flags: Values, names: list[str]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.command import SOME, Arguments, Command, Session
 from cli.each import each
-from cli.errors import CliError
+from cli.errors import ApiError, CliError
 from cli.flags import Values
 from cli.output.tables import table
 
@@ -24,7 +24,7 @@ def _port(session: Session, _: Values, words: list[str]) -> int:
     wanted = words[1] if "/" in words[1] else f"{words[1]}/tcp"
     found = bindings(ports.get(wanted) or [])
     if not found:
-        raise CliError(f"no public port '{words[1]}' published for {words[0]}")
+        raise CliError(f"Error: No public port '{words[1]}' published for {words[0]}")
     session.say("\n".join(sorted(found)))
     return 0
 
@@ -45,7 +45,13 @@ def _order(line: str) -> tuple[int, str]:
 
 
 def _rename(session: Session, _: Values, words: list[str]) -> int:
-    session.client.post(f"/containers/{words[0]}/rename", query={"name": words[1]})
+    old, new = (word.strip() for word in words)
+    if not old or not new:
+        raise CliError("Error: Neither old nor new names may be empty")
+    try:
+        session.client.post(f"/containers/{old}/rename", query={"name": new})
+    except ApiError as error:
+        raise CliError(f"{error.message}\nError: failed to rename container named {old}") from None
     return 0
 
 

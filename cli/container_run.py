@@ -170,7 +170,7 @@ def _start(session: Session, flags: Values, names: list[str]) -> int:
         else:
             session.say(name)
     if failed:
-        raise CliError(f"failed to start containers: {', '.join(failed)}")
+        raise CliError(f"Error: failed to start containers: {', '.join(failed)}")
     return 0
 
 

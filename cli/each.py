@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from cli.command import Session
-from cli.errors import CliError
+from cli.errors import ApiError, CliError
 
 
-def each(session: Session, names: Iterable[str], act: Callable[[str], object]) -> int:
-    """Does it to one after the other and prints its name; what failed is told at the end, and fails the command."""
+def each(
+    session: Session, names: Iterable[str], act: Callable[[str], object], none_is_well: bool = False
+) -> int:
+    """Does it to one after the other and prints its name; what failed is told at the end, and fails the command.
+
+    `none_is_well`: one that isn't there is told, but no failure.
+    """
     problems: list[str] = []
     for name in names:
         try:
             act(name)
         except CliError as error:
+            if none_is_well and isinstance(error, ApiError) and error.is_not_found:
+                session.warn(error.message)
+                continue
             problems.append(error.message)
         else:
             session.say(name)

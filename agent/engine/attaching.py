@@ -13,6 +13,7 @@ from agent.engine.hijack import Ended, Hijacked
 from agent.engine.http import Call, Fields, answer, empty, finish, routes
 from agent.engine.singles import size
 from agent.runtime.api import Attached, ExecConfig, ExecSession, Status
+from agent.single import failures
 from agent.single.execs import Exec
 from common import detach_keys, errors
 
@@ -137,7 +138,10 @@ async def start(call: Call) -> web.StreamResponse:
     started = f"exec_start: {' '.join(found.config.args)}"
     if body.flag("Detach"):
         telling.container(call.backend, container, started, execID=found.id)
-        await finish(call.backend.execs.start(found.id, attached=False))
+        try:
+            await finish(call.backend.execs.start(found.id, attached=False))
+        except errors.ShoalError as exc:
+            raise failures.of_process(exc) from exc
         return empty(200)
     if found.begun:
         raise errors.Conflict(f"exec command {found.id} has already run")

@@ -19,7 +19,7 @@ def test_port(daemon: Daemon, shoal: Shoal) -> None:
     assert shoal("port", "web", "443").out == "0.0.0.0:8443\n[::1]:8443\n"
     assert shoal("container", "port", "web", "53/udp").out == "127.0.0.1:5353\n"
     refused = shoal("port", "web", "81")
-    assert (refused.code, "no public port '81' published for web" in refused.err) == (1, True)
+    assert (refused.code, "Error: No public port '81' published for web" in refused.err) == (1, True)
     daemon.says("GET", "/containers/none/json", {"NetworkSettings": {"Ports": {}}})
     assert shoal("port", "none").out == ""
 
@@ -27,6 +27,11 @@ def test_port(daemon: Daemon, shoal: Shoal) -> None:
 def test_rename_pause_and_unpause(daemon: Daemon, shoal: Shoal) -> None:
     daemon.says("POST", "/containers/one/rename", status=204, name="two")
     assert (shoal("rename", "one", "two").code, daemon.asked[-1].query) == (0, {"name": "two"})
+    daemon.says("POST", "/containers/gone/rename", {"message": "No such container: gone"}, 404, name="two")
+    assert shoal("rename", "gone", "two").err == (
+        "Error response from daemon: No such container: gone\nError: failed to rename container named gone\n"
+    )
+    assert shoal("rename", "one", "").err == "Error: Neither old nor new names may be empty\n"
     for action in ("pause", "unpause"):
         daemon.says("POST", f"/containers/one/{action}", status=204)
         daemon.says("POST", f"/containers/two/{action}", {"message": "Container two is not running"}, 409)

@@ -190,7 +190,7 @@ def test_start(daemon: Daemon, shoal: Shoal) -> None:
     result = shoal("start", "c1", "c2")
     assert (result.code, result.out) == (1, "c1\n")
     assert result.err == (
-        "Error response from daemon: No such container: c2\nfailed to start containers: c2\n"
+        "Error response from daemon: No such container: c2\nError: failed to start containers: c2\n"
     )
     daemon.says("GET", "/containers/c3/json", container())
     daemon.says("POST", ATTACH, frame(1, "once\n"), 101, stream="1", stdout="1", stderr="1")
@@ -246,3 +246,11 @@ def test_a_cidfile(daemon: Daemon, shoal: Shoal, tmp_path: Path) -> None:
     made(daemon)
     assert shoal("create", "--cidfile", str(tmp_path / "id"), "alpine").out == f"{ID}\n"
     assert (tmp_path / "id").read_text() == ID
+
+
+def test_rm_by_force_of_what_is_not_there(daemon: Daemon, shoal: Shoal) -> None:
+    for query in ({"force": "1"}, {}):
+        daemon.says("DELETE", "/containers/gone", {"message": "No such container: gone"}, 404, **query)
+    text = "Error response from daemon: No such container: gone\n"
+    forced, plain = shoal("rm", "-f", "gone"), shoal("rm", "gone")
+    assert [(r.code, r.out, r.err) for r in (forced, plain)] == [(0, "", text), (1, "", text)]

@@ -435,3 +435,16 @@ async def test_sizes(engine):
 async def test_what_is_not_built(engine, verb, path, status):
     await made(engine)
     assert (await engine.ask(verb, path))[0] == status
+
+
+async def test_a_detached_exec_of_what_is_not_there_is_a_mistake_of_who_asks(engine):
+    await made(engine)
+    await engine.ask("POST", "/containers/one/start")
+
+    async def refuse(id, config):
+        raise errors.ShoalError('OCI runtime exec failed: exec: "nosuch": executable file not found in $PATH')
+
+    engine.runtime.exec = refuse
+    _, body = await engine.ask("POST", "/containers/one/exec", {"Cmd": ["nosuch"]})
+    status, said = await engine.ask("POST", f"/exec/{body['Id']}/start", {"Detach": True})
+    assert (status, "executable file not found" in said["message"]) == (400, True)
