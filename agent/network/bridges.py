@@ -25,7 +25,9 @@ from agent.network.facts import (
     Table,
     Veth,
 )
-from agent.network.plan import FORWARDING, INTERFACE_LABEL, Underlay
+from agent.network.legs import INTERFACE_LABEL
+from agent.network.plan import FORWARDING
+from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import model
 

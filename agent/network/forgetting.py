@@ -12,9 +12,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from agent.network import names, plan
+from agent.network import backends, names, published
 from agent.network.endpoints_file import EndpointsFile
 from agent.network.kernel import Kernel, KernelError, describe
+from agent.network.legs import ingress_network
 from agent.network.thread import NetThread
 from agent.state import NodeState
 
@@ -54,7 +55,7 @@ class Forgetting:
 
     async def ports(self, state: NodeState, attached: Mapping[str, str]) -> None:
         """Other ports may be published than before."""
-        before, self._ports = self._ports, plan.datagram_ports(state, attached)
+        before, self._ports = self._ports, published.datagram_ports(state, attached)
         flows = stale_flows(before, self._ports)
         if not flows:
             return
@@ -67,7 +68,7 @@ class Forgetting:
             _log.info("%d UDP flows were balanced anew", count)
 
     async def _gone(self, state: NodeState, attached: Mapping[str, str]) -> None:
-        before, self._endpoints = self._endpoints, plan.endpoint_addresses(state)
+        before, self._endpoints = self._endpoints, backends.endpoint_addresses(state)
         if self._endpoints == before:
             return
         gone, held = before - self._endpoints, {address for _, address in self._endpoints}
@@ -77,7 +78,7 @@ class Forgetting:
         await self._thread.run(self._file.save, self._endpoints)
 
     async def _lost_ones(self, state: NodeState, attached: Mapping[str, str]) -> None:
-        before, self._lost = self._lost, plan.lost_addresses(state)
+        before, self._lost = self._lost, backends.lost_addresses(state)
         new = self._lost - before
         for network in sorted({network for network, _ in new}):
             marks = frozenset(names.backend_mark(a) | names.DATAGRAMS for n, a in new if n == network)
@@ -102,7 +103,7 @@ def _balancing(state: NodeState, attached: Mapping[str, str], network: str) -> S
         names.task_namespace(task) for task in attached
         if task in state.tasks and any(n.network_id == network for n in state.tasks[task].task.networks)
     ]  # fmt: skip
-    ingress = plan.ingress_network(state)
+    ingress = ingress_network(state)
     return [*scope, names.HOST] if ingress is not None and ingress.id == network else scope
 
 

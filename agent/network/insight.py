@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
-from agent.network import names, plan
+from agent.network import names
 from agent.network.encryption import sealed_mtu
 from agent.network.facts import Forward, KernelView, Namespace, Neighbour, Sysctl, Table, Vxlan, difference
 from agent.network.kernel import Kernel, KernelError, describe
-from agent.network.plan import Underlay
 from agent.network.thread import NetThread
+from agent.network.underlay import Underlay, is_encrypted, overlay_mtu
 from agent.state import NodeState
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Insight:
         network, underlay = self._state().networks.get(network_id), await self._underlay()
         if network is None:
             return underlay.mtu - names.VXLAN_OVERHEAD, underlay.mtu
-        mtu, sealed = plan.overlay_mtu(network, underlay), plan.is_encrypted(network)
+        mtu, sealed = overlay_mtu(network, underlay), is_encrypted(network)
         overhead = underlay.mtu - sealed_mtu(underlay.mtu) if sealed else names.VXLAN_OVERHEAD
         return mtu, mtu + overhead
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent.network import encryption, gateway, names, plan, probe
+from agent.network import encryption, gateway, legs, names, plan, probe, published
 from agent.network.api import Sandbox
 from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
@@ -27,7 +27,6 @@ from agent.network.forgetting import Forgetting
 from agent.network.insight import Insight
 from agent.network.kernel import Kernel, KernelError, describe
 from agent.network.own import Own
-from agent.network.plan import Underlay
 from agent.network.refusals import (
     first_failure,
     refuse_allocated,
@@ -37,6 +36,7 @@ from agent.network.refusals import (
     refuse_without_ipv6,
 )
 from agent.network.thread import NetThread
+from agent.network.underlay import Underlay
 from agent.network.watcher import SLICE, next_turn, watch
 from agent.state import NodeState
 from common import errors, model
@@ -255,14 +255,14 @@ class KernelNetwork:
         if assignment is None:
             raise errors.NotFound(f"task {task_id} not found")
         refuse_impossible(self._state, assignment.task, self._lacks)
-        ports = [(protocol, port.published_port) for protocol, port in plan.host_ports(assignment.task)]
+        ports = [(protocol, port.published_port) for protocol, port in published.host_ports(assignment.task)]
         if task_id not in self._attached:
             refuse_allocated(assignment.task, ports, self._own.local)
             refuse_busy(assignment.task, await thread.run(self._kernel.busy_port, ports))
-        task_legs = plan.legs(self._state, assignment.task)
+        task_legs = legs.legs(self._state, assignment.task)
         refuse_without_ipv6(task_legs, await self._find_underlay())
         single = task_id in self._own.present
-        if plan.needs_gateway(task_legs) and not self._attached.get(task_id) and not single:
+        if legs.needs_gateway(task_legs) and not self._attached.get(task_id) and not single:
             self._attached[task_id] = self._gateway_address()
         self._attached.setdefault(task_id, "")
         if not single:
@@ -331,7 +331,7 @@ class KernelNetwork:
 
     async def busy(self, address: str, protocol: str, port: int) -> bool:
         """Whether a process of this machine listens there, or a task or the mesh has the port."""
-        held = plan.published_ports(self._state, self._attached)
+        held = published.published_ports(self._state, self._attached)
         if (protocol, port) in held:
             return True
         return await self._running().run(self._kernel.busy_port, [(protocol, port)], address) is not None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from agent.network import bridges
 from agent.network.bridges import Local, Wired
 from agent.network.facts import Facts, KernelView
-from agent.network.plan import Underlay
+from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import model
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.network import bridges, dual, names, plan
+from agent.network import bridges, dual, names
 from agent.network.kernel import describe
+from agent.network.legs import Leg
+from agent.network.underlay import Underlay, is_encrypted, overlay_mtu
 from agent.state import NodeState
 from common import errors, model
 
@@ -26,20 +28,20 @@ def refuse_impossible(state: NodeState, task: model.Task, lacks: str = "") -> No
             raise errors.Internal(
                 f"could not create the sandbox of network {name}: this node has no data path address"
             )
-        if lacks and plan.is_encrypted(network):
+        if lacks and is_encrypted(network):
             raise errors.FailedPrecondition(
                 f"could not create the sandbox of network {name}: encrypted networks need ESP with AES-GCM,"
                 f" and this node's kernel has no module {lacks}"
             )
 
 
-def refuse_without_ipv6(legs: Sequence[plan.Leg], underlay: plan.Underlay) -> None:
+def refuse_without_ipv6(legs: Sequence[Leg], underlay: Underlay) -> None:
     """Raises when a task is to have an IPv6 address that this machine can't give it; the routing mesh does without."""
     for leg in (leg for leg in legs if not leg.network.spec.ingress):
         said = f"could not attach to network {leg.network.spec.name}: "
         if leg.address6 and not underlay.ipv6:
             raise errors.FailedPrecondition(f"{said}the kernel of this node has no IPv6")
-        if leg.address6 and (mtu := plan.overlay_mtu(leg.network, underlay)) < dual.LEAST_MTU:
+        if leg.address6 and (mtu := overlay_mtu(leg.network, underlay)) < dual.LEAST_MTU:
             raise errors.FailedPrecondition(
                 f"{said}its MTU is {mtu} on this node, and IPv6 needs {dual.LEAST_MTU}"
             )
@@ -65,7 +67,7 @@ def refuse_allocated(task: model.Task, ports: Sequence[tuple[str, int]], local: 
             )
 
 
-def refuse_failed(failed: Mapping[str, Exception], own: str, legs: Sequence[plan.Leg]) -> None:
+def refuse_failed(failed: Mapping[str, Exception], own: str, legs: Sequence[Leg]) -> None:
     """Raises the failure that keeps the task in the namespace `own` from its networks, if one does."""
     for leg in legs:
         cause = failed.get(names.network_namespace(leg.network.id))

@@ -23,8 +23,9 @@ from agent.network.facts import (
     after,
     difference,
 )
-from agent.network.plan import Underlay
+from agent.network.legs import legs
 from agent.network.refusals import refuse_without_ipv6
+from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import errors, model
 
@@ -208,11 +209,11 @@ def test_a_machine_without_ipv6() -> None:
     view = plan.desired(given_, {"t1": "172.18.0.2"}, without)
     for facts in view.values():
         assert not of_six(facts)
-    legs = plan.legs(given_, given_.tasks["t1"].task)
+    task_legs = legs(given_, given_.tasks["t1"].task)
     for underlay, text in ((without, "no IPv6"), (replace(UNDERLAY, mtu=1300), "its MTU is 1250")):
         with pytest.raises(errors.FailedPrecondition, match=text):
-            refuse_without_ipv6(legs, underlay)
-    refuse_without_ipv6(legs, UNDERLAY)
+            refuse_without_ipv6(task_legs, underlay)
+    refuse_without_ipv6(task_legs, UNDERLAY)
 
 
 @given(

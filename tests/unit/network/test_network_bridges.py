@@ -7,6 +7,7 @@ from dataclasses import replace
 from agent.network import bridges, names, plan
 from agent.network.bridges import Binding, BridgeLeg, BridgeNetwork, Local, OverlayLeg, Wired
 from agent.network.facts import Address, Bridge, DefaultRoute, Facts, Namespace, Port, Table, Veth
+from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import model
 
@@ -20,7 +21,7 @@ def laid(local: Local, *attached: str, state: NodeState | None = None) -> dict[s
     state = state or NodeState()
     tasks = {id: bridges.assignment(id, local.containers[id], state.tasks) for id in attached}
     known = replace(state, tasks={**state.tasks, **tasks})
-    underlay = plan.Underlay("")
+    underlay = Underlay("")
     return bridges.laid_over(
         plan.desired(known, dict.fromkeys(attached, ""), underlay), local, attached, state, underlay
     )

@@ -24,8 +24,8 @@ from agent.network.facts import (
     is_guard,
     sealed_tunnels,
 )
-from agent.network.plan import Underlay
 from agent.network.rules import seal_tables
+from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import errors, model
 from manager import keys

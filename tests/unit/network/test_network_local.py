@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.network import names, plan
 from agent.network.facts import Address, Bridge, DefaultRoute, Port, Table, Veth, Vxlan
+from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import model
 
@@ -12,7 +13,7 @@ ID = "c" * 64
 
 def test_it_has_a_way_out_and_nothing_of_a_swarm() -> None:
     state = NodeState(tasks={ID: model.TaskAssignment(model.Task(id=ID))})
-    view = plan.desired(state, {ID: "172.18.0.2"}, plan.Underlay(""))
+    view = plan.desired(state, {ID: "172.18.0.2"}, Underlay(""))
     assert set(view) == {names.HOST, names.task_namespace(ID)}
     inside = view[names.task_namespace(ID)]
     (leg,) = (fact for fact in inside if isinstance(fact, Veth))

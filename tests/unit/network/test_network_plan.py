@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,6 @@ from agent.network.facts import (
     Address,
     Bridge,
     DefaultRoute,
-    Facts,
     Forward,
     LinkRoute,
     Neighbour,
@@ -28,68 +26,20 @@ from agent.network.facts import (
     Vxlan,
     difference,
 )
-from agent.network.plan import Underlay
-from agent.state import NodeState
 from common import model
-
-UNDERLAY = Underlay("192.0.2.1", 1500)
-STATES = list(model.EndpointState)
-SERVING = model.EndpointState.ENDPOINT_SERVING
-
-
-def network(identifier: str, third: int, **spec: object) -> model.Network:
-    return model.Network(
-        id=identifier,
-        spec=model.NetworkSpec(name=identifier, **spec),  # type: ignore[arg-type]
-        ipam=model.IPAMOptions(configs=(model.IPAMConfig(subnet=f"10.0.{third}.0/24"),)),
-        vni=4096 + third,
-    )
-
-
-def task(
-    identifier: str, *legs: tuple[str, str], ports: tuple[model.PortConfig, ...] = ()
-) -> model.TaskAssignment:
-    attachments = tuple(model.NetworkAttachment(network_id=n, addresses=(f"{a}/24",)) for n, a in legs)
-    return model.TaskAssignment(task=model.Task(id=identifier, networks=attachments, ports=ports))
-
-
-def endpoint(
-    tid: str, net: str, addr: str, node: str, state: model.EndpointState = SERVING
-) -> model.EndpointRecord:
-    return model.EndpointRecord(
-        task_id=tid, network_id=net, addr=addr, node_id=node, service_id="svc", state=state
-    )
-
-
-def state(endpoints: tuple[model.EndpointRecord, ...] = (), *tasks: model.TaskAssignment) -> NodeState:
-    """Three nodes, an ingress and an application network, one published service; this is node n1."""
-    service = model.ServiceRecord(
-        id="svc", name="web", mode=model.EndpointMode.VIP,
-        virtual_ips=(model.VirtualIP("app", "10.0.1.2/24"), model.VirtualIP("ing", "10.0.0.9/24")),
-        ports=(model.PortConfig(protocol=model.PortProtocol.TCP, target_port=80, published_port=8080),),
-    )  # fmt: skip
-    return NodeState(
-        node_id="n1",
-        tasks={t.task.id: t for t in tasks},
-        networks={"ing": network("ing", 0, ingress=True), "app": network("app", 1)},
-        services={"svc": service},
-        endpoints={(e.task_id, e.network_id): e for e in endpoints},
-        nodes={
-            f"n{n}": model.NodeRecord(
-                id=f"n{n}", vtep=f"192.0.2.{n}", ingress_addr=f"10.0.0.{n + 1}", number=n
-            )
-            for n in (1, 2, 3)
-        },
-    )
-
-
-def table(facts: Facts) -> str:
-    return next(fact.text for fact in facts if isinstance(fact, Table) and fact.name == names.TABLE)
-
-
-def balanced(text: str, chain: str) -> Counter[str]:
-    body = text.partition(f"chain {chain} {{")[2].partition("\n  }")[0]
-    return Counter(re.findall(r"0x[0-9a-f]+ : (\d+\.\d+\.\d+\.\d+)", body))
+from tests.unit.network.small_swarm import (
+    SERVING,
+    STATES,
+    UNDERLAY,
+    balanced,
+    endpoint,
+    host_mode,
+    network,
+    state,
+    table,
+    task,
+    with_service,
+)
 
 
 def test_a_node_without_tasks_serves_the_mesh() -> None:
@@ -176,11 +126,6 @@ def test_host_mode_stays_on_this_node() -> None:
     assert "tcp_81" not in table(plan.desired(state((), task("t1", ports=(port,))), {}, UNDERLAY)[""])
 
 
-def host_mode(protocol: model.PortProtocol, number: int) -> tuple[model.PortConfig, ...]:
-    mode = model.PublishMode.HOST
-    return (model.PortConfig(protocol=protocol, target_port=80, published_port=number, publish_mode=mode),)
-
-
 def test_the_newest_task_has_a_host_mode_port() -> None:
     """Its predecessor's container may be there a moment longer."""
     ports = host_mode(model.PortProtocol.TCP, 81)
@@ -195,12 +140,8 @@ def test_the_newest_task_has_a_host_mode_port() -> None:
     assert balanced(table(view[""]), "tcp_81") == {"172.18.0.3": 1}
 
 
-def published(given: NodeState, **changes: Any) -> NodeState:
-    return replace(given, services={"svc": replace(given.services["svc"], **changes)})
-
-
 def test_published_on_some_addresses_only() -> None:
-    given = published(
+    given = with_service(
         state((endpoint("t1", "ing", "10.0.0.20", "n2"),)), publish_addresses=("10.9.0.0/16", "127.0.0.1")
     )
     text = table(plan.desired(given, {}, UNDERLAY)[""])
@@ -220,7 +161,7 @@ def test_sctp_goes_the_same_way() -> None:
     ports = (model.PortConfig(protocol=model.PortProtocol.SCTP, target_port=70, published_port=7070),)
     text = table(
         plan.desired(
-            published(state((endpoint("t1", "ing", "10.0.0.20", "n2"),)), ports=ports), {}, UNDERLAY
+            with_service(state((endpoint("t1", "ing", "10.0.0.20", "n2"),)), ports=ports), {}, UNDERLAY
         )[""]
     )
     assert "meta l4proto sctp dnat to ct mark map { 0x8a000014 : 10.0.0.20 } : 70" in text
@@ -275,53 +216,6 @@ def test_a_node_that_cannot_route_by_marks() -> None:
     text, way_back = seen(given.node_id)
     assert f"{names.MASQUERADED | names.BACKEND_MARK:#x} : " not in text
     assert not way_back
-
-
-def test_who_is_lost() -> None:
-    """Not who is only on the way out, nor who is offered all the same."""
-    drained, withdrawn = model.EndpointState.ENDPOINT_DRAINED, model.EndpointState.ENDPOINT_WITHDRAWN
-    given = state((
-        endpoint("t1", "ing", "10.0.0.20", "n2", drained), endpoint("t2", "ing", "10.0.0.21", "n3", drained),
-        endpoint("t3", "ing", "10.0.0.22", "n1", withdrawn), endpoint("t4", "ing", "10.0.0.23", "n3"),
-    ))  # fmt: skip
-    assert plan.lost_addresses(given) == frozenset()
-    nodes = {**given.nodes, "n3": replace(given.nodes["n3"], down=True)}
-    given = replace(given, nodes=nodes, lost=frozenset({"t3", "t4"}))
-    assert plan.lost_addresses(given) == {("ing", "10.0.0.21"), ("ing", "10.0.0.22")}
-
-
-def test_who_is_behind_a_udp_port() -> None:
-    ports = (
-        model.PortConfig(protocol=model.PortProtocol.UDP, target_port=80, published_port=53),
-        model.PortConfig(protocol=model.PortProtocol.TCP, target_port=80, published_port=80),
-    )
-    records = (
-        endpoint("t1", "ing", "10.0.0.20", "n2"),
-        endpoint("t2", "ing", "10.0.0.21", "n2", model.EndpointState.ENDPOINT_WITHDRAWN),
-    )
-    own = task("t3", ports=host_mode(model.PortProtocol.UDP, 54))
-    given = published(state(records, own), ports=ports)
-    marks = [
-        frozenset(names.backend_mark(a) for a in them)
-        for them in (("10.0.0.20", "10.0.0.21"), ("172.18.0.2",))
-    ]
-    assert plan.datagram_ports(given, {"t3": "172.18.0.2"}) == {53: marks[0], 54: marks[1]}
-    assert plan.datagram_ports(given, {}) == {53: marks[0]}
-
-
-def test_the_mtu_follows_the_underlay_and_the_option() -> None:
-    small = model.Driver(name="overlay", options={"com.docker.network.driver.mtu": "1300"})
-    large = model.Driver(name="overlay", options={"com.docker.network.driver.mtu": "9000"})
-    assert plan.overlay_mtu(network("a", 1), Underlay("192.0.2.1", 9001)) == 8951
-    assert plan.overlay_mtu(network("a", 1, driver=small), UNDERLAY) == 1300
-    assert plan.overlay_mtu(network("a", 1, driver=large), UNDERLAY) == 1450
-
-
-def test_encrypted() -> None:
-    assert plan.is_encrypted(network("a", 1, driver=model.Driver(options={"encrypted": ""})))
-    assert plan.is_encrypted(network("a", 1, driver=model.Driver(options={"encrypted": "true"})))
-    assert not plan.is_encrypted(network("a", 1, driver=model.Driver(options={"encrypted": "false"})))
-    assert not plan.is_encrypted(network("a", 1))
 
 
 RECORDS = st.lists(
