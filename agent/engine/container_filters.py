@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from agent.engine import container_shapes as shapes
 from agent.engine import filters
-from agent.runtime.api import ContainerState, ImageInfo, Status
+from agent.runtime.api import ContainerState, Status
+from agent.runtime.image import ImageInfo
 from common import errors
 
 KNOWN: Final = (

@@ -10,7 +10,8 @@ from agent.engine import host_config
 from agent.engine.network_shapes import TASK_LABEL, stable_id
 from agent.network.bridges import ANY
 from agent.network.names import mac
-from agent.runtime.api import ContainerConfig, ContainerState, ImageConfig, ImageInfo, Mount, Status
+from agent.runtime.api import ContainerConfig, ContainerState, Mount, Status
+from agent.runtime.image import ImageConfig, ImageInfo
 from agent.single import ports
 from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
 from agent.state import NodeState

@@ -14,7 +14,8 @@ from agent.engine.container_filters import Seen
 from agent.engine.http import Call, answer, routes, stream
 from agent.engine.moments import timestamp
 from agent.engine.telling import around
-from agent.runtime.api import ContainerState, ImageInfo, LogEntry, Status
+from agent.runtime.api import ContainerState, LogEntry, Status
+from agent.runtime.image import ImageInfo
 from common import apijson, errors
 
 _UP: Final = (Status.RUNNING, Status.PAUSED)

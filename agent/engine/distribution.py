@@ -8,7 +8,7 @@ from aiohttp import web
 
 from agent.engine.http import Call, answer, routes
 from agent.engine.images import registry_auth
-from agent.runtime.api import Platform
+from agent.runtime.image import Platform
 
 
 async def inspect(call: Call) -> web.StreamResponse:

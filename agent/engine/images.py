@@ -12,7 +12,7 @@ from agent.engine import filters, telling
 from agent.engine.http import Call, Lines, answer, empty, routes
 from agent.engine.services import AUTH_HEADER
 from agent.runtime import reference
-from agent.runtime.api import HealthCheck, ImageInfo, PullEvent, RegistryAuth
+from agent.runtime.image import HealthCheck, ImageInfo, PullEvent, RegistryAuth
 from agent.worker import auth
 from common import apijson, errors
 

@@ -21,7 +21,8 @@ from agent.engine.happenings import CONTAINER
 from agent.engine.http import Call, answer, empty, finish, routes, stream
 from agent.engine.nicknames import COUNT, nickname
 from agent.runtime import reference
-from agent.runtime.api import ContainerState, ExitStatus, ImageInfo, Status, WaitCondition
+from agent.runtime.api import ContainerState, ExitStatus, Status, WaitCondition
+from agent.runtime.image import ImageInfo
 from agent.single.record import JOINED, SingleRecord
 from common import apijson, errors, ids
 

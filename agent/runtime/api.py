@@ -1,16 +1,18 @@
 """The container runtime's public face: what the worker, the engine and the network code may know of it.
 
-Everything here is plain data and one Protocol. The implementation over containerd is
-`agent.runtime.service.ContainerdRuntime`; tests of other parts use fakes that satisfy `Runtime`.
+Everything here is plain data of containers and one Protocol; images as plain data are in `agent.runtime.image`. The
+implementation over containerd is `agent.runtime.service.ContainerdRuntime`; tests of other parts use fakes that satisfy `Runtime`.
 
 Times are integers in nanoseconds since the epoch; sizes are bytes. Errors are those of `common.errors`, with
 Docker's texts ("No such image: NAME", "No such container: ID").
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
+
+from agent.runtime.image import Distribution, ImageInfo, PullProgress, RegistryAuth, RemovedImage
 
 MountType = Literal["bind", "tmpfs", "volume"]
 
@@ -153,103 +155,6 @@ class ContainerEvent:
     config: ContainerConfig | None = None  # of the container, which may be gone already
     started_at: int = 0
     signal: int = 0  # of KILL
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryAuth:
-    """What `X-Registry-Auth` holds."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    server_address: str = ""
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PullEvent:
-    """One line of a pull's progress: `status` in Docker's words, `id` a layer's short id, a tag or empty."""
-
-    status: str
-    id: str = ""
-    current: int = 0
-    total: int = 0
-
-
-PullProgress = Callable[[PullEvent], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    architecture: str
-    os: str
-    variant: str = ""
-    os_version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    media_type: str
-    digest: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """What `GET /distribution/{name}/json` says."""
-
-    descriptor: Descriptor
-    platforms: tuple[Platform, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
-    """The image's HEALTHCHECK; times in nanoseconds, 0 = Docker's default."""
-
-    test: tuple[str, ...]
-    interval: int = 0
-    timeout: int = 0
-    retries: int = 0
-    start_period: int = 0
-    start_interval: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
-    """The part of an image that shapes containers."""
-
-    entrypoint: tuple[str, ...] = ()
-    cmd: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    workdir: str = ""
-    user: str = ""
-    stop_signal: str = ""
-    exposed_ports: tuple[str, ...] = ()  # "80/tcp"
-    volumes: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    healthcheck: HealthCheck | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    id: str  # sha256:… of the configuration
-    tags: tuple[str, ...]  # familiar: nginx:latest
-    digests: tuple[str, ...]  # familiar: nginx@sha256:…
-    target: Descriptor  # the manifest
-    platform: Platform
-    created: str  # RFC 3339, as the image says it
-    size: int  # of the unpacked layers
-    config: ImageConfig
-    diff_ids: tuple[str, ...]
-    raw: Mapping[str, object] = field(default_factory=dict, repr=False)  # the whole configuration
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedImage:
-    """One line of the answer to DELETE /images/{name}."""
-
-    untagged: str = ""
-    deleted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

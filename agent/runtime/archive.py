@@ -20,8 +20,8 @@ from typing import IO, Any
 from agent.runtime import client as c
 from agent.runtime import manifest as m
 from agent.runtime import reference
-from agent.runtime.api import Descriptor, Platform, PullEvent, PullProgress
 from agent.runtime.content import Content, LayerReport
+from agent.runtime.image import Descriptor, Platform, PullEvent, PullProgress
 from agent.runtime.images import UNNAMED, Images
 from common import errors
 

@@ -19,7 +19,7 @@ from grpc import aio
 
 from agent.runtime import client as c
 from agent.runtime import manifest as m
-from agent.runtime.api import Descriptor
+from agent.runtime.image import Descriptor
 from common import errors, rpc
 from common.pb import containerd_pb2 as pb
 

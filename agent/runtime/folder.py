@@ -9,10 +9,11 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.keeping import known
 from agent.runtime.api import ContainerConfig, Device, ExitStatus, Mount, Ulimit
 from agent.runtime.spec import Files, hostname
 from common.errors import InvalidArgument
@@ -160,18 +161,8 @@ def record_from(data: Mapping[str, Any]) -> Record:
 
 def _config_from(data: Mapping[str, Any]) -> ContainerConfig:
     return replace(
-        ContainerConfig(**_known(ContainerConfig, data)),
-        mounts=tuple(Mount(**_known(Mount, item)) for item in data["mounts"]),
-        devices=tuple(Device(**_known(Device, item)) for item in data["devices"]),
-        ulimits=tuple(Ulimit(**_known(Ulimit, item)) for item in data["ulimits"]),
+        ContainerConfig(**known(ContainerConfig, data)),
+        mounts=tuple(Mount(**known(Mount, item)) for item in data["mounts"]),
+        devices=tuple(Device(**known(Device, item)) for item in data["devices"]),
+        ulimits=tuple(Ulimit(**known(Ulimit, item)) for item in data["ulimits"]),
     )
-
-
-def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a class's fields: another version may have written more. JSON has lists for tuples."""
-    names = {field.name for field in fields(kind)}
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in data.items()
-        if name in names
-    }

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from agent.runtime import client as c
 from agent.runtime import manifest as m
 from agent.runtime import reference
-from agent.runtime.api import Descriptor, ImageInfo, RemovedImage
 from agent.runtime.content import Content
+from agent.runtime.image import Descriptor, ImageInfo, RemovedImage
 from common import errors
 from common.pb import containerd_pb2 as pb
 

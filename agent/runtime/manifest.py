@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.runtime.api import Descriptor, HealthCheck, ImageConfig, Platform
+from agent.runtime.image import Descriptor, HealthCheck, ImageConfig, Platform
 from common.errors import InvalidArgument, NotFound
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

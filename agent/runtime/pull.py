@@ -13,7 +13,8 @@ from typing import Any
 from agent.runtime import client as c
 from agent.runtime import manifest as m
 from agent.runtime import reference, registry
-from agent.runtime.api import (
+from agent.runtime.content import Content, LayerReport
+from agent.runtime.image import (
     Descriptor,
     Distribution,
     ImageInfo,
@@ -22,7 +23,6 @@ from agent.runtime.api import (
     PullProgress,
     RegistryAuth,
 )
-from agent.runtime.content import Content, LayerReport
 from agent.runtime.images import Images
 from agent.runtime.reference import Reference
 from agent.runtime.registry import FoundManifest, Registry

@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from agent.runtime import manifest as m
-from agent.runtime.api import Descriptor, Distribution, RegistryAuth
+from agent.runtime.image import Descriptor, Distribution, RegistryAuth
 from agent.runtime.reference import DEFAULT_DOMAIN, Reference
 from common import errors
 

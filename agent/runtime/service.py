@@ -19,28 +19,27 @@ from agent.runtime.api import (
     ContainerEvent,
     ContainerState,
     ContainerStats,
-    Distribution,
     ExecConfig,
     ExecSession,
     ExitStatus,
-    ImageInfo,
     LogEntry,
-    PullProgress,
-    RegistryAuth,
-    RemovedImage,
     Versions,
     WaitCondition,
 )
 from agent.runtime.containers import Containers
 from agent.runtime.content import Content
+from agent.runtime.creation import Creator
 from agent.runtime.events import Events
 from agent.runtime.folder import Folders
+from agent.runtime.image import Distribution, ImageInfo, PullProgress, RegistryAuth, RemovedImage
 from agent.runtime.images import Images
+from agent.runtime.live import no_such
 from agent.runtime.logs import Logs
 from agent.runtime.manifest import node_platform
 from agent.runtime.oci import OciRuntime, choose_binary
 from agent.runtime.pull import Puller
 from agent.runtime.registry import Registry, RegistrySettings
+from agent.runtime.tasks import Tasks
 from common import errors
 from common.clock import Clock, SystemClock
 from common.pb import containerd_pb2 as pb
@@ -98,10 +97,11 @@ class ContainerdRuntime:
         host = await asyncio.to_thread(facts.gather)
         binary = await asyncio.to_thread(choose_binary, self._settings.oci_runtime)
         oci = OciRuntime(binary, self._settings.namespace)
+        creator = Creator(self._containerd, self._content, self._images, self._folders, host, oci.binary)
+        tasks = Tasks(self._containerd, self._content, oci, self._clock)
         self._containers = Containers(
-            self._containerd, self._content, self._images, self._folders, self._logs, self._events,
-            self._clock, host, oci, self._spawn,
-        )  # fmt: skip
+            creator, tasks, self._folders, self._logs, self._events, self._clock, self._spawn
+        )
         self._main = asyncio.create_task(self._run(), name="runtime")
         await self._ready.wait()
         version = await self._containerd.call(c.VERSION, c.Empty(), timeout=None)
@@ -231,7 +231,7 @@ class ContainerdRuntime:
     async def exec(self, id: str, process_config: ExecConfig) -> ExecSession:
         state = (await self._up()).find(id)
         if state is None:
-            raise errors.NotFound(f"No such container: {id}")
+            raise no_such(id)
         if not state.pid:
             raise errors.Conflict(f"container {id} is not running")
         root = f"/proc/{state.pid}/root"

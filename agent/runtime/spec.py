@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.runtime import defaults
-from agent.runtime.api import ContainerConfig, ExecConfig, ImageConfig, Mount
+from agent.runtime.api import ContainerConfig, ExecConfig, Mount
+from agent.runtime.image import ImageConfig
 from agent.runtime.users import User
 from common.errors import FailedPrecondition, InvalidArgument
 

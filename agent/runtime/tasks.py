@@ -1,4 +1,4 @@
-"""containerd's tasks: the process of a container, set up, let go and cleared away. Called by the containers' life.
+"""containerd's tasks: the process of a container, set up, let go, held, looked into and cleared away. Called by the containers' life.
 
 containerd, or this agent, may die at any moment of a start. What it leaves then (a task, a record of runc's, a folder of the shim's)
 is known by the error of the next attempt, and cleared away once.
@@ -8,12 +8,16 @@ import asyncio
 import logging
 import re
 import shutil
+from collections.abc import Sequence
+from typing import Final
 
 from agent.runtime import client as c
-from agent.runtime.api import ContainerConfig
+from agent.runtime.api import ContainerConfig, ContainerStats, ExitStatus
 from agent.runtime.content import Content
+from agent.runtime.metrics import read_stats
 from agent.runtime.oci import OciRuntime
 from common import errors
+from common.clock import Clock
 from common.pb import containerd_pb2 as pb
 
 log = logging.getLogger("runtime")
@@ -24,14 +28,19 @@ _BUNDLE = re.compile("mkdir (/[^ :]+): file exists")
 _CREATE_ATTEMPTS = 4
 _CUT_OFF = "cannot start a stopped process"
 _DYING_S = 10.0
+_AGAIN_S = 0.2  # between two tries to wait for an end
+_NO_PROCESS: Final = (errors.NotFound, errors.FailedPrecondition)  # containerd's words for one that has ended
 _START_S = 15.0  # the process is there already and is only let go; a call that crossed a crash may get no answer at all
 
 
 class Tasks:
-    def __init__(self, containerd: c.Containerd, content: Content, oci: OciRuntime) -> None:
+    def __init__(self, containerd: c.Containerd, content: Content, oci: OciRuntime, clock: Clock) -> None:
         self._containerd = containerd
         self._content = content
         self._oci = oci
+        self._clock = clock
+
+    # ---- their beginning
 
     async def run(self, config: ContainerConfig, stdin: str, stdout: str, stderr: str) -> int:
         """Set the process up and let it go, with its input from a pipe ("" for none) and its output into these files; a
@@ -83,16 +92,78 @@ class Tasks:
                 await asyncio.to_thread(shutil.rmtree, bundle[1], ignore_errors=True)
         raise AssertionError("the last attempt returns or raises")
 
+    # ---- while they run
+
+    async def all(self) -> Sequence[pb.TaskProcess]:
+        """Those of all containers."""
+        return (await self._containerd.call(c.TASK_LIST, pb.TaskListRequest())).tasks
+
     async def get(self, id: str) -> pb.TaskProcess | None:
         key = pb.TaskKey(container_id=id)
         found = await c.tolerate(self._containerd.call(c.TASK_GET, key), errors.NotFound)
         return found.process if found is not None else None
 
+    async def signal(self, id: str, number: int) -> bool:
+        """False if there is no process to hear it."""
+        request = pb.TaskKill(container_id=id, signal=number)
+        return await c.tolerate(self._containerd.call(c.TASK_KILL, request), *_NO_PROCESS) is not None
+
+    async def pause(self, id: str) -> None:
+        await self._containerd.call(c.TASK_PAUSE, pb.TaskKey(container_id=id))
+
+    async def resume(self, id: str) -> None:
+        """One that has ended meanwhile is fine."""
+        key = pb.TaskKey(container_id=id)
+        await c.tolerate(self._containerd.call(c.TASK_RESUME, key), errors.NotFound)
+
+    async def end_input(self, id: str) -> None:
+        """The process sees the end of its input, once it has read what was written."""
+        request = pb.TaskCloseIO(container_id=id, stdin=True)
+        await c.tolerate(self._containerd.call(c.TASK_CLOSE_IO, request), *_NO_PROCESS)
+
+    async def resize(self, id: str, width: int, height: int) -> None:
+        """Of its terminal."""
+        await self._containerd.call(c.TASK_RESIZE, pb.TaskResize(container_id=id, width=width, height=height))
+
+    async def stats(self, id: str) -> ContainerStats:
+        answer = await self._containerd.call(c.TASK_METRICS, c.filters([f"id=={id}"]))
+        if not answer.metrics:
+            raise errors.Conflict(f"container {id} is not running")
+        return read_stats(answer.metrics[0], self._clock.now_ns())
+
+    async def processes(self, id: str) -> list[int]:
+        """The pids in it, as the node sees them."""
+        answer = await self._containerd.call(c.TASK_PIDS, pb.TaskKey(container_id=id))
+        return [process.pid for process in answer.processes]
+
+    # ---- their end
+
+    async def end(self, id: str) -> ExitStatus:
+        """Waits for it, however often containerd restarts meanwhile."""
+        key = pb.TaskKey(container_id=id)
+        while True:
+            try:
+                waited = await self._containerd.call(c.TASK_WAIT, key, timeout=None)
+            except errors.NotFound:  # its shim died, and containerd has cleaned up
+                return ExitStatus(137, self._clock.now_ns())
+            except errors.ShoalError as error:  # its shim is dying
+                log.info("waiting for container %s was cut off: %s", id[:12], error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            oom = await self._was_oom_killed(id)
+            return ExitStatus(waited.exit_status, waited.exited_at.ToNanoseconds(), oom)
+
+    async def _was_oom_killed(self, id: str) -> bool:
+        try:
+            return (await self.stats(id)).oom_kills > 0
+        except errors.ShoalError as error:
+            log.debug("no metrics of container %s: %s", id[:12], error)
+            return False
+
     async def delete(self, id: str) -> None:
         """Away with its process, running or not; done already is fine."""
         key = pb.TaskKey(container_id=id)
-        gone = (errors.NotFound, errors.FailedPrecondition)
         kill = pb.TaskKill(container_id=id, signal=9, all=True)
-        if await c.tolerate(self._containerd.call(c.TASK_KILL, kill), *gone) is not None:
-            await c.tolerate(self._containerd.call(c.TASK_WAIT, key, timeout=_DYING_S), *gone)
-        await c.tolerate(self._containerd.call(c.TASK_DELETE, key), *gone)
+        if await c.tolerate(self._containerd.call(c.TASK_KILL, kill), *_NO_PROCESS) is not None:
+            await c.tolerate(self._containerd.call(c.TASK_WAIT, key, timeout=_DYING_S), *_NO_PROCESS)
+        await c.tolerate(self._containerd.call(c.TASK_DELETE, key), *_NO_PROCESS)

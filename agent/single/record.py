@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
+from agent.keeping import known
 from agent.network.bridges import Binding
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 BRIDGE: Final = "bridge"
 HOST: Final = "host"
@@ -82,13 +80,13 @@ class SingleRecord:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SingleRecord:
-        values = _known(cls, json.loads(data))
+        values = known(cls, json.loads(data))
         for name, kind in (("legs", Leg), ("ports", PortRequest), ("bindings", Binding)):
-            values[name] = tuple(kind(**_known(kind, item)) for item in values.get(name, ()))
+            values[name] = tuple(kind(**known(kind, item)) for item in values.get(name, ()))
         if "gateway_leg" not in values and values.get("network_mode") == BRIDGE:
             values["legs"] = (Leg(BRIDGE),)  # written before the default bridge was one
         gateway = values.get("gateway_leg")
-        values["gateway_leg"] = Leg(**_known(Leg, gateway)) if gateway else None
+        values["gateway_leg"] = Leg(**known(Leg, gateway)) if gateway else None
         return cls(**values)
 
 
@@ -120,12 +118,4 @@ class LocalNetwork:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LocalNetwork:
-        return cls(**_known(cls, json.loads(data)))
-
-
-def _known(kind: type[DataclassInstance], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a class's fields: another version may have written more. JSON has lists for tuples."""
-    names = {item.name for item in fields(kind)}
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names
-    }
+        return cls(**known(cls, json.loads(data)))

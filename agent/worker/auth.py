@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 
-from agent.runtime.api import RegistryAuth
+from agent.runtime.image import RegistryAuth
 from common import errors
 
 

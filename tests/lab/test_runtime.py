@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.runtime.api import ContainerConfig, EventKind, ExecConfig, Mount, PullEvent, Status, Ulimit
+from agent.runtime.api import ContainerConfig, EventKind, ExecConfig, Mount, Status, Ulimit
+from agent.runtime.image import PullEvent
 from agent.runtime.registry import RegistrySettings
 from agent.runtime.service import ContainerdRuntime, RuntimeSettings
 from common import errors

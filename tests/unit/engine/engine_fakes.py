@@ -12,7 +12,8 @@ from agent.engine.backend import Backend, InterfaceAddress, LocalState, Membersh
 from agent.network.api import Sandbox
 from agent.network.bridges import Local
 from agent.runtime import reference
-from agent.runtime.api import (
+from agent.runtime.api import Versions
+from agent.runtime.image import (
     Descriptor,
     Distribution,
     ImageConfig,
@@ -20,7 +21,6 @@ from agent.runtime.api import (
     Platform,
     PullEvent,
     RemovedImage,
-    Versions,
 )
 from agent.single.attachments import Attachments
 from agent.single.containers import Singles

@@ -7,7 +7,8 @@ import pytest
 from engine_fakes import DIGEST, NOW, image
 
 from agent.engine import container_shapes, containers
-from agent.runtime.api import ContainerConfig, ContainerState, ExitStatus, LogEntry, RegistryAuth, Status
+from agent.runtime.api import ContainerConfig, ContainerState, ExitStatus, LogEntry, Status
+from agent.runtime.image import RegistryAuth
 from agent.state import NodeState
 from common import model
 
@@ -66,7 +67,7 @@ async def test_pull_that_cannot_begin(world, query, status):
 
 async def test_pull_that_breaks_off_ends_with_the_error(world):
     async def broken(ref, auth=None, progress=None):
-        from agent.runtime.api import PullEvent
+        from agent.runtime.image import PullEvent
         from common import errors
 
         progress(PullEvent("Downloading", "0123456789ab", 50, 100))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.runtime import archive
 from agent.runtime import manifest as m
-from agent.runtime.api import Platform
+from agent.runtime.image import Platform
 from common.errors import InvalidArgument
 
 PLATFORM = Platform("amd64", "linux")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.runtime import manifest as m
-from agent.runtime.api import Descriptor, Platform
+from agent.runtime.image import Descriptor, Platform
 from common.errors import InvalidArgument, NotFound
 
 AMD, ARM = Platform("amd64", "linux"), Platform("arm64", "linux", "v8")

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from agent.runtime.api import Platform, PullEvent, RegistryAuth
 from agent.runtime.client import Containerd
 from agent.runtime.content import Content
+from agent.runtime.image import Platform, PullEvent, RegistryAuth
 from agent.runtime.images import Images
 from agent.runtime.pull import Puller
 from agent.runtime.reference import Reference

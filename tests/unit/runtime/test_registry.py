@@ -11,7 +11,7 @@ from aiohttp import web
 
 from agent.runtime import manifest as m
 from agent.runtime import reference
-from agent.runtime.api import Descriptor, Platform, RegistryAuth
+from agent.runtime.image import Descriptor, Platform, RegistryAuth
 from agent.runtime.registry import Endpoint, Registry, RegistrySettings, distribution, endpoints
 from common import errors
 

@@ -9,9 +9,11 @@ import pytest
 from agent.runtime import client as c
 from agent.runtime.api import ContainerConfig, Status
 from agent.runtime.containers import Containers
+from agent.runtime.creation import Creator
 from agent.runtime.events import Events
 from agent.runtime.folder import Folders, Record
 from agent.runtime.oci import OciRuntime
+from agent.runtime.tasks import Tasks
 from common import errors
 from common.clock import SystemClock
 from common.pb import containerd_pb2 as pb
@@ -78,9 +80,12 @@ class Bench:
         self.containerd, self.logs, self.folders = Containerd(), Logs(), Folders(folder)
         config = ContainerConfig(ID, "one", "alpine", open_stdin=True)
         self.folders.prepare(Record(config, "image", "SIGTERM", 1, 2))
+        containerd, content, nothing = cast(Any, self.containerd), cast(Any, Content()), cast(Any, None)
+        clock = SystemClock()
         self.containers = Containers(
-            cast(Any, self.containerd), cast(Any, Content()), cast(Any, None), self.folders, cast(Any, self.logs),
-            Events(SystemClock()), SystemClock(), cast(Any, None), OciRuntime("runc", "shoal"), group.create_task,
+            Creator(containerd, content, nothing, self.folders, nothing, "runc"),
+            Tasks(containerd, content, OciRuntime("runc", "shoal"), clock),
+            self.folders, cast(Any, self.logs), Events(clock), clock, group.create_task,
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from agent.runtime.content import Content
 from agent.runtime.oci import OciRuntime
 from agent.runtime.tasks import Tasks
 from common import errors
+from common.clock import SystemClock
 from common.pb import containerd_pb2 as pb
 
 GETWD = "failed to create shim task: failed to start shim: getwd: no such file or directory: unknown"
@@ -52,7 +53,7 @@ class Rest:
 
 async def run(*failures: errors.ShoalError, silent: int = 0) -> tuple[int, Answers]:
     answers, rest = Answers(failures, silent), Rest()
-    tasks = Tasks(cast(Containerd, answers), cast(Content, rest), cast(OciRuntime, rest))
+    tasks = Tasks(cast(Containerd, answers), cast(Content, rest), cast(OciRuntime, rest), SystemClock())
     config = ContainerConfig(id="c" * 64, name="web.1", image="busybox")
     return await tasks.run(config, "", "out", "err"), answers
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from agent.runtime import defaults, spec
-from agent.runtime.api import ContainerConfig, ExecConfig, ImageConfig, Mount, Ulimit
+from agent.runtime.api import ContainerConfig, ExecConfig, Mount, Ulimit
+from agent.runtime.image import ImageConfig
 from agent.runtime.users import User
 from common.errors import FailedPrecondition, InvalidArgument
 

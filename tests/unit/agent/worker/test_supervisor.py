@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.database import TaskRecord
-from agent.runtime import containers
+from agent.runtime.live import happens_within
 from agent.worker import worker
 from agent.worker.machine import Action
 from agent.worker.supervisor import Supervisor, Wanted
@@ -27,7 +27,7 @@ def after_a_failure() -> Wait:
 
 def for_a_process_to_end() -> Wait:
     ended = asyncio.Event()
-    return lambda: containers._within(ended, 10), ended.set
+    return lambda: happens_within(ended, 10), ended.set
 
 
 def for_a_manager() -> Wait:
