@@ -1,4 +1,4 @@
-"""The agent's process: puts its parts together, starts them in the order that serves traffic soonest, and ends them.
+"""The agent's process: starts its parts (agent/composition.py) in the order that serves traffic soonest, and ends them.
 
 Order: what the database remembers is put into the kernel before anything else, so that names, VIPs and the mesh work
 without any manager; then the Engine API listens and systemd is told; then containers are adopted, and the session starts.
@@ -17,32 +17,21 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent import description, identity, shutdown
+from agent import identity, shutdown
 from agent import settings as config
 from agent.applier import Applier
 from agent.assembly import Assembly, assemble
-from agent.check.checks import Checks
-from agent.database import Contact, Database, Remembered, open_database
-from agent.liveness import Liveness
-from agent.membership import Membership, Parts
-from agent.single.attachments import Attachments
-from agent.single.containers import Singles
-from agent.single.execs import Execs
-from agent.single.networks import LocalNetworks
-from agent.single.zones import views
+from agent.composition import Composition, compose
+from agent.database import Contact, Database, Remembered, TaskRecord, open_database
 from agent.state import NodeState
-from agent.statuses import StatusQueue
-from agent.worker.files import TaskFiles
-from agent.worker.tools import Tools
-from agent.worker.worker import Worker
 from common import errors, logs, memory, sdnotify
 from common.cancellation import still_wanted
-from common.clock import SystemClock
+from common.clock import Clock, SystemClock
 
 log = logging.getLogger("agent")
 
@@ -78,15 +67,6 @@ def _alone(folder: Path) -> int:
     return fd
 
 
-@dataclass(frozen=True, slots=True)
-class Containers:
-    """Everything that runs containers here."""
-
-    worker: Worker
-    singles: Singles
-    execs: Execs
-
-
 class Agent:
     """One run of the daemon. `assemble` makes the parts that touch the machine; tests hand in others."""
 
@@ -109,62 +89,18 @@ class Agent:
         handed_over = sdnotify.listen_fds()
         database, remembered = open_database(self.folder)
         remembered = await self._consistent(database, remembered)
-        statuses = StatusQueue()
         clock = SystemClock()
-        parts = self._make(self.settings, clock, handed_over)
-        tools = Tools(
-            parts.runtime, parts.network, database, statuses, clock, self.folder / "volumes",
-            TaskFiles(Path(self.settings.network.folder) / "tasks"), description.describe,
-            self.settings.containerd.starts, boot_id=identity.boot_id(),
-        )  # fmt: skip
-        worker = Worker(tools)
-        applier = Applier(remembered.state, database, parts.network, worker)
-        tools.network_stands = applier.stands
-        attachments = Attachments(statuses, clock, applier.stands)
-        networks = LocalNetworks(database, parts.network, remembered.networks)
-        singles = Singles(parts.runtime, parts.network, database, attachments, remembered.singles, networks)
-        execs = Execs(parts.runtime)
-        tools.others = singles.sandboxes
-        parts.names.short_ids = lambda: {**worker.short_ids(), **singles.short_ids()}
-
-        parts.names.singles = lambda places: views(singles.records().values(), networks.get, places)
-        singles.wiring.changed = parts.names.refresh
-
-        def changed(state: NodeState) -> None:
-            parts.names.update(state)
-            attachments.update(state)
-
-        applier.changed = changed
-        checks = Checks(parts.insight, lambda: membership.node_id, lambda: liveness.unseen, clock.now_ns)
-        membership = Membership(
-            Parts(
-                self.folder, database, applier, statuses, worker, parts.network, parts.routes,
-                self.settings.manager.socket, attachments, checks,
-            ),
-            remembered.contact,
-        )  # fmt: skip
-        attachments.declare = membership.declare
-        checks.tell = membership.tell
-        liveness = Liveness(parts.gossip, applier, membership)
-        applier.narrow, statuses.noted = liveness.narrow, liveness.ended
-
-        def contact() -> None:
-            parts.network.use_keys(membership.contact.network_keys)
-            liveness.look()
-
-        parts.network.use_keys(remembered.contact.network_keys)
-        membership.on_contact, membership.on_leaving = contact, liveness.leave
+        machine = self._make(self.settings, clock, handed_over)
+        parts = compose(self.settings, machine, database, remembered, clock)
         try:
-            await self._serve(
-                parts, Containers(worker, singles, execs), applier, membership, liveness, remembered, checks
-            )
+            await self._serve(parts, remembered.tasks, clock)
             if self._machine_stops:
-                await shutdown.stop_containers(parts.runtime)
+                await shutdown.stop_containers(machine.runtime)
         finally:
-            await membership.close()
-            await parts.network.close()
-            await parts.names.close()
-            await parts.runtime.close()
+            await parts.membership.close()
+            await machine.network.close()
+            await machine.names.close()
+            await machine.runtime.close()
             database.close()
 
     async def _consistent(self, database: Database, remembered: Remembered) -> Remembered:
@@ -176,36 +112,28 @@ class Agent:
             return replace(remembered, state=NodeState(), contact=Contact())
         return remembered
 
-    async def _serve(
-        self,
-        parts: Assembly,
-        containers: Containers,
-        applier: Applier,
-        membership: Membership,
-        liveness: Liveness,
-        remembered: Remembered,
-        checks: Checks,
-    ) -> None:
+    async def _serve(self, parts: Composition, tasks: Mapping[str, TaskRecord], clock: Clock) -> None:
+        machine, membership, liveness = parts.machine, parts.membership, parts.liveness
         member = membership.identity is not None
-        containers.singles.wiring.wire()
-        await parts.network.start()
-        await containers.singles.begin(SystemClock().now_ns())
+        parts.singles.wiring.wire()
+        await machine.network.start()
+        await parts.singles.begin(clock.now_ns())
         if member:
-            await self._put_into_kernel(applier)
+            await self._put_into_kernel(parts.applier)
         else:
-            await parts.network.teardown()
+            await machine.network.teardown()
         liveness.look()
-        serving = parts.serve(membership, containers.singles, containers.execs)
+        serving = machine.serve(membership, parts.singles, parts.execs)
         async with serving, asyncio.TaskGroup() as group:
             jobs = [
                 group.create_task(self._watchdog(), name="watchdog"),
                 group.create_task(memory.keep_small(), name="memory"),
-                group.create_task(self._containers(parts, containers, remembered, member), name="containers"),
-                group.create_task(_again("applier", applier.run), name="applier"),
+                group.create_task(self._containers(parts, tasks, member), name="containers"),
+                group.create_task(_again("applier", parts.applier.run), name="applier"),
                 group.create_task(_again("membership", membership.run), name="membership"),
-                group.create_task(_again("gossip", parts.gossip.run), name="gossip"),
+                group.create_task(_again("gossip", machine.gossip.run), name="gossip"),
                 group.create_task(_again("liveness", liveness.run), name="liveness"),
-                group.create_task(_again("network checks", checks.run), name="network checks"),
+                group.create_task(_again("network checks", parts.checks.run), name="network checks"),
                 group.create_task(_again("manager", _once(membership.wake_manager)), name="manager"),
             ]
             sdnotify.ready("member of a swarm" if member else "no member of a swarm")
@@ -228,18 +156,16 @@ class Agent:
             log.warning("the kernel is not as it should be: %s", exc.message)
             applier.retry()
 
-    async def _containers(
-        self, parts: Assembly, containers: Containers, remembered: Remembered, member: bool
-    ) -> None:
-        worker = containers.worker
-        await parts.runtime.start()
-        await worker.adopt(remembered.tasks)
+    async def _containers(self, parts: Composition, tasks: Mapping[str, TaskRecord], member: bool) -> None:
+        worker = parts.worker
+        await parts.machine.runtime.start()
+        await worker.adopt(tasks)
         if not member:
             worker.update(NodeState(), complete=True)  # whatever is left of tasks here is nobody's
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run(), name="tasks")
-            group.create_task(_again("single containers", containers.singles.run), name="single containers")
-            group.create_task(_again("execs", containers.execs.run), name="execs")
+            group.create_task(_again("single containers", parts.singles.run), name="single containers")
+            group.create_task(_again("execs", parts.execs.run), name="execs")
 
     async def _watchdog(self) -> None:
         """Keeps systemd satisfied for as long as this loop turns."""
