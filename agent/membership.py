@@ -21,13 +21,14 @@ from agent.bootstrap import Bootstrap
 from agent.check.checks import Checks
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
-from agent.engine.backend import InitOptions, JoinOptions, LocalState, RestoreOptions
+from agent.engine.backend import InitOptions, JoinOptions, RestoreOptions
 from agent.identity import Identity
 from agent.network.api import Network
 from agent.own_manager import OwnManager
 from agent.promotion import Promotion
 from agent.renewal import Renewal
 from agent.session import Link, Places, Session
+from agent.standing import Standing
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.worker import Worker
@@ -55,7 +56,7 @@ _WELCOME_TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The agent's other parts, made by agent/daemon.py."""
+    """The agent's other parts, made by agent/composition.py."""
 
     folder: Path
     database: Database
@@ -78,8 +79,7 @@ class Membership:
 
     def __init__(self, parts: Parts, contact: Contact) -> None:
         self._parts = parts
-        self._contact = contact
-        self._identity = identity.load(parts.folder)
+        self._standing = Standing(parts.folder, contact)
         self._session: Session | None = None
         self._pending = False
         self._changing = asyncio.Lock()
@@ -87,39 +87,32 @@ class Membership:
         self._instance = os.urandom(16)
         self._manager = OwnManager(parts.manager_socket)
         self._bootstrap = Bootstrap(self._manager, parts.routes)
-        self._promotion = Promotion(self, self._manager)
-        self._renewal = Renewal(self)
+        self._promotion = Promotion(self._standing, self._manager)
+        self._renewal = Renewal(self._standing)
         # Of agent/liveness.py: papers, managers, keys or the session may be others now; the node leaves its swarm.
         self.on_contact: Callable[[], None] = lambda: None
         self.on_leaving: Callable[[], Awaitable[None]] = _nothing
-        if self._identity:
+        if self.identity:
             self._begin_session()
 
     # ---- what info shows
 
     @property
     def identity(self) -> Identity | None:
-        return self._identity
-
-    @property
-    def role(self) -> model.NodeRole | None:
-        """What the managers want this node to be; None while they have not said so."""
-        return self._contact.role if self._contact.fence.cluster_id else None
-
-    @property
-    def role_fence(self) -> model.Fence:
-        """How new that is."""
-        return self._contact.fence
-
-    def keep(self, papers: Identity) -> None:
-        """These are the node's papers now."""
-        identity.save(self._parts.folder, papers)
-        self._identity = papers
+        return self._standing.identity
 
     @property
     def contact(self) -> Contact:
         """What the managers said last."""
-        return self._contact
+        return self._standing.contact
+
+    @property
+    def node_id(self) -> str:
+        return self._standing.node_id
+
+    def addresses(self) -> list[str]:
+        """Where managers are, the best first."""
+        return self._standing.addresses()
 
     def declare(self) -> None:
         """Single containers have other places in the swarm's networks."""
@@ -142,31 +135,15 @@ class Membership:
 
     def membership(self) -> backend.Membership:
         """Where the node stands, without asking anybody."""
-        mine, error = self._identity, self.link.error
-        if mine is None:
-            return backend.Membership(LocalState.PENDING if self._pending else LocalState.INACTIVE)
-        return backend.Membership(
-            state=LocalState.ERROR if error else LocalState.ACTIVE,
-            node_id=mine.node_id,
-            node_addr=mine.advertise_addr or mine.remote_addr,
-            cluster_id=mine.cluster_id,
-            manager=mine.manager,
-            managers=self._contact.managers
-            or tuple(model.ManagerAddress("", addr) for addr in mine.managers),
-            error=error,
-        )
+        return self._standing.shown(self.link.error, joining=self._pending)
 
     def state(self) -> NodeState:
         """What the managers have assigned to this node."""
         return self._parts.applier.state
 
-    @property
-    def node_id(self) -> str:
-        return self._identity.node_id if self._identity else ""
-
     async def describe(self) -> model.NodeDescription:
         """The node as it is now."""
-        mine = self._identity
+        mine = self.identity
         return description.describe(
             mine.root.encode() if mine else b"",
             identity.machine_hash(),
@@ -180,15 +157,15 @@ class Membership:
 
     def control(self) -> ControlStub:
         """The cluster's API; raises errors.Unavailable, as Docker words it, on a node that is no manager."""
-        if self._identity is None:
+        if self.identity is None:
             raise errors.Unavailable(NO_SWARM)
-        if not self._identity.manager:
+        if not self.identity.manager:
             raise errors.Unavailable(NOT_MANAGER)
         return ControlStub(self._manager.channel())
 
     async def wake_manager(self) -> None:
         """Connects to this node's manager, if it has one: under systemd that starts it after a reboot."""
-        if self._identity and self._identity.manager:
+        if self.identity and self.identity.manager:
             await self._manager.ask("Status", model.StatusRequest(), _LOCAL_TIMEOUT)
 
     # ---- init and join
@@ -198,7 +175,7 @@ class Membership:
         async with self._changing:
             if options.force_new_cluster:
                 return await self._force_new_cluster(options)
-            if self._identity:
+            if self.identity:
                 raise errors.Unavailable(ALREADY_MEMBER)
             papers = await self._bootstrap.init(options)
             try:
@@ -210,19 +187,19 @@ class Membership:
 
     async def _force_new_cluster(self, options: InitOptions) -> str:
         """The swarm goes on with this node's manager alone. Tasks and networks stay as they are."""
-        mine = self._identity
+        mine = self.identity
         if mine is None or not mine.manager:
             raise errors.Unavailable(NO_SWARM if mine is None else NOT_MANAGER)
         papers = await self._bootstrap.force_new_cluster(options, mine)
-        self.keep(papers)
+        self._standing.keep(papers)
         own = (model.ManagerAddress(mine.node_id, papers.manager_addr),)
-        await self._known(replace(self._contact, managers=own))
+        await self._known(replace(self.contact, managers=own))
         return mine.node_id
 
     async def join(self, options: JoinOptions) -> None:
         """Makes this node a member of an existing swarm; returns once a manager has welcomed it."""
         async with self._changing:
-            if self._identity:
+            if self.identity:
                 raise errors.Unavailable(ALREADY_MEMBER)
             self._pending = True
             try:
@@ -247,10 +224,8 @@ class Membership:
 
     async def _become(self, papers: Identity) -> None:
         """Takes the papers and waits for a manager's welcome; without it nothing is kept."""
-        before = self._identity
-        identity.save(self._parts.folder, papers)
+        self._standing.keep(papers)
         self._parts.applier.reset(NodeState(node_id=papers.node_id, fence=model.Fence(papers.cluster_id)))
-        self._identity = papers
         session = self._begin_session()
         try:
             async with asyncio.timeout(_WELCOME_TIMEOUT):
@@ -259,9 +234,7 @@ class Membership:
                 raise errors.Unavailable(session.link.error or "the manager did not take this node in")
         except BaseException as exc:
             log.warning("this node does not become a member: %s", exc)
-            self._identity, self._session = before, None
-            if before is None:
-                await self._forget()
+            await self._forget()
             if isinstance(exc, TimeoutError):
                 raise errors.Unavailable(
                     f"the manager at {', '.join(papers.managers)} issued a certificate but took no session of this node"
@@ -279,7 +252,7 @@ class Membership:
         """Makes this node the only manager of the swarm in a backup, whatever it was before."""
         self._promotion.stop()
         async with self._changing:
-            if self._identity and not options.force:
+            if self.identity and not options.force:
                 raise errors.Unavailable(ALREADY_MEMBER)
             reply, papers = await self._bootstrap.restore(options, data)
             await self._restored(papers)
@@ -288,8 +261,8 @@ class Membership:
     async def _restored(self, papers: Identity) -> None:
         """The manager is what it is to be: the node follows. What it ran for another swarm, or as another node, ends;
         what it ran as the same node goes on. There is no way back from here: the session comes when it comes."""
-        before = self._identity
-        self.keep(papers)
+        before = self.identity
+        self._standing.keep(papers)
         if before is None or (before.node_id, before.cluster_id) != (papers.node_id, papers.cluster_id):
             self._session = None
             self._changed.set()
@@ -303,7 +276,7 @@ class Membership:
 
     async def _known(self, contact: Contact) -> None:
         """A new session, by what is known of this node's own manager: that stands, so the welcome may come later."""
-        self._contact = contact
+        self._standing.contact = contact
         await self._parts.database.put_contact(contact)
         session = self._begin_session()
         with contextlib.suppress(TimeoutError):
@@ -314,7 +287,7 @@ class Membership:
 
     async def unlock(self, key: str) -> None:
         """Gives this node's manager the key that it needs; raises Conflict when it needs none."""
-        if self._identity is None or not self._identity.manager:
+        if self.identity is None or not self.identity.manager:
             raise errors.Conflict("swarm is not locked")
         await self._manager.ask("Unlock", model.UnlockRequest(key), _UNLOCK_TIMEOUT)
 
@@ -322,17 +295,17 @@ class Membership:
         """Leaves the swarm: tasks end, networks go, identity and state are erased."""
         self._promotion.stop()
         async with self._changing:
-            if self._identity is None:
+            if self.identity is None:
                 raise errors.Unavailable(NOT_MEMBER)
-            if self._identity.manager:
+            if self.identity.manager:
                 try:
                     await self._manager.ask("Leave", model.LeaveRequest(force), _LOCAL_TIMEOUT)
                 except errors.ShoalError as exc:
                     if not force:
                         raise
                     log.warning("leaving though this node's manager says: %s", exc.message)
-            elif self._identity.joining:
-                await self._promotion.undo(self._identity.node_id)
+            elif self.identity.joining:
+                await self._promotion.undo(self.identity.node_id)
             await self.on_leaving()
             await self._forget()
             await self._parts.worker.stop_all()
@@ -342,13 +315,12 @@ class Membership:
 
     async def _forget(self) -> None:
         """No member any more: what follows cleans up after a state that a later start finds the same way."""
-        identity.forget(self._parts.folder)
-        self._identity = self._session = None
-        self._contact = Contact()
+        self._standing.forget()
+        self._session = None
         self._changed.set()
         self._parts.applier.reset(NodeState())
         self.on_contact()
-        await self._parts.database.put_contact(self._contact)
+        await self._parts.database.put_contact(self.contact)
 
     # ---- the session
 
@@ -377,28 +349,21 @@ class Membership:
                 for job in jobs:
                     job.cancel()
 
-    def addresses(self) -> list[str]:
-        """Where managers are: this node's own first, then those last heard of, then those of the join."""
-        own = [m.addr for m in self._contact.managers if m.node_id == self.node_id]
-        others = [m.addr for m in self._contact.managers if m.node_id != self.node_id]
-        first = self._identity.managers if self._identity else ()
-        return list(dict.fromkeys([*own, *others, *first]))
-
     async def hello(self, chain: str, seen: model.Fence) -> model.Hello:
         """The first word of a session."""
-        addr = self._identity.advertise_addr if self._identity else ""
+        addr = self.identity.advertise_addr if self.identity else ""
         return model.Hello(await self.describe(), addr, chain, seen, self._instance)
 
     async def welcomed(self, welcome: model.Welcome) -> None:
         """Keeps what a manager says of the swarm."""
-        if old := fence.refusal(self._contact.fence, welcome.fence):
+        if old := fence.refusal(self.contact.fence, welcome.fence):
             log.warning("a manager's welcome does not count: %s", old)
             return
         contact = Contact(
             welcome.managers, welcome.network_keys, welcome.role, welcome.availability, welcome.fence
         )
         self._promotion.heard()
-        before, self._contact = self._contact, contact
+        before, self._standing.contact = self.contact, contact
         self.on_contact()
         if contact == before:
             return

@@ -30,7 +30,7 @@ _STATES: Final = model.StatusReplyState
 
 
 class Node(Protocol):
-    """What is asked of agent/membership.py."""
+    """What is asked of agent/standing.py."""
 
     @property
     def identity(self) -> Identity | None: ...

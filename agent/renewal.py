@@ -35,7 +35,7 @@ NOT_MEMBER: Final = "This node is not part of a swarm"
 
 
 class Node(Protocol):
-    """What is asked of agent/membership.py."""
+    """What is asked of agent/standing.py."""
 
     @property
     def identity(self) -> Identity | None: ...

@@ -95,9 +95,9 @@ async def test_a_leader_of_the_past_takes_no_manager_away(
         double.say(WORKER, 2, 99)
         double.say(WORKER, 3, 9)
         double.say(MANAGER, 3, 20)
-        await until(lambda: n.membership._contact.fence.index == 20)
+        await until(lambda: n.membership.contact.fence.index == 20)
         double.say(MANAGER, 3, 21)
-        await until(lambda: n.membership._contact.fence.index == 21)
+        await until(lambda: n.membership.contact.fence.index == 21)
         assert n.membership.membership().manager
         assert double.leaves == []
 
@@ -112,7 +112,7 @@ async def test_a_manager_that_lost_its_state_begins_anew(
         known = len(double.joins)
         double.state = States.LOCKED
         double.say(MANAGER, 3, 20)
-        await until(lambda: n.membership._contact.fence.index == 20)
+        await until(lambda: n.membership.contact.fence.index == 20)
         double.state = state
         double.say(MANAGER, 3, 21)
         await until(lambda: len(double.joins) == known + 1)
