@@ -55,7 +55,7 @@ class Leader:
         """Dispatcher.Session, by the dispatcher of the present term."""
         if self._dispatcher is None:
             raise errors.Unavailable(NO_LEADER)
-        async with aclosing(self._dispatcher.session(requests, caller)) as messages:  # type: ignore[type-var]
+        async with aclosing(self._dispatcher.session(requests, caller)) as messages:
             async for message in messages:
                 yield message
 

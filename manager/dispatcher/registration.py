@@ -1,4 +1,4 @@
-"""What sessions write about nodes and tasks, and what a session is welcomed with. Pure; used by service.py."""
+"""What sessions write about nodes and tasks, and what a session is welcomed with. Pure; used by service.py and lookout.py."""
 
 from __future__ import annotations
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from common import errors, ids, model
 from common.clock import Clock
 from common.rpc import Caller
 from manager import lifecycle
-from manager.dispatcher import admission, attachments, check_plan, registration, sightings
+from manager.dispatcher import admission, attachments, check_plan, registration
 from manager.dispatcher.acks import Acks
 from manager.dispatcher.assignments import Interned, desired
 from manager.dispatcher.checks import Checks
 from manager.dispatcher.feed import Feed
 from manager.dispatcher.interest import Interest
-from manager.dispatcher.liveness import Liveness
+from manager.dispatcher.lookout import Lookout
 from manager.dispatcher.session import Session
 from manager.dispatcher.writer import StatusWriter
 from manager.membership import Membership
@@ -57,12 +55,9 @@ class Dispatcher:
         self._writer = StatusWriter(store)
         self._members = Membership()
         self._interned = Interned()
-        self._liveness = Liveness()
         self._sessions: dict[str, Session] = {}
-        self._opening: Counter[str] = Counter()  # sessions that are about to begin, by node
         self._feeds: dict[str, Feed] = {}
-        self._deadlines = asyncio.Event()
-        self._sightings = asyncio.Event()
+        self._lookout = Lookout(store, clock, self._sessions, self._feeds)
         self._checks = Checks(lambda: self._sessions, self._plan_check, self._services_of, clock, node_id)
         self._running = False
 
@@ -70,18 +65,15 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serves sessions until it is cancelled, at the end of the leader's term."""
-        view = self._store.view()
-        self._members.reset(view)
-        up = [n.id for n in view.nodes.all() if not lifecycle.down(n)]
-        self._liveness.start(up, self._clock.monotonic(), self._period())
+        self._members.reset(self._store.view())
+        self._lookout.begin()
         self._store.subscribe(self._applied)
         self._acks.subscribe(self._acknowledged)
         self._running = True
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._writer.run(), name="dispatcher writer")
-                group.create_task(self._watch_beats(), name="dispatcher beats")
-                group.create_task(self._watch_sightings(), name="dispatcher sightings")
+                group.create_task(self._lookout.run(), name="dispatcher lookout")
                 group.create_task(self._checks.run(), name="dispatcher checks")
         finally:
             self._running = False
@@ -89,70 +81,6 @@ class Dispatcher:
             self._acks.unsubscribe(self._acknowledged)
             for session in list(self._sessions.values()):
                 session.end(errors.Unavailable(NO_LEADER))
-
-    async def _watch_beats(self) -> None:
-        while True:
-            planned = self._liveness.next()
-            self._deadlines.clear()
-            timeout = None if planned is None else max(0.0, planned - self._clock.monotonic())
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._deadlines.wait()
-            if planned is None:
-                continue
-            now = self._clock.monotonic()
-            for node_id in self._liveness.expired(now, planned, self._period()):
-                why = f"nothing heard for {3 * self._period():.0f} s"
-                await self._down(node_id, "heartbeat failure", why)
-
-    async def _watch_sightings(self) -> None:
-        """Compares what gossip says with the sessions, whenever one of the two has changed."""
-        while True:
-            await self._sightings.wait()
-            self._sightings.clear()
-            reports = {s.node_id: s.gossip for s in self._sessions.values() if s.gossip is not None}
-            dead, gone = sightings.dead(reports), sightings.gone(reports)
-            for node_id in sorted(gone & self._feeds.keys() - self._sessions.keys()):  # theirs have broken
-                node = self._store.view().nodes.get(node_id)
-                if not (node_id in self._sessions or node_id in self._opening) and sightings.believed(node):
-                    self._liveness.forget(node_id)
-                    await self._down(node_id, sightings.GONE, sightings.GONE)
-            if any(self._differs(node_id, dead) for node_id in self._sessions):
-                await self._store.update(partial(self._show, dead))
-
-    def _differs(self, node_id: str, dead: frozenset[str]) -> bool:
-        node = self._store.view().nodes.get(node_id)
-        return node is not None and sightings.shown(node, node_id in dead) is not node
-
-    def _show(self, dead: frozenset[str], tx: Transaction) -> None:
-        for node_id in sorted(self._sessions):
-            node = tx.view.nodes.get(node_id)
-            if node is not None and (shown := sightings.shown(node, node_id in dead)) is not node:
-                tx.put(shown)
-                if node_id in dead:
-                    log.warning("node %s is %s", lifecycle.hostname(node, node_id), sightings.UNSEEN)
-
-    async def _down(self, node_id: str, message: str, why: str) -> None:
-        if self._liveness.heard(node_id):
-            return  # while others were written down
-        session = self._sessions.get(node_id)
-        if session is not None:
-            session.end(errors.Unavailable("no heartbeat was heard for too long"))
-
-        def change(tx: Transaction) -> model.Node | None:
-            node = tx.view.nodes.get(node_id)
-            if (
-                node is None
-                or lifecycle.down(node)
-                or self._liveness.heard(node_id)
-                or node_id in self._opening
-            ):
-                return None  # a session that begins meanwhile has seen a node that is Ready
-            return tx.put(registration.down_node(node, self._clock.now_ns(), message))
-
-        node = await self._store.update(change)
-        if node is not None:
-            log.warning("node %s is Down: %s", lifecycle.hostname(node, node_id), why)
 
     # ---- what the store and the agents say
 
@@ -180,7 +108,7 @@ class Dispatcher:
                 self._interned.forget(f"endpoint/{gone.id}/{attachment.network_id}")
         elif isinstance(gone, model.Node):
             self._interned.forget(f"node/{gone.id}")
-            self._liveness.forget(gone.id)
+            self._lookout.forget(gone.id)
             self._feeds.pop(gone.id, None)
             self._acks.forget(gone.id)
             if (session := self._sessions.get(gone.id)) is not None:
@@ -202,7 +130,7 @@ class Dispatcher:
 
     async def session(
         self, requests: AsyncIterator[model.AgentMessage], caller: Caller
-    ) -> AsyncIterator[model.ManagerMessage]:
+    ) -> AsyncGenerator[model.ManagerMessage, None]:
         """Dispatcher.Session: one agent's stream, until either side ends it."""
         hello = await self._hello(requests)
         session = await self._open(hello, caller)
@@ -228,29 +156,15 @@ class Dispatcher:
         return first.hello
 
     async def _open(self, hello: model.Hello, caller: Caller) -> Session:
-        """Nobody says of a node that it is silent while its session is being opened."""
         if not self._running:
             raise errors.Unavailable(NO_LEADER)
-        self._opening[caller.node_id] += 1
-        try:
+        with self._lookout.opening(caller.node_id):
             return await self._greeted(hello, caller)
-        finally:
-            self._opening[caller.node_id] -= 1
-            if not self._opening[caller.node_id]:
-                del self._opening[caller.node_id]
-            if caller.node_id not in self._sessions:
-                self._sightings.set()  # what gossip says of it counts again
-            node = self._store.view().nodes.get(caller.node_id)
-            if not lifecycle.down(node) and not self._liveness.heard(caller.node_id):
-                # Its time was up meanwhile, which nobody has written down: it has some more.
-                self._liveness.beat(caller.node_id, self._clock.monotonic(), self._period())
-                self._deadlines.set()
 
     async def _greeted(self, hello: model.Hello, caller: Caller) -> Session:
         node_id = caller.node_id
         self._admit(hello, caller)
-        self._liveness.beat(node_id, self._clock.monotonic(), self._period())
-        self._deadlines.set()
+        self._lookout.expect(node_id)
 
         def change(tx: Transaction) -> None:
             node = tx.view.nodes.get(node_id)
@@ -285,7 +199,7 @@ class Dispatcher:
             heard=now,
         )
         self._sessions[node_id] = session
-        self._liveness.beat(node_id, now, self._period())
+        self._lookout.heard(node_id, now)
         self._acks.connected(node_id)
         log.info("session of node %s from %s", hello.description.hostname or node_id, caller.address)
         return session
@@ -298,7 +212,7 @@ class Dispatcher:
             ago = self._clock.monotonic() - known.heard
             present = admission.Present(known.instance, known.machine, known.address, ago)
         try:
-            admission.admit(node, hello, caller.address, present, self._period())
+            admission.admit(node, hello, caller.address, present, self._lookout.period)
         except errors.ShoalError as exc:
             log.warning(
                 "refused a session of node %s from %s: %s", caller.node_id, caller.address, exc.message
@@ -310,7 +224,7 @@ class Dispatcher:
         if self._sessions.get(session.node_id) is session:
             del self._sessions[session.node_id]
             self._acks.disconnected(session.node_id)
-            self._sightings.set()
+            self._lookout.look()
             log.info("the session of node %s from %s has ended", session.node_id, session.address)
 
     # ---- from the agent
@@ -322,7 +236,7 @@ class Dispatcher:
                 if session.over:
                     break
                 session.heard = self._clock.monotonic()
-                self._liveness.beat(session.node_id, session.heard, self._period())
+                self._lookout.heard(session.node_id, session.heard)
                 await self._take(session, message)
         except errors.ShoalError as exc:
             session.end(exc)
@@ -339,7 +253,7 @@ class Dispatcher:
             await self._describe(session.node_id, message.description)
         elif message.unseen is not None:
             session.gossip = message.unseen
-            self._sightings.set()
+            self._lookout.look()
         elif message.attachments is not None:
             await self._attach(session, message.attachments.held)
         elif message.ask is not None:
@@ -436,9 +350,6 @@ class Dispatcher:
             for node_id in self._members.peers(task)
             if node_id != task.node_id and self._acks.live(node_id)
         )
-
-    def _period(self) -> float:
-        return registration.period_of(self._store.view().cluster) / lifecycle.SECOND
 
 
 def _more(session: Session) -> bool:

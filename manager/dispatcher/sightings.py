@@ -1,4 +1,4 @@
-"""Where gossip and sessions differ, from what the nodes' agents report. Pure; service.py acts on it.
+"""Where gossip and sessions differ, from what the nodes' agents report. Pure; lookout.py acts on it.
 
 A node that more than half of all others hold dead, or have heard say good-bye, is Down at once if its session has broken: nobody
 waits for its beats. One that they hold dead but that has its session stays what it is, and says so in its status: then gossip is

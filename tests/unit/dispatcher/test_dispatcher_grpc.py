@@ -56,10 +56,10 @@ class Bench:
         """Time goes on to where somebody is silent for too long, until `condition` is true."""
 
         def passes() -> bool:
-            planned = self.dispatcher._liveness.next()
+            planned = self.dispatcher._lookout._liveness.next()
             if planned is not None:
                 self.clock.ahead += max(0.0, planned - self.clock.monotonic())
-                self.dispatcher._deadlines.set()
+                self.dispatcher._lookout._deadlines.set()
             return condition()
 
         await until(passes)
@@ -184,7 +184,7 @@ async def test_heartbeats_write_nothing_and_silence_is_down() -> None:
         await agent.hello()
         await agent.assignments()
         entries = made.entries
-        liveness = made.dispatcher._liveness
+        liveness = made.dispatcher._lookout._liveness
         for _ in range(10):
             before = liveness.next()
             made.clock.ahead += SECONDS
@@ -273,7 +273,7 @@ async def test_a_session_that_begins_while_the_term_ends_ends_with_it() -> None:
         agent = Client(made)
         described = model.NodeDescription(hostname="worker1", machine="aaaa")
         await agent.say(hello=model.Hello(description=described, instance=b"1"))
-        await until(lambda: made.dispatcher._liveness.heard("n1"))
+        await until(lambda: made.dispatcher._lookout._liveness.heard("n1"))
         made.loops.cancel()
         await asyncio.wait([made.loops])
         made.agreed.set()
