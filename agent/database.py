@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -116,11 +117,15 @@ def without_credentials(assignment: model.TaskAssignment) -> model.TaskAssignmen
     return replace(assignment, task=replace(assignment.task, spec=spec))
 
 
+def _task_row(assignment: model.TaskAssignment) -> bytes:
+    return without_credentials(assignment).to_bytes()
+
+
 def _rows(state: NodeState) -> dict[str, Callable[[], bytes]]:
     """Every assignment of `state` by its key, encoded when asked for."""
     rows: dict[str, Callable[[], bytes]] = {}
     for task_id, assignment in state.tasks.items():
-        rows[f"task/{task_id}"] = lambda a=assignment: without_credentials(a).to_bytes()  # type: ignore[misc]
+        rows[f"task/{task_id}"] = partial(_task_row, assignment)
     plain = (
         ("network", state.networks), ("service", state.services), ("node", state.nodes), ("config", state.configs),
     )  # fmt: skip

@@ -81,12 +81,11 @@ def encode(changes: Iterable[Put | Remove]) -> bytes:
     transaction = objects_pb2.Transaction()
     for change in changes:
         if isinstance(change, Put):
-            field, message = _FIELDS[type(change.thing)], change.thing.to_pb()
-            transaction.changes.append(objects_pb2.StoreChange(action=_UPDATE, **{field: message}))  # type: ignore[arg-type]
+            entry = transaction.changes.add(action=_UPDATE)
+            getattr(entry, _FIELDS[type(change.thing)]).CopyFrom(change.thing.to_pb())
         else:
-            entry = objects_pb2.StoreChange(action=_REMOVE)
+            entry = transaction.changes.add(action=_REMOVE)
             getattr(entry, _FIELDS[change.kind]).id = change.id
-            transaction.changes.append(entry)
     return transaction.SerializeToString()
 
 

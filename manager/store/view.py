@@ -22,7 +22,7 @@ Service.previous_spec_version and AddressHold.index; `version` gets the index in
 StoreObject: TypeAlias = (
     model.Cluster | model.Node | model.Service | model.Task | model.Network | model.Secret | model.Config
 )
-T = TypeVar("T")
+T = TypeVar("T", bound=StoreObject)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -60,7 +60,7 @@ class Table(Generic[T]):
 
     def by_prefix(self, prefix: str) -> Sequence[T]:
         """The objects whose id begins with `prefix`."""
-        return [o for o in self._rows.all() if o.id.startswith(prefix)]  # type: ignore[attr-defined]
+        return [o for o in self._rows.all() if o.id.startswith(prefix)]
 
     def __len__(self) -> int:
         return len(self._rows)

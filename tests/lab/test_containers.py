@@ -54,6 +54,17 @@ def address(machine: Machine, name: str, network: str) -> str:
     return str(shown["NetworkSettings"]["Networks"][network]["IPAddress"])
 
 
+def fails_to_start(machine: Machine) -> None:
+    """Its reason stays, and Docker's exit code."""
+    done = machine.docker("run", "--name", "broken", "alpine", "nosuchprogram", check=False)
+    assert (done.returncode, "executable file not found" in done.stderr) == (127, True), done.stderr
+    shown = machine.docker(
+        "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "broken"
+    ).stdout
+    assert shown.startswith("created 127 ") and "executable file not found" in shown
+    assert machine.docker("wait", "broken").stdout == "127\n"
+
+
 def test_on_a_machines_own(clean: Lab) -> None:
     """No network, the machine's, the default one; streams, terminals, exit codes, and the texts of refusals."""
     machine = clean.machines["worker2"]
@@ -114,18 +125,64 @@ def test_on_a_machines_own(clean: Lab) -> None:
     assert machine.docker("wait", "talker").stdout == "137\n"
     machine.docker("rm", "talker")
     assert "No such container: talker" in machine.docker("start", "talker", check=False).stderr
-    # A start that fails leaves its reason and Docker's exit code.
-    done = machine.docker("run", "--name", "broken", "alpine", "nosuchprogram", check=False)
-    assert (done.returncode, "executable file not found" in done.stderr) == (127, True), done.stderr
-    shown = machine.docker(
-        "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "broken"
-    ).stdout
-    assert shown.startswith("created 127 ") and "executable file not found" in shown
-    assert machine.docker("wait", "broken").stdout == "127\n"
+    fails_to_start(machine)
     # A stop meets the start that is under way, and one by a policy.
     machine.docker("run", "-d", "--name", "again", "--restart", "always", "alpine", "true")
     machine.docker("stop", "again")
     assert machine.docker("inspect", "-f", "{{.State.Status}}", "again").stdout == "exited\n"
+
+
+def is_shown_in_an_overlay(worker: Machine) -> None:
+    """c2, by what inspection says of the network."""
+    (shown,) = json.loads(worker.docker("network", "inspect", NET).stdout)
+    inside = {member["Name"]: member["IPv4Address"] for member in shown["Containers"].values()}
+    assert inside["c2"].partition("/")[0] == address(worker, "c2", NET)
+    assert f"{NET}-endpoint" in inside
+
+
+def is_refused_elsewhere(worker: Machine) -> None:
+    """In networks that take no containers."""
+    for network, said in (
+        ("plain", "code = PermissionDenied desc = network plain not manually attachable"),
+        ("ingress", "code = PermissionDenied desc = network ingress not manually attachable"),
+        ("nosuch", "code = NotFound desc = network nosuch not found"),
+    ):
+        text = refused(worker, "run", "-d", "--network", network, "alpine", "true")
+        assert (
+            f"docker: Error response from daemon: Could not attach to network {network}: rpc error: {said}"
+            in text
+        )
+
+
+def keeps_its_place(manager: Machine, worker: Machine) -> None:
+    """The agent's death is nothing to a container: address, name and way stay."""
+    before = address(worker, "c2", NET)
+    worker.kill9("shoal-agent")
+    manager.docker("exec", "c1", "ping", "-c1", "-W3", "c2")
+    until(
+        lambda: worker.docker("exec", "c2", "ping", "-c1", "-W3", "c1", check=False).returncode == 0,
+        20,
+        "agent",
+    )
+    assert address(worker, "c2", NET) == before
+
+
+def leaves_and_comes_back(manager: Machine, worker: Machine) -> None:
+    """Its end takes it out of everybody's names; another start brings it back."""
+    before = address(worker, "c2", NET)
+    worker.docker("stop", "-t", "0", "c2")
+    until(
+        lambda: manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
+        10,
+        "the end",
+    )
+    worker.docker("start", "c2")
+    until(
+        lambda: not manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
+        10,
+        "two",
+    )
+    assert address(worker, "c2", NET) != before
 
 
 def test_in_an_attachable_overlay(clean: Lab) -> None:
@@ -148,45 +205,11 @@ def test_in_an_attachable_overlay(clean: Lab) -> None:
         20,
         "the VIP",
     )
-    (shown,) = json.loads(worker.docker("network", "inspect", NET).stdout)
-    inside = {member["Name"]: member["IPv4Address"] for member in shown["Containers"].values()}
-    assert inside["c2"].partition("/")[0] == address(worker, "c2", NET)
-    assert f"{NET}-endpoint" in inside
-    for network, said in (
-        ("plain", "code = PermissionDenied desc = network plain not manually attachable"),
-        ("ingress", "code = PermissionDenied desc = network ingress not manually attachable"),
-        ("nosuch", "code = NotFound desc = network nosuch not found"),
-    ):
-        text = refused(worker, "run", "-d", "--network", network, "alpine", "true")
-        assert (
-            f"docker: Error response from daemon: Could not attach to network {network}: rpc error: {said}"
-            in text
-        )
+    is_shown_in_an_overlay(worker)
+    is_refused_elsewhere(worker)
     assert "is in use" in manager.docker("network", "rm", NET, check=False).stderr
-    # The agent's death is nothing to a container: address, name and way stay.
-    before = address(worker, "c2", NET)
-    worker.kill9("shoal-agent")
-    manager.docker("exec", "c1", "ping", "-c1", "-W3", "c2")
-    until(
-        lambda: worker.docker("exec", "c2", "ping", "-c1", "-W3", "c1", check=False).returncode == 0,
-        20,
-        "agent",
-    )
-    assert address(worker, "c2", NET) == before
-    # Its end takes it out of everybody's names; another start brings it back.
-    worker.docker("stop", "-t", "0", "c2")
-    until(
-        lambda: manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
-        10,
-        "the end",
-    )
-    worker.docker("start", "c2")
-    until(
-        lambda: not manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
-        10,
-        "two",
-    )
-    assert address(worker, "c2", NET) != before
+    keeps_its_place(manager, worker)
+    leaves_and_comes_back(manager, worker)
     # Another name is known everywhere at once, and the old one nowhere.
     worker.docker("rename", "c2", "c3")
     until(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,8 +103,7 @@ Reports = asyncio.Queue[model.CheckReport]
 def node(name: str) -> tuple[Probing, Reports]:
     reports: Reports = asyncio.Queue()
     insight: Any = Insight()
-    unseen: Callable[[], tuple[str, ...]] = lambda: ("n3",)  # noqa: E731
-    return Probing(name, insight, unseen, lambda: 42, reports.put_nowait), reports
+    return Probing(name, insight, lambda: ("n3",), lambda: 42, reports.put_nowait), reports
 
 
 async def phase(parts: list[tuple[Probing, Reports]], order: model.CheckOrder) -> list[model.CheckReport]:
