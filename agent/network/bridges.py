@@ -1,6 +1,6 @@
 """Bridges of this node's own and the single containers on them: the kernel's state that they ask for. Pure.
 
-agent/single says what there is (`Local`), manager.py lays these facts over what plan.py makes of the assignments. Everything in
+agent/single says what there is (`Local`), wanted.py lays these facts over what plan.py makes of the assignments. Everything in
 the host's namespace is in a table of its own, so that it changes without the mesh and stands without a swarm.
 """
 

@@ -1,4 +1,4 @@
-"""Addresses on docker_gwbridge, and its subnet. Pure; used by manager.py. They mean something on this machine only."""
+"""Addresses on docker_gwbridge, and its subnet. Pure; used by ground.py. They mean something on this machine only."""
 
 from __future__ import annotations
 

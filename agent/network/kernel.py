@@ -236,24 +236,6 @@ class Kernel:
         self._make_default(namespace, DefaultRoute(gateway, interface))
         self.forget([namespace])
 
-    def dns_sockets(self, task_id: str) -> tuple[socket.socket, socket.socket]:
-        """(UDP, TCP) on the resolver's address in a task's namespace, non-blocking."""
-        udp, tcp = None, None
-        with self._namespaces.inside(names.task_namespace(task_id)):
-            try:
-                udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-                udp.bind((names.DNS_ADDRESS, names.DNS_PORT))
-                tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                tcp.bind((names.DNS_ADDRESS, names.DNS_PORT))
-                tcp.listen(128)
-            except OSError:
-                for opened in (udp, tcp):
-                    if opened is not None:
-                        opened.close()
-                raise
-        return udp, tcp
-
     def _plan(
         self, desired: KernelView, scope: Iterable[str], failed: dict[str, Exception]
     ) -> tuple[Change, ...]:

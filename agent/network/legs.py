@@ -1,6 +1,6 @@
 """Which overlays a task's container is in, by which interfaces, and who gets a way out by docker_gwbridge. Pure.
 
-Called by the plan, and by manager.py for a task that is to be attached.
+Called by the plan and its parts, and by manager.py for a task that is to be attached.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What manager.py knows of single containers and of this node's own bridges, beside the assignments. Pure but for what it keeps.
+"""What wanted.py knows of single containers and of this node's own bridges, beside the assignments. Pure but for what it keeps.
 
 agent/single says through manager.py what there is; here it becomes tasks for plan.py and facts for the kernel.
 """

@@ -1,4 +1,4 @@
-"""The kernel's state that a node's assignments ask for. Pure; manager.py calls desired() for every change.
+"""The kernel's state that a node's assignments ask for. Pure; wanted.py calls desired() for every change.
 
 Two kinds of namespace belong to us: a sandbox per overlay network (bridge and tunnel) and one per attached task. The
 host's own namespace gets docker_gwbridge, the node's leg in the ingress network and one nftables table. What they hold

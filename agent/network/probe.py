@@ -1,4 +1,4 @@
-"""Whether this kernel can send answers back through the node that a connection came from. Asked by manager.py at its start.
+"""Whether this kernel can send answers back through the node that a connection came from. Asked by ground.py at the start.
 
 Tried out in a namespace that nobody else sees: a rule by a mark, a route in a table of its own, zones and marks of connections. Where
 that fails (a kernel without CONFIG_IP_MULTIPLE_TABLES or CONFIG_NF_CONNTRACK_ZONES, a sandbox that forbids it), the managers are

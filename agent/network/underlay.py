@@ -1,6 +1,6 @@
 """What the machine has below its overlays, and what that leaves them: their MTU, IPv6, sealed tunnels. Pure.
 
-manager.py finds out about the machine; the plans, and whoever refuses what this machine cannot do, go by it.
+ground.py finds out about the machine; the plans, and whoever refuses what this machine cannot do, go by it.
 """
 
 from __future__ import annotations

@@ -232,10 +232,10 @@ async def test_whoever_comes_back_while_gossip_holds_it_dead_is_ready() -> None:
         agent = Client(made)
         described = model.NodeDescription(hostname="another", machine="aaaa")  # which is to be written down
         await agent.say(hello=model.Hello(description=described, instance=b"1"))
-        await until(lambda: "n1" in made.dispatcher._opening and not made.store._queue)
+        await until(lambda: "n1" in made.dispatcher._lookout._opening and not made.store._queue)
         await witness.say(unseen=model.Unseen(left=("n1",)))
         await until(lambda: made.dispatcher._sessions["n2"].gossip is not None)
-        await until(lambda: not made.dispatcher._sightings.is_set())
+        await until(lambda: not made.dispatcher._lookout._sightings.is_set())
         made.agreed.set()
         made.agreed.clear()  # for the one write that waits for it, and not for what comes next
         await until(lambda: "n1" in made.dispatcher._sessions)
@@ -255,13 +255,15 @@ async def test_a_session_that_does_not_begin_leaves_no_node_that_nobody_waits_fo
         await until(lambda: not made.acks.live("n1"))
 
         async def fails(hello: model.Hello, caller: rpc.Caller) -> None:
-            made.dispatcher._liveness.forget("n1")  # its time is up while the session is being opened
+            made.dispatcher._lookout._liveness.forget(
+                "n1"
+            )  # its time is up while the session is being opened
             raise errors.Unavailable("not now")
 
         monkeypatch.setattr(made.dispatcher, "_greeted", fails)
         with pytest.raises(errors.Unavailable, match="not now"):
             await Client(made).hello()
-        assert made.dispatcher._liveness.heard("n1")
+        assert made.dispatcher._lookout._liveness.heard("n1")
         await made.silence(lambda: made.node().status.state == NodeState.NODE_DOWN)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.network import manager, names
+from agent.network import loop, names
 from agent.network.facts import Change, Facts, KernelView, Port, Veth
 from agent.network.manager import KernelNetwork
 from agent.state import NodeState
@@ -51,9 +50,6 @@ class Kernel:
     def busy_port(self, ports: object) -> None: ...
     def interface_of(self, address: str) -> tuple[str, int]:
         return "host0", 1500
-
-    def dns_sockets(self, task_id: str) -> tuple[socket.socket, socket.socket]:
-        return socket.socket(), socket.socket()
 
     def move(self, view: KernelView, scope: Iterable[str]) -> dict[str, Exception]:
         failed: dict[str, Exception] = {}
@@ -107,6 +103,13 @@ class Forgetting:
     async def task(self, gateway_address: str) -> None: ...
 
 
+class Resolvers:
+    """Nobody asks for names."""
+
+    async def open(self, thread: object, task_id: str) -> None: ...
+    def close(self, task_id: str) -> None: ...
+
+
 def network(id: str, number: int) -> model.Network:
     return model.Network(
         id=id, vni=4096 + number, spec=model.NetworkSpec(name=id),
@@ -128,27 +131,24 @@ def state(tasks: Iterable[str]) -> NodeState:
 
 @asynccontextmanager
 async def running(seed: int = 0) -> AsyncIterator[tuple[KernelNetwork, Kernel]]:
-    def opened(task: str, udp: socket.socket, tcp: socket.socket) -> None:
-        udp.close()
-        tcp.close()
-
-    made: Any = KernelNetwork(Path("/run/none"), opened, lambda task: None)
+    made: Any = KernelNetwork(Path("/run/none"), lambda *_: None, lambda task: None)
     kernel = Kernel(made)
-    made._kernel, made._thread, made._forgetting = kernel, Thread(kernel, random.Random(seed)), Forgetting()
-    made._gateway_subnet = "172.18.0.0/16"
-    made._worker = asyncio.create_task(made._work())
+    thread = Thread(kernel, random.Random(seed))
+    made._kernel, made._thread, made._forgetting, made._resolvers = kernel, thread, Forgetting(), Resolvers()
+    ground = made._ground
+    ground._kernel, ground._thread, ground.gateway_subnet = kernel, thread, "172.18.0.0/16"
+    made._loop.start()
     try:
         yield made, kernel
     finally:
-        made._worker.cancel()
-        await asyncio.gather(made._worker, return_exceptions=True)
+        await made._loop.close()
 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_whoever_comes_while_another_goes_keeps_his_interfaces(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "COALESCE", 0.0)
+    monkeypatch.setattr(loop, "COALESCE", 0.0)
     chance = random.Random(seed)
     async with asyncio.timeout(30), running(seed) as (made, kernel):
         await made.apply(state(TASKS))
@@ -181,7 +181,7 @@ async def _turns(chance: random.Random) -> None:
 async def test_what_could_not_be_removed_is_tried_again_and_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(manager, "RETRY", 0.01)
+    monkeypatch.setattr(loop, "RETRY", 0.01)
     async with asyncio.timeout(30), running() as (made, kernel):
         left = names.task_namespace(TASKS[0])
         kernel.standing[left] = frozenset()
@@ -194,7 +194,7 @@ async def test_what_could_not_be_removed_is_tried_again_and_holds_nobody_up(
 
 
 async def test_a_fault_in_one_pass_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager, "RETRY", 0.01)
+    monkeypatch.setattr(loop, "RETRY", 0.01)
     async with asyncio.timeout(30), running() as (made, kernel):
         kernel.fault = KeyError("a fault of ours")
         with pytest.raises(errors.Internal, match="could not set up networks: KeyError: 'a fault of ours'"):
