@@ -92,7 +92,7 @@ def _edns_size(data: bytes, at: int) -> int:
 
 def answer(data: bytes, question: Question, found: Found, limit: int, turn: int = 0) -> bytes:
     """The reply with what was found, addresses rotated by `turn`; if it is too long, empty and marked so."""
-    records = list(_records(question, found, turn))
+    records = list(_records(found, turn))
     opt = _opt() if question.udp_size else b""
     body = b"".join(records)
     if question.end + len(body) + len(opt) > limit:
@@ -145,7 +145,7 @@ def _reply(data: bytes, question: Question, flags: int, rcode: int, count: int, 
     return header + data[HEADER.size : question.end] + rest
 
 
-def _records(question: Question, found: Found, turn: int) -> Iterator[bytes]:
+def _records(found: Found, turn: int) -> Iterator[bytes]:
     if found.addresses:
         turn %= len(found.addresses)
         for address in found.addresses[turn:] + found.addresses[:turn]:

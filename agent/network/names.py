@@ -58,9 +58,10 @@ _BRIDGE_PORT: Final = re.compile(r"b[0-9a-z]{13}")
 OURS: Final = "shoal"  # the alias of a bridge of this node's own: its name may be anything
 
 
-def _short(identifier: str) -> str:
-    """13 characters of base 36: the first six to be recognised by people, seven of a digest to be unique."""
-    digest = int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big")
+def _short(identifier: str, of: str = "") -> str:
+    """13 characters of base 36: the first six to be recognised by people, seven of a digest (of another text, if one is
+    given) to be unique."""
+    digest = int.from_bytes(hashlib.sha256((of or identifier).encode()).digest()[:8], "big")
     return identifier[:6].lower().rjust(6, "0") + base36(digest % 36**7, 7)
 
 
@@ -101,8 +102,7 @@ def is_gateway_port(interface: str) -> bool:
 
 def bridge_port(container_id: str, network_id: str) -> str:
     """A container's end in a bridge of this node's own."""
-    digest = int.from_bytes(hashlib.sha256(f"{container_id}/{network_id}".encode()).digest()[:8], "big")
-    return "b" + container_id[:6].lower().rjust(6, "0") + base36(digest % 36**7, 7)
+    return "b" + _short(container_id, of=f"{container_id}/{network_id}")
 
 
 def is_bridge_port(interface: str) -> bool:

@@ -218,7 +218,7 @@ class Content:
             raise errors.InvalidArgument(
                 f"the image has {len(manifest.layers)} layers, its configuration {len(configuration.diff_ids)}"
             )
-        await self._fetch_layers(manifest, configuration, source, lease, say)
+        await self._fetch_layers(manifest, source, lease, say)
         labels = {"containerd.io/gc.ref.content.config": manifest.config.digest}
         for index, layer in enumerate(manifest.layers):
             labels[f"containerd.io/gc.ref.content.l.{index}"] = layer.digest
@@ -228,9 +228,7 @@ class Content:
         await self.unpack(manifest, configuration, lease, say)
         return configuration
 
-    async def _fetch_layers(
-        self, manifest: m.Manifest, configuration: m.Configuration, source: Source, lease: str, say: Report
-    ) -> None:
+    async def _fetch_layers(self, manifest: m.Manifest, source: Source, lease: str, say: Report) -> None:
         for layer in manifest.layers:
             say(LayerReport(layer.digest, WAITING))
         try:

@@ -183,7 +183,7 @@ class Registry:
                     self._tokens[key] = await self._log_in(challenge, ref, auth, endpoint)
                     continue
                 if answer.status not in (200, 206):
-                    raise _refusal(answer.status, await answer.content.read(65536), ref)
+                    raise _refusal(answer.status, await answer.content.read(65536))
                 yield answer
                 return
 
@@ -254,7 +254,7 @@ def _basic(auth: RegistryAuth) -> str:
     return "Basic " + base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()
 
 
-def _refusal(status: int, body: bytes, ref: Reference) -> errors.ShoalError:
+def _refusal(status: int, body: bytes) -> errors.ShoalError:
     """A registry's error answer in Docker's words: `code: message`, with blanks for the underscores."""
     code, message = _said(body)
     if status in (401, 403) or code in ("denied", "unauthorized", "name unknown"):
