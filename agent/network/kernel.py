@@ -7,65 +7,38 @@ and the next move reads it afresh and tries again.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.network import delta, events, names
+from agent.network import events, names
 from agent.network.facts import (
-    Address,
-    AnswerRule,
-    Bridge,
     Change,
     DefaultRoute,
-    Fact,
     Facts,
-    Forward,
     KernelView,
-    LinkRoute,
-    LoopbackRoute,
     Namespace,
-    Neighbour,
-    Port,
-    ReturnRoute,
-    ReturnRule,
-    SealPolicy,
-    SealState,
-    Sysctl,
-    Table,
-    Veth,
-    Vxlan,
     after,
     difference,
     held_back,
     is_guard,
     sealed_tunnels,
 )
+from agent.network.making import Maker
 from agent.network.nft import NftError
-from agent.network.reader import PROC, Reader, write_sysctl
+from agent.network.reader import Reader
 from agent.network.thread import THREAD_NAME, Namespaces
 from agent.network.watch import Watch
-from agent.network.xfrm import Xfrm, missing_module
+from agent.network.xfrm import missing_module
 
 KernelError = (OSError, NetlinkError, NftError)
 
-_PERMANENT: Final = 0x80
-_SELF: Final = 2  # "replace" of an FDB entry doesn't set it by itself, and the entry would land on the bridge
-_LOOPBACK_INDEX: Final = 1
 _SOCKETS: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-_LINK: Final = 253  # scope of a destination on the link itself
-_NODAD: Final = 2  # an IPv6 address is used at once: nobody is asked whether he has it
-_LOCAL_TABLE: Final = 255
-_TO_US: Final = 2  # a route's type
-_AFTER_ALL: Final = 4096  # a route's metric: of two to one destination the other is used to send
 _SHOWN: Final = 3  # changes that a log message names
-_FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
 
 def describe(error: BaseException) -> str:
@@ -77,36 +50,6 @@ def describe(error: BaseException) -> str:
     return str(error)
 
 
-_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-
-def _everything(gateway: str) -> str:
-    """The destination of a default route by this gateway."""
-    return "::/0" if ":" in gateway else "default"
-
-
-def _answers(fact: AnswerRule) -> dict[str, Any]:
-    return {
-        "family": socket.AF_INET6, "table": fact.table, "priority": names.ANSWER_PRIORITY,
-        "ip_proto": socket.IPPROTO_UDP, "sport_range": f"{fact.port}:{fact.port}",
-    }  # fmt: skip
-
-
-def _loopback(index: int) -> dict[str, Any]:
-    return {
-        "family": socket.AF_INET6, "dst": "::1/128", "oif": index,
-        "table": _LOCAL_TABLE, "type": _TO_US, "priority": _AFTER_ALL,
-    }  # fmt: skip
-
-
-def _keep_advertisements() -> None:
-    """A machine that forwards heeds no router advertisements, and would lose its own addresses and way out by and by, unless
-    it is told to heed them all the same."""
-    for path in (PROC / "net/ipv6/conf").glob("*/accept_ra"):
-        if path.read_text().strip() == "1":
-            path.write_text("2")
-
-
 class Kernel:
     """The kernel as far as it is ours."""
 
@@ -116,16 +59,9 @@ class Kernel:
         self.watch = Watch(namespaces)
         self._view: dict[str, Facts] = {}
         self._suspect: set[str] = set()  # somebody else was there: tables are looked into
-        self._indexes: dict[tuple[str, str], int] = {}
+        self._maker = Maker(namespaces, self.watch)
         self.changes = 0  # made since the start; a move that finds nothing to do adds none
         self.latest: deque[Change] = deque(maxlen=_SHOWN)  # of them
-        self._make: Mapping[type, Callable[[str, Any], None]] = {
-            Namespace: self._make_namespace, Sysctl: self._make_sysctl, Bridge: self._make_bridge,
-            Vxlan: self._make_vxlan, Veth: self._make_veth, Port: self._make_port, Address: self._make_address,
-            Neighbour: self._make_neighbour, Forward: self._make_forward, DefaultRoute: self._make_default,
-            SealState: self._make_seal_state, SealPolicy: self._make_seal_policy, LinkRoute: self._make_link_route, ReturnRoute: self._make_return_route, ReturnRule: self._make_rule,
-            AnswerRule: self._make_answer_rule, LoopbackRoute: self._make_loopback_route, Table: self._make_table,
-        }  # fmt: skip
 
     def forget(self, scope: Iterable[str]) -> None:
         """The next move reads these namespaces afresh."""
@@ -162,7 +98,7 @@ class Kernel:
         """Makes each namespace of `scope` what `desired` says (nothing: it goes); what failed, by namespace."""
         scope = sorted(set(scope))
         failed: dict[str, Exception] = {}
-        self._indexes.clear()
+        self._maker.begin()
         desired, held = self._guarded(desired, scope, failed)
         for _ in range(3):  # again for a tunnel that had to be made anew, or a leg that went with its sandbox
             changes = self._plan(desired, [name for name in scope if name not in failed], failed)
@@ -225,15 +161,15 @@ class Kernel:
 
     def unplug(self, namespace: str, interface: str) -> None:
         """Takes a leg out of a container's namespace: what a container has otherwise stays its own."""
-        self._indexes.clear()
+        self._maker.begin()
         if namespace in self._namespaces.existing():
-            self._drop_link(namespace, interface)
+            self._maker.drop_link(namespace, interface)
         self.forget([namespace])
 
     def lead_out(self, namespace: str, gateway: str, interface: str) -> None:
         """The default route of a container that runs, in the place of the one it has."""
-        self._indexes.clear()
-        self._make_default(namespace, DefaultRoute(gateway, interface))
+        self._maker.begin()
+        self._maker.make(namespace, DefaultRoute(gateway, interface), frozenset())
         self.forget([namespace])
 
     def _plan(
@@ -260,10 +196,7 @@ class Kernel:
             if change.remove and is_guard(change.fact) and any(map(names.is_sandbox, failed)):
                 continue  # a tunnel may stand that could not be taken away
             try:
-                if change.remove:
-                    self._remove(change.namespace, change.fact)
-                else:
-                    self._make[type(change.fact)](change.namespace, change.fact)
+                lost = self._change(change)
             except KernelError as error:
                 failed[change.namespace] = error
                 self._view.pop(change.namespace, None)
@@ -271,261 +204,15 @@ class Kernel:
             self.changes += 1
             self.latest.append(change)
             if change.namespace in self._view:
-                current = {change.namespace: self._view.pop(change.namespace)}
+                current = {change.namespace: self._view.pop(change.namespace) - lost}
                 self._view.update(after(current, (change,)))
 
-    # ---- making
-
-    def _index(self, namespace: str, interface: str) -> int:
-        key = (namespace, interface)
-        if key not in self._indexes:
-            found = next(iter(self._namespaces.route(namespace).link("get", ifname=interface)), None)
-            if found is None:
-                raise NetlinkError(errno.ENODEV)
-            self._indexes[key] = int(found["index"])
-        return self._indexes[key]
-
-    def _exists(self, namespace: str, interface: str) -> bool:
-        try:
-            self._index(namespace, interface)
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return False
-            raise
-        return True
-
-    def _make_namespace(self, namespace: str, _: Namespace) -> None:
-        self._namespaces.create(namespace)
-        self.watch.add(namespace)
-        self._namespaces.route(namespace).link("set", index=_LOOPBACK_INDEX, state="up")
-
-    def _make_sysctl(self, namespace: str, fact: Sysctl) -> None:
-        with self._namespaces.inside(namespace):
-            if fact.path == _FORWARDING6:
-                _keep_advertisements()
-            write_sysctl(fact.path, fact.value)
-
-    def _make_bridge(self, namespace: str, fact: Bridge) -> None:
-        route = self._namespaces.route(namespace)
-        # A MAC of its own: a bridge otherwise takes its lowest port's, and changes it when that port goes.
-        mac = {"address": names.mac(fact.address.partition("/")[0])} if fact.address else {}
-        if not self._exists(namespace, fact.name):
-            route.link("add", ifname=fact.name, kind="bridge", mtu=fact.mtu, **mac)
-        index = self._index(namespace, fact.name)
-        ours = namespace == names.HOST and fact.name != names.GATEWAY_BRIDGE
-        alias = {"ifalias": names.OURS} if ours else {}
-        route.link("set", index=index, mtu=fact.mtu, state="up", **alias)
-        if fact.address:
-            route.addr("replace", index=index, **_interface_address(fact.address))
-
-    def _make_vxlan(self, namespace: str, fact: Vxlan) -> None:
-        """In the sandbox at once, while the tunnel's UDP socket stays in the namespace of this request's netlink."""
-        route = self._namespaces.route(namespace)
-        replaced = self._exists(namespace, fact.name)
-        standing = next((f for f in self._view.get(namespace, ()) if isinstance(f, Vxlan)), None)
-        if replaced and standing is not None and replace(standing, mtu=fact.mtu) == fact:
-            route.link("set", index=self._index(namespace, fact.name), mtu=fact.mtu)
-            return
-        if replaced:
-            route.link("del", index=self._indexes.pop((namespace, fact.name)))
-        target = self._namespaces.open(namespace)
-        try:
-            self._namespaces.route(names.HOST).link(
-                "add", ifname=fact.name, kind="vxlan", mtu=fact.mtu, net_ns_fd=target,
-                vxlan_id=fact.vni, vxlan_port=fact.port, vxlan_local=fact.local,
-                vxlan_learning=0, vxlan_proxy=1,
-            )  # fmt: skip
-        finally:
-            os.close(target)
-        bridge = self._index(namespace, fact.bridge)
-        route.link("set", index=self._index(namespace, fact.name), master=bridge, state="up")
-        if replaced:  # its entries went with it
-            lost = {f for f in self._view.get(namespace, ()) if isinstance(f, Forward | Neighbour)}
-            self._view[namespace] = self._view.get(namespace, frozenset()) - lost
-
-    def _make_veth(self, namespace: str, fact: Veth) -> None:
-        """Both ends in their namespaces at once; one that stands but differs is set right in place."""
-        route = self._namespaces.route(namespace)
-        if not self._exists(namespace, fact.name):
-            peer: dict[str, Any] = {"ifname": fact.peer, "mtu": fact.mtu}
-            target = -1
-            if fact.peer_namespace != names.HOST:
-                target = self._namespaces.open(fact.peer_namespace)
-            else:
-                target = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self._drop_link(
-                    fact.peer_namespace, fact.peer
-                )  # left over from a namespace that somebody still holds
-                route.link(
-                    "add", ifname=fact.name, kind="veth", address=fact.mac, mtu=fact.mtu,
-                    peer={**peer, "net_ns_fd": target},
-                )  # fmt: skip
-            finally:
-                os.close(target)
-            self._make_port(fact.peer_namespace, Port(fact.peer, fact.bridge, fact.isolated, fact.mtu))
-        if (
-            fact.name == names.INGRESS_LEG
-        ):  # its link-local address, which neighbours are asked from, is used at once
-            write_sysctl(f"net/ipv6/conf/{fact.name}/accept_dad", "0")
-        index = self._index(namespace, fact.name)
-        route.link("set", index=index, address=fact.mac, mtu=fact.mtu, state="up")
-
-    def _make_port(self, namespace: str, fact: Port) -> None:
-        """A port whose leg isn't made yet comes with it: the task's namespace may have its turn later."""
-        if not self._exists(namespace, fact.name):
-            return
-        route = self._namespaces.route(namespace)
-        index = self._index(namespace, fact.name)
-        master = self._index(namespace, fact.bridge)
-        route.link("set", index=index, mtu=fact.mtu, master=master, state="up")
-        if fact.isolated:
-            route.brport("set", index=index, isolated=1)
-
-    def _make_address(self, namespace: str, fact: Address) -> None:
-        index = self._index(namespace, fact.interface)
-        self._namespaces.route(namespace).addr("replace", index=index, **_interface_address(fact.address))
-
-    def _make_neighbour(self, namespace: str, fact: Neighbour) -> None:
-        index = self._index(namespace, names.VXLAN)
-        self._namespaces.route(namespace).neigh(
-            "replace", dst=fact.address, lladdr=fact.mac, ifindex=index, state=_PERMANENT
-        )
-
-    def _make_forward(self, namespace: str, fact: Forward) -> None:
-        index = self._index(namespace, names.VXLAN)
-        self._namespaces.route(namespace).fdb(
-            "replace", ifindex=index, lladdr=fact.mac, dst=fact.vtep, flags=_SELF, state=_PERMANENT
-        )
-
-    def _make_default(self, namespace: str, fact: DefaultRoute) -> None:
-        index = self._index(namespace, fact.interface)
-        self._namespaces.route(namespace).route("replace", dst="default", gateway=fact.gateway, oif=index)
-
-    def _make_link_route(self, namespace: str, fact: LinkRoute) -> None:
-        index = self._index(namespace, fact.interface)
-        self._namespaces.route(namespace).route("replace", dst=fact.destination, oif=index, scope=_LINK)
-
-    def _make_return_route(self, namespace: str, fact: ReturnRoute) -> None:
-        index = self._index(namespace, fact.interface)
-        self._namespaces.route(namespace).route(
-            "replace", dst=_everything(fact.gateway), gateway=fact.gateway, oif=index, table=fact.table
-        )
-
-    def _make_rule(self, namespace: str, fact: ReturnRule) -> None:
-        self._namespaces.route(namespace).rule(
-            "add", family=_FAMILIES[fact.version], table=fact.table, fwmark=fact.mark,
-            priority=names.RULE_PRIORITY,
-        )  # fmt: skip
-
-    def _make_answer_rule(self, namespace: str, fact: AnswerRule) -> None:
-        self._namespaces.route(namespace).rule("add", **_answers(fact))
-
-    def _make_loopback_route(self, namespace: str, fact: LoopbackRoute) -> None:
-        self._namespaces.route(namespace).route(
-            "replace", **_loopback(self._index(namespace, fact.interface))
-        )
-
-    def _make_seal_state(self, _: str, fact: SealState) -> None:
-        with Xfrm() as xfrm:
-            xfrm.make_state(fact)
-
-    def _make_seal_policy(self, _: str, fact: SealPolicy) -> None:
-        with Xfrm() as xfrm:
-            xfrm.make_policy(fact)
-
-    def _make_table(self, namespace: str, fact: Table) -> None:
-        """By the least that has to change, where it is known what stands there."""
-        head = fact.text.partition("\n")[0]
-        standing = next(
-            (
-                f
-                for f in self._view.get(namespace, ())
-                if isinstance(f, Table) and f.text.startswith(f"{head}\n")
-            ),
-            None,
-        )
-        nft = self._namespaces.held() if fact.name == names.HELD_TABLE else self._namespaces.table(namespace)
-        if standing is not None:
-            try:
-                nft.run(delta.transaction(standing.text, fact.text))
-            except NftError:  # somebody has changed it since
-                nft.run(fact.text)
-        else:
-            nft.run(fact.text)
-
-    # ---- removing; what is gone already is as good as removed
-
-    def _remove(self, namespace: str, fact: Fact) -> None:
-        if isinstance(fact, Namespace):
-            self._free_ingress_leg(namespace)
-            self.watch.discard(namespace)
-            self._namespaces.delete(namespace)
-            return
-        if isinstance(fact, SealState | SealPolicy):
-            with Xfrm() as xfrm:
-                xfrm.remove(fact)
-            return
-        route: Any = self._namespaces.route(namespace)
-        try:
-            match fact:
-                case Bridge(name=names.GATEWAY_BRIDGE) if self._has_ports(namespace, names.GATEWAY_BRIDGE):
-                    pass  # another Docker's containers are in it
-                case Bridge(name=name) | Vxlan(name=name) | Veth(name=name) | Port(name=name):
-                    self._drop_link(namespace, name)
-                case Address(interface=interface, address=address):
-                    plain, _, prefix = address.partition("/")
-                    index = self._index(namespace, interface)
-                    route.addr("del", index=index, address=plain, prefixlen=int(prefix))
-                case Neighbour(address=address, mac=mac):
-                    index = self._index(namespace, names.VXLAN)
-                    route.neigh("del", dst=address, lladdr=mac, ifindex=index)
-                case Forward(mac=mac, vtep=vtep):
-                    index = self._index(namespace, names.VXLAN)
-                    route.fdb("del", ifindex=index, lladdr=mac, dst=vtep, flags=_SELF)
-                case ReturnRoute(table=table, gateway=gateway):
-                    route.route("del", dst=_everything(gateway), gateway=gateway, table=table)
-                case ReturnRule(mark=mark, table=table, version=version):
-                    family = _FAMILIES[version]
-                    route.rule("del", family=family, table=table, fwmark=mark, priority=names.RULE_PRIORITY)
-                case AnswerRule():
-                    route.rule("del", **_answers(fact))
-                case LoopbackRoute(interface=interface):
-                    route.route("del", **_loopback(self._index(namespace, interface)))
-                case Table(name=names.HELD_TABLE as name, family=family):
-                    self._namespaces.let_go(f"{family} {name}")
-                case Table(name=name, family=family):
-                    self._namespaces.table(namespace).run(f"delete table {family} {name}")
-        except NetlinkError as error:
-            if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
-                raise
-
-    def _free_ingress_leg(self, namespace: str) -> None:
-        """The host's leg goes with the ingress sandbox that it is in, now and not when the kernel gets to it: the
-        next look finds that it is missing in the sandbox of the network that has come in its place."""
-        self._indexes.pop((namespace, names.INGRESS_PORT), None)
-        if names.is_sandbox(namespace) and self._exists(namespace, names.INGRESS_PORT):
-            self._drop_link(namespace, names.INGRESS_PORT)
-            self._indexes.pop((names.HOST, names.INGRESS_LEG), None)
-            self._view.pop(names.HOST, None)
-
-    def _has_ports(self, namespace: str, bridge: str) -> bool:
-        index = self._index(namespace, bridge)
-        links = self._namespaces.route(namespace).get_links()
-        return any(link.get_attr("IFLA_MASTER") == index for link in links)
-
-    def _drop_link(self, namespace: str, interface: str) -> None:
-        if self._exists(namespace, interface):
-            index = self._indexes.pop((namespace, interface))
-            self._namespaces.route(namespace).link("del", index=index)
-
-
-def _interface_address(address: str) -> dict[str, Any]:
-    """An address as netlink takes it, with the broadcast address that tools like to show."""
-    own = ipaddress.ip_interface(address)
-    found: dict[str, Any] = {"address": str(own.ip), "prefixlen": own.network.prefixlen}
-    if own.version == 4 and own.network.prefixlen < 31:
-        found["broadcast"] = str(own.network.broadcast_address)
-    if own.version == 6:
-        found["flags"] = _NODAD
-    return found
+    def _change(self, change: Change) -> Facts:
+        """Answers with what has gone by it of the same namespace."""
+        if change.remove:
+            if isinstance(change.fact, Namespace) and self._maker.free_ingress_leg(change.namespace):
+                self.forget([names.HOST])
+            self._maker.remove(change.namespace, change.fact)
+            return frozenset()
+        standing = self._view.get(change.namespace, frozenset())
+        return self._maker.make(change.namespace, change.fact, standing)

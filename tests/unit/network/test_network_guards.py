@@ -48,19 +48,23 @@ class Machine:
         self.unreadable = False
         monkeypatch.setattr(kernel, "Watch", lambda _: None)
         monkeypatch.setattr(kernel, "Reader", lambda _: self)
+        monkeypatch.setattr(kernel, "Maker", lambda *_: self)
         self.kernel = Kernel(cast(Namespaces, None))
-        monkeypatch.setattr(self.kernel, "_make", dict.fromkeys(self.kernel._make, self.make))
-        monkeypatch.setattr(self.kernel, "_remove", self.remove)
 
     def read(self, name: str, wanted: Facts, closely: bool = False) -> Facts:
         if name == names.HOST and self.unreadable:
             raise OSError(errno.EINTR, "interrupted")
         return self.view.get(name, frozenset())
 
-    def make(self, name: str, fact: Fact) -> None:
+    def begin(self) -> None: ...
+    def free_ingress_leg(self, name: str) -> bool:
+        return False
+
+    def make(self, name: str, fact: Fact, standing: Facts) -> Facts:
         if isinstance(fact, self.refused):
             raise OSError(errno.ENOMEM, "no memory")
         self._done(Change(name, fact))
+        return frozenset()
 
     def remove(self, name: str, fact: Fact) -> None:
         if isinstance(fact, self.kept):
