@@ -118,11 +118,12 @@ def way_back(state: NodeState, interface: str, numbers: Iterable[int]) -> Iterat
             yield ReturnRule(node.number, table, 6)
 
 
-def answers(state: NodeState, ports: Iterable[int]) -> Iterator[AnswerRule]:
-    """From these ports of a task datagrams are sent by way of this node's leg, unless a mark leads them back through another's."""
+def answers(state: NodeState, ports: Iterable[tuple[int, int]]) -> Iterator[AnswerRule]:
+    """From these ports of a task (protocol, port) answers are sent by way of this node's leg, unless a mark leads them back through
+    another's."""
     me = state.nodes.get(state.node_id)
     if me is not None and me.number and me.ingress_addr6:
-        yield from (AnswerRule(port, names.route_table(me.number)) for port in ports)
+        yield from (AnswerRule(port, names.route_table(me.number), protocol) for protocol, port in ports)
 
 
 def host(address: str) -> Iterator[Fact]:

@@ -12,6 +12,9 @@ from typing import Final
 
 from agent.network import names
 
+UDP: Final = 17  # as IP headers have it (IANA, protocol numbers)
+SCTP: Final = 132
+
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
@@ -151,11 +154,12 @@ class ReturnRule:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRule:
-    """IPv6 datagrams from a port of the mesh use that table. There is no default route for them to be thought possible by,
-    before their mark is known."""
+    """What goes by IPv6 from a port of the mesh, without a connection that has a mark, uses that table. There is no default route
+    for it to be thought possible by, before its mark is known."""
 
     port: int
     table: int
+    protocol: int = UDP
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def _everything(gateway: str) -> str:
 def _answers(fact: AnswerRule) -> dict[str, Any]:
     return {
         "family": socket.AF_INET6, "table": fact.table, "priority": names.ANSWER_PRIORITY,
-        "ip_proto": socket.IPPROTO_UDP, "sport_range": f"{fact.port}:{fact.port}",
+        "ip_proto": fact.protocol, "sport_range": f"{fact.port}:{fact.port}",
     }  # fmt: skip
 
 

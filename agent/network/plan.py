@@ -15,6 +15,8 @@ from typing import Final
 
 from agent.network import backends, dual, encryption, names, rules
 from agent.network.facts import (
+    SCTP,
+    UDP,
     Address,
     Bridge,
     DefaultRoute,
@@ -164,7 +166,8 @@ def _task(
         for number, address in way_back.nodes:
             table = names.route_table(number)
             facts |= {ReturnRoute(table, address, way_back.interface), ReturnRule(number, table)}
-        facts.add(rules.flows_table(way_back.interface, way_back.address))
+        sctp = _targets(state.tasks[tid].task, model.PortProtocol.SCTP)
+        facts.add(rules.flows_table(way_back.interface, way_back.address, sctp))
     found = [b for leg in task_legs if not leg.network.spec.ingress for b in balancers[leg.network.id]]
     facts.add(_task_table(tid, tuple(b for b in found if ":" not in b.vip), way_back))
     if six:
@@ -182,15 +185,18 @@ def _task6(
     facts: set[Fact] = {_task_table(tid, balancers, way_back, rules.V6)}
     if way_back is not None:
         facts.update(dual.way_back(state, way_back.interface, (number for number, _ in way_back.nodes)))
-        facts.add(rules.flows_table(way_back.interface, own))
-        facts.update(dual.answers(state, _datagram_targets(state.tasks[tid].task)))
+        task = state.tasks[tid].task
+        udp, sctp = (_targets(task, kind) for kind in (model.PortProtocol.UDP, model.PortProtocol.SCTP))
+        facts.add(rules.flows_table(way_back.interface, own, sctp))
+        facts.update(dual.answers(state, [(UDP, port) for port in udp]))
+        facts.update(dual.answers(state, [(SCTP, port) for port in sctp]))
     return facts
 
 
-def _datagram_targets(task: model.Task) -> frozenset[int]:
-    """A task's own UDP ports that the mesh publishes."""
-    udp = (p for p in task.ports if p.protocol is model.PortProtocol.UDP)
-    return frozenset(p.target_port for p in udp if p.publish_mode is not model.PublishMode.HOST)
+def _targets(task: model.Task, protocol: model.PortProtocol) -> frozenset[int]:
+    """A task's own ports of a protocol that the mesh publishes."""
+    found = (p for p in task.ports if p.protocol is protocol)
+    return frozenset(p.target_port for p in found if p.publish_mode is not model.PublishMode.HOST)
 
 
 _task_table = lru_cache(maxsize=1024)(rules.task_table)

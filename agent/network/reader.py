@@ -267,7 +267,8 @@ class Reader:
             priority = message.get_attr("FRA_PRIORITY")
             ours = priority == names.RULE_PRIORITY
             if priority == names.ANSWER_PRIORITY and (ports := message.get_attr("FRA_SPORT_RANGE")):
-                facts.add(AnswerRule(int(str(ports).partition(":")[0]), table))
+                port, protocol = int(str(ports).partition(":")[0]), message.get_attr("FRA_IP_PROTO") or 0
+                facts.add(AnswerRule(port, table, protocol))
             if ours and table > names.ROUTE_TABLE_BASE and mark:
                 facts.add(ReturnRule(mark, table, 6 if family == socket.AF_INET6 else 4))
         return facts

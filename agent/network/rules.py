@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -240,64 +240,97 @@ def _way_back(way: WayBack) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def flows_table(interface: str, address: str) -> Table:
+def flows_table(interface: str, address: str, sctp: Collection[int] = ()) -> Table:
     """The second table in the namespace of a task of the mesh, the same for as long as that lives; of the address's family.
 
     UDP servers bound to 0.0.0.0 or :: choose a source address before the mark can reroute their answer: `mesh_flows` remembers
     where a datagram came from, `mesh_source` puts the right address in. Datagrams of either direction keep a flow alive,
     for longer than conntrack does (two minutes at most). In a table of its own, for a change of any service in the task's
     networks makes the other table anew, and answers may be due.
+
+    SCTP chooses its source by the route, too, whatever its socket is bound to (`sctp`: the task's ports of the mesh). It also looks
+    for further ways to each address that its peer has named (RFC 9260, 5.1.2 and 8.3). Those lead nowhere from here, or to a
+    stranger, docker_gwbridge has the same addresses on every node, whose answer would end the association: they aren't looked for.
     """
-    return _flows4(interface, address) if ":" not in address else _flows6(interface, address)
+    return (_flows4 if ":" not in address else _flows6)(interface, address, sorted(sctp))
 
 
 _FLOWS: Final = f"flags dynamic,timeout; timeout {FLOW_SECONDS}s; size 65536;"
+_HEARTBEAT: Final = "@th,96,8 4"  # the first chunk's type
 
 
-def _flows4(interface: str, address: str) -> Table:
-    lines = _map("mesh_flows", "type ipv4_addr . inet_service . inet_service : mark", (), _FLOWS)
+def _remembered(sctp: Collection[int]) -> Mapping[str, str]:
+    """Maps of flows by protocol."""
+    return {"udp": "mesh_flows", **({"sctp": "mesh_paths"} if sctp else {})}
+
+
+def _no_further_ways(sctp: Collection[int], saddr: str) -> list[str]:
+    if not sctp:
+        return []
+    ports = ", ".join(map(str, sctp))
+    rule = f"meta l4proto sctp {saddr} sctp sport {{ {ports} }} {_HEARTBEAT} ct state new drop"
+    return _hook("mesh_ways", "filter", "output", 0, [rule])
+
+
+def _flows4(interface: str, address: str, sctp: Collection[int]) -> Table:
+    maps = _remembered(sctp)
+    lines: list[str] = []
+    for name in maps.values():
+        lines += _map(name, "type ipv4_addr . inet_service . inet_service : mark", (), _FLOWS)
     lines += _hook(
         "mesh_remember", "filter", "input", 200,
         [
-            f'iifname "{interface}" {_FROM_MESH} meta l4proto udp'
-            " update @mesh_flows { ip saddr . udp sport . udp dport : ct mark }",
+            f'iifname "{interface}" {_FROM_MESH} meta l4proto {kind}'
+            f" update @{name} {{ ip saddr . {kind} sport . {kind} dport : ct mark }}"
+            for kind, name in maps.items()
         ],
     )  # fmt: skip
     lines += _hook(
         "mesh_source", "route", "output", -300,
         [
-            f"ip saddr != {address} meta l4proto udp"
-            " meta mark set ip daddr . udp dport . udp sport map @mesh_flows"
-            " update @mesh_flows { ip daddr . udp dport . udp sport : meta mark }"
-            f" ip saddr set {address}",
+            f"ip saddr != {address} meta l4proto {kind}"
+            f" meta mark set ip daddr . {kind} dport . {kind} sport map @{name}"
+            f" update @{name} {{ ip daddr . {kind} dport . {kind} sport : meta mark }}"
+            f" ip saddr set {address}"
+            for kind, name in maps.items()
         ],
     )  # fmt: skip
+    lines += _no_further_ways(sctp, f"ip saddr != {address}")
     return _table(lines, V4, names.FLOWS_TABLE)
 
 
-def _flows6(interface: str, address: str) -> Table:
+def _flows6(interface: str, address: str, sctp: Collection[int]) -> Table:
     """By a hash of addresses and ports: libnftables 1.0.6 aborts the process on an `update` with a longer key than 16 bytes,
     and looks nothing up by a hash but what is a mark already."""
-    digest = "jhash ip6 {0}addr . udp {0}port . udp {1}port mod 0xffffffff seed 0x5a17"
-    client, answer = digest.format("s", "d"), digest.format("d", "s")
-    lines = _map("mesh_flows", "type mark : mark", (), _FLOWS)
+    maps = _remembered(sctp)
+    digest = "jhash ip6 {0}addr . {2} {0}port . {2} {1}port mod 0xffffffff seed 0x5a17"
+    lines: list[str] = []
+    for name in maps.values():
+        lines += _map(name, "type mark : mark", (), _FLOWS)
     lines += _hook(
         "mesh_remember", "filter", "input", 200,
-        [f'iifname "{interface}" {_FROM_MESH} meta l4proto udp update @mesh_flows {{ {client} : ct mark }}'],
-    )  # fmt: skip
-    lines += _chain(
-        "mesh_flow",
         [
-            f"meta mark set {answer}",
-            f"meta mark set meta mark map @mesh_flows update @mesh_flows {{ {answer} : meta mark }}"
-            f" ip6 saddr set {address} return",
-            "meta mark set 0",
+            f'iifname "{interface}" {_FROM_MESH} meta l4proto {kind}'
+            f" update @{name} {{ {digest.format('s', 'd', kind)} : ct mark }}"
+            for kind, name in maps.items()
         ],
-    )
+    )  # fmt: skip
+    for kind, name in maps.items():
+        answer = digest.format("d", "s", kind)
+        lines += _chain(
+            f"{name.removesuffix('s')}",
+            [
+                f"meta mark set {answer}",
+                f"meta mark set meta mark map @{name} update @{name} {{ {answer} : meta mark }}"
+                f" ip6 saddr set {address} return",
+                "meta mark set 0",
+            ],
+        )
     lines += _hook(
         "mesh_source", "route", "output", -300,
-        ["meta l4proto udp meta mark == 0 jump mesh_flow"],
+        [f"meta l4proto {kind} meta mark == 0 jump {name.removesuffix('s')}" for kind, name in maps.items()],
     )  # fmt: skip
+    lines += _no_further_ways(sctp, f"ip6 saddr != {address}")
     return _table(lines, V6, names.FLOWS_TABLE)
 
 

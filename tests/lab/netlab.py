@@ -207,7 +207,7 @@ class Swarm:
                     )
                     for n, a, six in legs
                 )
-                ports = self.published if self.dual and task in self.placed else ()
+                ports = self.published if task in self.placed else ()
                 if self.host_port is not None and task in self.placed:
                     ports = (self.host_port, *ports)
                 made = model.Task(id=task, networks=attachments, ports=ports)

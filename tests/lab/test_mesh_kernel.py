@@ -212,21 +212,35 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
+def sctp_packet(source: int, target: int, tag: int, kind: int) -> bytes:
+    """With one chunk: INIT (1), INIT ACK (2) or HEARTBEAT (4) (RFC 9260, 3)."""
+    chunk = struct.pack("!BBHIIHHI", kind, 0, 20, 0x1234, 65535, 1, 1, 1)
+    head = struct.pack("!HHI", source, target, tag)
+    return head + struct.pack("<I", crc32c(head + bytes(4) + chunk)) + chunk
+
+
 async def sctp(swarm: Swarm) -> None:
-    """Without SCTP in this kernel's sockets, by hand: an INIT chunk to the published port arrives at the task's own."""
+    """Without SCTP in this kernel's sockets, by hand: an INIT to the published port arrives at the task's own, and the answer comes
+    from where the client has asked, though the task sends it by its way out. It looks for no further ways to the client."""
     swarm.published = (*swarm.published, port(model.PortProtocol.SCTP, 7070))
     await swarm.send()
     raw = partial(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)
     receiver, sender = in_namespace(swarm.paths[swarm.name(1)], raw), in_namespace(swarm.outside, raw)
     receiver.settimeout(5)
-    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0x1234, 65535, 1, 1, 1)
-    empty = struct.pack("!HHII", 40000, 7070, 0, 0)
-    checksum = struct.pack("<I", crc32c(empty + chunk))
-    sender.sendto(empty[:8] + checksum + chunk, (swarm.machines[0].address, 0))
+    sender.settimeout(5)
+    sender.sendto(sctp_packet(40000, 7070, 0, 1), (swarm.machines[0].address, 0))
     packet = await asyncio.to_thread(receiver.recv, 2048)
     header = (packet[0] & 15) * 4
     assert socket.inet_ntoa(packet[12:16]) == CLIENT
     assert struct.unpack("!HH", packet[header : header + 4]) == (40000, PORT)
+    receiver.sendto(sctp_packet(PORT, 40000, 0x1234, 2), (CLIENT, 0))
+    packet, (source, _) = await asyncio.to_thread(sender.recvfrom, 2048)
+    header = (packet[0] & 15) * 4
+    assert (source, struct.unpack("!HH", packet[header : header + 4])) == (
+        swarm.machines[0].address, (7070, 40000),
+    )  # fmt: skip
+    with pytest.raises(PermissionError):
+        receiver.sendto(sctp_packet(PORT, 40000, 0x1234, 4), (swarm.machines[1].address, 0))
     sender.close()
     receiver.close()
 

@@ -4,7 +4,7 @@
     guest.py receive PORT        one stream: prints how long it was, and its sum
     guest.py send HOST PORT N    a stream of N seconds: prints the same
     guest.py sctp PORT N         answers N associations of SCTP with the address that each came from
-    guest.py ask HOST PORT       an association of SCTP: prints the answer
+    guest.py ask HOST PORT       an association of SCTP, with a pause: prints the answer
 
 Only the standard library: it is copied into the machine as it is. The machine's network leads nowhere but to the test.
 """
@@ -25,6 +25,7 @@ DOCKER_SOCKET = "/run/shoal/docker.sock"
 # In every block, so that a capture shows whether the stream went in plain text.
 MARKER = b"this-is-not-to-be-seen-on-the-wire."
 _BLOCK = 16 * 1024
+_SILENCE = 8  # seconds in which the peers of an association look for further ways to each other
 
 
 async def _run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,8 +102,8 @@ def sctp(port: int, count: int) -> None:
         for _ in range(count):
             peer, address = server.accept()
             with peer:
-                peer.recv(64)
-                peer.sendall(address[0].encode())
+                while peer.recv(64):
+                    peer.sendall(address[0].encode())
 
 
 def ask(host: str, port: int) -> str:
@@ -110,7 +111,11 @@ def ask(host: str, port: int) -> str:
         made.settimeout(30)
         made.connect((host, port))
         made.sendall(b"who am I")
-        return made.recv(64).decode()
+        first = made.recv(64).decode()
+        time.sleep(_SILENCE)
+        made.sendall(b"and now")
+        second = made.recv(64).decode()
+        return first if first == second else f"{first}, then {second}"
 
 
 def main(words: list[str]) -> None:

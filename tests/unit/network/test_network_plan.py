@@ -168,6 +168,17 @@ def test_sctp_goes_the_same_way() -> None:
     assert "fib daddr type local sctp dport vmap @sctp_ports" in text
 
 
+def test_a_server_by_sctp_answers_from_its_leg_in_the_mesh() -> None:
+    ports = tuple(
+        model.PortConfig(protocol=model.PortProtocol.SCTP, target_port=target, published_port=target, publish_mode=mode)
+        for target, mode in ((70, model.PublishMode.INGRESS), (71, model.PublishMode.HOST))
+    )  # fmt: skip
+    view = plan.desired(state((), task("me", ("ing", "10.0.0.90"), ports=ports)), {"me": ""}, UNDERLAY)
+    (flows,) = (f.text for f in view["t-me"] if isinstance(f, Table) and f.name == names.FLOWS_TABLE)
+    assert "ip daddr . sctp dport . sctp sport map @mesh_paths" in flows
+    assert "sctp sport { 70 } @th,96,8 4 ct state new drop" in flows
+
+
 def test_tasks_learn_flows_in_a_table_that_stays() -> None:
     given, more = (
         state(records, task("me", ("app", "10.0.1.90"), ("ing", "10.0.0.90")))
