@@ -72,10 +72,11 @@ def test_what_ends_with_its_machines_power_is_no_finding(
     pulled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = subprocess.Popen(["sleep", "600"])
+    scanned: list[int] = []
 
     def scan(self: Any, poll: select.poll) -> None:
-        if not self._watched and process.poll() is None:
-            fd = os.pidfd_open(process.pid)
+        if not scanned:
+            scanned.append(fd := os.pidfd_open(process.pid))
             self._watched[fd] = Process("t1", "worker1", frozenset({"10.0.0.9"}))
             poll.register(fd, select.POLLIN)
 
