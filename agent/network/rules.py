@@ -248,9 +248,9 @@ def flows_table(interface: str, address: str, sctp: Collection[int] = ()) -> Tab
     for longer than conntrack does (two minutes at most). In a table of its own, for a change of any service in the task's
     networks makes the other table anew, and answers may be due.
 
-    SCTP chooses its source by the route, too, whatever its socket is bound to (`sctp`: the task's ports of the mesh). It also looks
-    for further ways to each address that its peer has named (RFC 9260, 5.1.2 and 8.3). Those lead nowhere from here, or to a
-    stranger, docker_gwbridge has the same addresses on every node, whose answer would end the association: they aren't looked for.
+    SCTP chooses its source by the route, too, whatever its socket is bound to (`sctp`: the task's ports of the mesh). And both ends
+    look for further ways to each address that the other has named (RFC 9260, 5.1.2 and 8.3). Nobody has translated those: whoever
+    is there knows no such association, and says so, which ends it. What looks for them is dropped, at its start and at its end.
     """
     return (_flows4 if ":" not in address else _flows6)(interface, address, sorted(sctp))
 
@@ -264,12 +264,17 @@ def _remembered(sctp: Collection[int]) -> Mapping[str, str]:
     return {"udp": "mesh_flows", **({"sctp": "mesh_paths"} if sctp else {})}
 
 
-def _no_further_ways(sctp: Collection[int], saddr: str) -> list[str]:
+def _no_further_ways(sctp: Collection[int], interface: str) -> list[str]:
     if not sctp:
         return []
     ports = ", ".join(map(str, sctp))
-    rule = f"meta l4proto sctp {saddr} sctp sport {{ {ports} }} {_HEARTBEAT} ct state new drop"
-    return _hook("mesh_ways", "filter", "output", 0, [rule])
+    unknown = f"{_HEARTBEAT} ct state new,invalid drop"
+    sent = f"meta l4proto sctp sctp sport {{ {ports} }} {unknown}"
+    came = f'iifname "{interface}" meta l4proto sctp {unknown}'
+    return [
+        *_hook("mesh_ways_out", "filter", "output", 0, [sent]),
+        *_hook("mesh_ways_in", "filter", "input", 0, [came]),
+    ]
 
 
 def _flows4(interface: str, address: str, sctp: Collection[int]) -> Table:
@@ -295,7 +300,7 @@ def _flows4(interface: str, address: str, sctp: Collection[int]) -> Table:
             for kind, name in maps.items()
         ],
     )  # fmt: skip
-    lines += _no_further_ways(sctp, f"ip saddr != {address}")
+    lines += _no_further_ways(sctp, interface)
     return _table(lines, V4, names.FLOWS_TABLE)
 
 
@@ -330,7 +335,7 @@ def _flows6(interface: str, address: str, sctp: Collection[int]) -> Table:
         "mesh_source", "route", "output", -300,
         [f"meta l4proto {kind} meta mark == 0 jump {name.removesuffix('s')}" for kind, name in maps.items()],
     )  # fmt: skip
-    lines += _no_further_ways(sctp, f"ip6 saddr != {address}")
+    lines += _no_further_ways(sctp, interface)
     return _table(lines, V6, names.FLOWS_TABLE)
 
 

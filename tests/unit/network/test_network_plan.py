@@ -176,7 +176,7 @@ def test_a_server_by_sctp_answers_from_its_leg_in_the_mesh() -> None:
     view = plan.desired(state((), task("me", ("ing", "10.0.0.90"), ports=ports)), {"me": ""}, UNDERLAY)
     (flows,) = (f.text for f in view["t-me"] if isinstance(f, Table) and f.name == names.FLOWS_TABLE)
     assert "ip daddr . sctp dport . sctp sport map @mesh_paths" in flows
-    assert "sctp sport { 70 } @th,96,8 4 ct state new drop" in flows
+    assert "sctp sport { 70 } @th,96,8 4 ct state new,invalid drop" in flows
 
 
 def test_tasks_learn_flows_in_a_table_that_stays() -> None:
