@@ -8,7 +8,7 @@ unpacks layer by layer. Two images that share a layer fetch and unpack it once.
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from grpc import aio
 from agent.runtime import client as c
 from agent.runtime import manifest as m
 from agent.runtime.image import Descriptor
+from agent.turns import Turns
 from common import errors, rpc
 from common.pb import containerd_pb2 as pb
 
@@ -67,22 +68,12 @@ WAITING, EXISTS, DOWNLOADING, DOWNLOADED, EXTRACTING, COMPLETE = (
 Report = Callable[[LayerReport], None]
 
 
-class _Turn:
-    """Whose turn it is to write something, and how many want to."""
-
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
-
-
 class Content:
     """The content and snapshot stores of one containerd."""
 
     def __init__(self, containerd: c.Containerd) -> None:
         self._containerd = containerd
-        self._busy: dict[str, _Turn] = {}  # digest or chain id -> who writes it
+        self._writers = Turns()  # one for each blob (digest) and each snapshot (chain id)
         self._layers = asyncio.Semaphore(LAYERS_AT_ONCE)
 
     # ---- blobs
@@ -210,7 +201,7 @@ class Content:
         if manifest.config.size > MAX_CONFIG:
             raise errors.InvalidArgument("the image's configuration is too large")
         say: Report = report or (lambda _report: None)
-        async with self._writing(manifest.config.digest):
+        async with self._writers.of(manifest.config.digest):
             if not await self.exists(manifest.config.digest, lease):
                 await self.write(manifest.config, source, lease)
         configuration = m.parse_configuration(await self.read(manifest.config.digest))
@@ -222,7 +213,7 @@ class Content:
         labels = {"containerd.io/gc.ref.content.config": manifest.config.digest}
         for index, layer in enumerate(manifest.layers):
             labels[f"containerd.io/gc.ref.content.l.{index}"] = layer.digest
-        async with self._writing(m.digest_of(manifest_bytes)):
+        async with self._writers.of(m.digest_of(manifest_bytes)):
             written = await self.write_bytes(manifest_bytes, lease, labels)
             await self.label(written.digest, labels, lease)  # it may have been there with none
         await self.unpack(manifest, configuration, lease, say)
@@ -239,7 +230,7 @@ class Content:
             raise _first(failed) from None
 
     async def _fetch_layer(self, layer: Descriptor, source: Source, lease: str, say: Report) -> None:
-        async with self._layers, self._writing(layer.digest):
+        async with self._layers, self._writers.of(layer.digest):
             if await self.exists(layer.digest, lease):
                 return
 
@@ -257,7 +248,7 @@ class Content:
         parent = ""
         names = m.chain_ids(configuration.diff_ids)
         for layer, diff_id, name in zip(manifest.layers, configuration.diff_ids, names, strict=True):
-            async with self._writing(name):
+            async with self._writers.of(name):
                 if await self._has_snapshot(name, lease):
                     say(LayerReport(layer.digest, EXISTS))
                 else:
@@ -332,19 +323,6 @@ class Content:
         """Remove one; the garbage collector may have been faster."""
         request = pb.SnapshotKey(snapshotter=SNAPSHOTTER, key=key)
         await c.tolerate(self._containerd.call(c.SNAPSHOT_REMOVE, request), errors.NotFound)
-
-    @asynccontextmanager
-    async def _writing(self, name: str) -> AsyncIterator[None]:
-        """One writer for each blob and each snapshot."""
-        turn = self._busy.setdefault(name, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._busy[name]
 
 
 async def _exchange(

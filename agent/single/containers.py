@@ -35,8 +35,8 @@ from agent.single.record import BRIDGE, HOST, NONE, Leg, LocalNetwork, SingleRec
 from agent.single.records import Memory, Records
 from agent.single.restarting import Restarts
 from agent.single.settling import Settling
-from agent.single.turns import Turns
 from agent.single.wiring import Attachments, Wiring
+from agent.turns import Turns
 from common import errors
 from common.cancellation import to_the_end
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.single.record import Leg, SingleRecord
 from agent.single.records import Records
-from agent.single.turns import Turns
+from agent.turns import Turns
 from common import errors
 
 

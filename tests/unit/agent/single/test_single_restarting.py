@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -124,14 +125,15 @@ async def test_a_start_that_fails_is_tried_as_often_as_the_policy_says(bench: Be
     assert (bench.memory.rows[one].restarts, bench.memory.rows[one].error) == (2, "not now")
 
 
-async def test_a_wait_is_for_an_end_that_stays_one(bench: Bench) -> None:
+async def end_of(bench: Bench, id: str, condition: str = "not-running") -> ExitStatus | None:
+    await bench.until(lambda: bench.runtime.found[id].status is Status.STOPPED)
+    return bench.runtime.found[id].exit
+
+
+async def test_a_wait_is_for_an_end_that_stays_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     one = await bench.create("one", restart="on-failure", most_restarts=1)
 
-    async def wait(id: str, condition: str = "not-running") -> ExitStatus | None:
-        await bench.until(lambda: bench.runtime.found[id].status is Status.STOPPED)
-        return bench.runtime.found[id].exit
-
-    bench.runtime.wait = wait  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(bench.runtime, "wait", partial(end_of, bench))
     async with bench.running():
         await bench.singles.start(one)
         waiting = asyncio.create_task(bench.singles.ended(one, "next-exit"))
@@ -153,24 +155,26 @@ async def test_a_wait_is_for_an_end_that_stays_one(bench: Bench) -> None:
         assert (await waiting).code == 3
 
 
-async def test_a_wait_that_hears_of_an_end_after_the_next_start(bench: Bench) -> None:
+async def test_a_wait_that_hears_of_an_end_after_the_next_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = await bench.create("one", restart="on-failure", most_restarts=1)
 
+    heard: list[str] = []
+
     async def late(id: str, condition: str = "not-running") -> ExitStatus | None:
+        if heard:
+            return await end_of(bench, id)
         await bench.until(lambda: bench.memory.rows[one].restarts and bench.runtime.found[one].pid)
-        bench.runtime.wait = at_once  # type: ignore[method-assign,assignment]
+        heard.append(condition)
         return ExitStatus(1)
 
-    async def at_once(id: str, condition: str = "not-running") -> ExitStatus | None:
-        await bench.until(lambda: bench.runtime.found[id].status is Status.STOPPED)
-        return bench.runtime.found[id].exit
-
-    bench.runtime.wait = late  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(bench.runtime, "wait", late)
     async with bench.running():
         await bench.singles.start(one)
         waiting = asyncio.create_task(bench.singles.ended(one, "next-exit"))
         await bench.runtime.exit(one, 1)
-        await bench.until(lambda: bench.runtime.wait is at_once)
+        await bench.until(lambda: heard)
         assert not waiting.done()
         await bench.runtime.exit(one, 2)
         assert (await waiting).code == 2

@@ -1,5 +1,5 @@
-"""Turns at a container: what users ask of it and what happens to it by itself come one after the other, in the order in which they
-come. For containers.py."""
+"""Turns at a thing with a name: whoever wants it waits for those who came before. For single containers (single/containers.py), where
+users' requests and what happens by itself meet, and for writers of blobs and snapshots (runtime/content.py)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class _Turn:
 
 
 class Turns:
-    """A lock for each container, for as long as somebody has it or waits for it."""
+    """A lock for each name, for as long as somebody has it or waits for it."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Turn] = {}
 
     @asynccontextmanager
-    async def of(self, container_id: str) -> AsyncIterator[None]:
-        """Nobody else changes the container within."""
-        turn = self._known.setdefault(container_id, _Turn())
+    async def of(self, name: str) -> AsyncIterator[None]:
+        """Nobody else has the turn within."""
+        turn = self._known.setdefault(name, _Turn())
         turn.users += 1
         try:
             async with turn.lock:
@@ -32,4 +32,4 @@ class Turns:
         finally:
             turn.users -= 1
             if not turn.users:
-                del self._known[container_id]
+                del self._known[name]
