@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.engine import container_networks, filters
 from agent.engine import container_shapes as shapes
-from agent.engine import filters
 from agent.runtime.api import ContainerState, Status
 from agent.runtime.image import ImageInfo
 from common import errors
@@ -29,7 +29,7 @@ class Seen:
     """A container with what filters look at."""
 
     container: ContainerState
-    around: shapes.Around
+    around: container_networks.Around
     image: ImageInfo | None
 
 
@@ -113,7 +113,7 @@ def _of_id(image_id: str, value: str) -> bool:
 
 def _network(seen: Seen, values: Collection[str]) -> bool:
     """By name, or the beginning of an id."""
-    networks = shapes.networks(seen.container, seen.around)
+    networks = container_networks.networks(seen.container, seen.around)
     return any(
         value == name or (value and shown["NetworkID"].startswith(value))
         for value in values
@@ -144,14 +144,14 @@ def _among(ports: Iterable[tuple[int, str]], key: str, values: Collection[str]) 
 
 
 def _publish(seen: Seen, values: Collection[str]) -> bool:
-    shown: list[dict[str, Any]] = shapes.ports_line(seen.container, seen.around, seen.image)
+    shown: list[dict[str, Any]] = container_networks.ports_line(seen.container, seen.around, seen.image)
     return _among(
         ((port["PublicPort"], port["Type"]) for port in shown if "PublicPort" in port), "publish", values
     )
 
 
 def _expose(seen: Seen, values: Collection[str]) -> bool:
-    return _among(shapes.exposed_ports(seen.around, seen.image), "expose", values)
+    return _among(container_networks.exposed_ports(seen.around, seen.image), "expose", values)
 
 
 _TESTS: Final[Mapping[str, Callable[[Seen, Collection[str]], bool]]] = {

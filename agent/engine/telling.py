@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from agent.engine import container_shapes
+from agent.engine import container_networks
 from agent.engine.backend import Backend
 from agent.engine.happenings import CONTAINER, IMAGE, NETWORK, Happening
 from agent.runtime.api import ContainerConfig, ContainerEvent, ContainerState, EventKind, Status
@@ -27,10 +27,10 @@ _RUNNING: Final = (Status.RUNNING, Status.PAUSED)
 _DRIVERS: Final = {HOST: "host", NONE: "null"}
 
 
-def around(backend: Backend, container: ContainerState) -> container_shapes.Around:
+def around(backend: Backend, container: ContainerState) -> container_networks.Around:
     """What else there is to know of a container."""
     own = {network.id: network for network in backend.singles.networks.all()}
-    return container_shapes.Around(
+    return container_networks.Around(
         backend.swarm.state(),
         backend.singles.record(container.id),
         own,
@@ -127,7 +127,7 @@ async def _config(backend: Backend, container_id: str) -> ContainerConfig | None
 
 def _networks(backend: Backend, found: ContainerState) -> dict[str, str]:
     """Names by id."""
-    shown = container_shapes.networks(found, around(backend, found))
+    shown = container_networks.networks(found, around(backend, found))
     return {item["NetworkID"]: name for name, item in shown.items() if item["NetworkID"]}
 
 

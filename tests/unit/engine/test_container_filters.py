@@ -5,7 +5,7 @@ from engine_fakes import image
 
 from agent.engine import container_filters
 from agent.engine.container_filters import Seen, chosen
-from agent.engine.container_shapes import Around
+from agent.engine.container_networks import Around
 from agent.network.bridges import Binding
 from agent.runtime.api import ContainerConfig, ContainerState, ExitStatus, Mount, Status
 from agent.single.record import Leg, PortRequest, SingleRecord
