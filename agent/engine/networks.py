@@ -11,30 +11,24 @@ from typing import Final
 from aiohttp import web
 
 from agent.engine import (
-    container_requests,
-    containers,
     filters,
     local_networks,
-    lookup,
     moments,
     network_check,
+    network_finding,
+    network_members,
     network_requests,
     telling,
 )
 from agent.engine import network_shapes as shapes
 from agent.engine.http import Call, Fields, answer, empty, finish, routes
 from agent.network.names import GATEWAY_BRIDGE
-from agent.runtime.api import ContainerState, Status
-from agent.single import addressing
-from agent.single.record import HOST, JOINED, NONE, Leg, LocalNetwork, SingleRecord
+from agent.runtime.api import Status
+from agent.single.record import HOST, NONE
 from common import errors, ids, model
 
 WORKER: Final = (
     "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
-)
-_LOCAL: Final = (
-    "network {} not found in the swarm: it is this node's own. Only networks scoped to the swarm can be used by "
-    "services, such as those created with the overlay driver"
 )
 _FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
@@ -42,89 +36,7 @@ _NOT_OURS: Final = ("ipvlan", "macvlan")
 _OVERLAY: Final = "overlay"
 _BRIDGE: Final = "bridge"
 _DEFAULT: Final = "default"  # what `--network default` means isn't to be asked twice
-_HOST: Final = "container cannot be disconnected from host network or connected to host network"
 _EVER: Final = 1 << 63
-
-
-_Network = shapes.Shape | model.Network | str  # a network that this node doesn't know is what it was called
-
-
-# ---- finding
-
-
-async def _containers(call: Call) -> Mapping[str, ContainerState]:
-    """This node's containers by task; single ones by what the network knows them by."""
-    found = await call.backend.runtime.containers()
-    by_id = {c.id: c for c in found}
-    singles = {key: by_id[id] for key, id in call.backend.singles.sandboxes().items() if id in by_id}
-    return {**{c.labels[shapes.TASK_LABEL]: c for c in found if shapes.TASK_LABEL in c.labels}, **singles}
-
-
-async def _local(call: Call) -> list[shapes.Shape]:
-    """The networks that are this node's alone."""
-    info = call.backend.host.info()
-    found = shapes.local_networks(info.id, info.started_at, await call.backend.host.addresses())
-    return [*found, *(_shown(call, network) for network in call.backend.singles.networks.all())]
-
-
-def _shown(call: Call, network: LocalNetwork, full: bool = False) -> shapes.Shape:
-    """A bridge of this node's own; its containers only where one is inspected, as in Docker."""
-    singles = call.backend.singles
-    members = singles.wiring.members(network.id) if full else {}
-    names = {id: record.name for id, record in singles.records().items()}
-    return local_networks.shown(network, call.backend.host.info().id, members, names)
-
-
-def _own(call: Call, shape: shapes.Shape) -> LocalNetwork | None:
-    """The record of a local network that this node makes and removes."""
-    node = call.backend.host.info().id
-    known = call.backend.singles.networks.all()
-    return next((n for n in known if local_networks.identity(n, node) == shape["Id"]), None)
-
-
-async def _swarm_networks(call: Call, *terms: model.FilterTerm) -> Sequence[model.Network]:
-    """The overlays that this node knows; `terms` narrow down what a manager answers."""
-    if call.backend.swarm.membership().manager:
-        control = call.backend.swarm.control()
-        return (await call.ask(control.ListNetworks, model.ListRequest(terms))).networks
-    known = call.backend.swarm.state().networks.values()
-    return tuple(n for n in known if not n.pending_delete and shapes.SWARM_PREDEFINED not in n.spec.labels)
-
-
-async def _find(call: Call, ref: str, scope: str = "", reading: bool = False) -> shapes.Shape | model.Network:
-    """The one network that `ref` means, by id, name or the beginning of an id; `scope` is swarm, local or both. Where it
-    means several, Docker has other words for those who only read."""
-    found: list[shapes.Shape | model.Network] = []
-    local = await _local(call)
-    if scope in ("", "local"):
-        found += local
-    if scope in ("", "swarm") and ref:
-        named = await _swarm_networks(call, model.FilterTerm("name", ref))
-        found += named or await _swarm_networks(call, model.FilterTerm("id", ref))
-    if scope == "swarm" and ref == shapes.HOST and not found:
-        return shapes.host_of_the_swarm()
-    matches = lookup.matches(found, ref, _id, _name)
-    if ref in shapes.PREDEFINED and scope == "":
-        matches = matches[
-            :1
-        ]  # this node's own; the swarm's of that name is asked for by its scope, or its id
-    if len(matches) > 1:
-        by = "name" if _name(matches[0]) == ref else "ID prefix"
-        count, ambiguous = f"{len(matches)} matches found based on {by}", f"network {ref} is ambiguous"
-        raise errors.InvalidArgument(f"{count}: {ambiguous}" if reading else f"{ambiguous} ({count})")
-    if not matches:
-        if scope == "swarm" and lookup.matches(local, ref, _id, _name):
-            raise errors.NotFound(_LOCAL.format(ref))
-        raise errors.NotFound(f"network {ref} not found")
-    return matches[0]
-
-
-def _id(network: shapes.Shape | model.Network) -> str:
-    return network.id if isinstance(network, model.Network) else str(network["Id"])
-
-
-def _name(network: shapes.Shape | model.Network) -> str:
-    return network.spec.name if isinstance(network, model.Network) else str(network["Name"])
 
 
 # ---- reading
@@ -133,8 +45,8 @@ def _name(network: shapes.Shape | model.Network) -> str:
 async def list_networks(call: Call) -> web.StreamResponse:
     """GET /networks."""
     wanted = filters.parse(call.text("filters"), _FILTERS)
-    found = [shapes.overlay(network) for network in await _swarm_networks(call)]
-    found += await _local(call)
+    found = [shapes.overlay(network) for network in await network_finding.of_the_swarm(call)]
+    found += await network_finding.of_this_node(call)
     chosen = [network for network in found if all(_TESTS[key](network, wanted[key]) for key in wanted)]
     if (dangling := filters.truth(wanted.get("dangling", ()))) is not None:
         used = await _used(call) | _used_here(call)
@@ -184,20 +96,22 @@ _TESTS: Final[Mapping[str, Callable[[shapes.Shape, Sequence[str]], bool]]] = {
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /networks/{id}?scope&verbose: an overlay with its containers and peers where this node takes part in it."""
     scope, verbose = call.text("scope"), call.boolean("verbose")
-    network = await _find(call, call.names["id"], scope, reading=True)
+    network = await network_finding.find(call, call.names["id"], scope, reading=True)
     state = call.backend.swarm.state()
-    if not isinstance(network, model.Network) and (ours := _own(call, network)) is not None:
-        return answer(_shown(call, ours, full=True))
+    if not isinstance(network, model.Network) and (ours := network_finding.own(call, network)) is not None:
+        return answer(network_finding.shown(call, ours, full=True))
     if not isinstance(network, model.Network):
         own = state.nodes.get(state.node_id)
         meshes = [n.spec.name for n in state.networks.values() if n.spec.ingress]
         meshed = meshes[0] if meshes and own is not None and own.ingress_addr else ""
         gateways = call.backend.gateway_addresses()
-        here = await _in_mode(call, _name(network))
-        return answer(shapes.with_containers(network, await _containers(call), gateways, meshed, here))
+        here = await _in_mode(call, network_finding.name_of(network))
+        return answer(
+            shapes.with_containers(network, await network_finding.members(call), gateways, meshed, here)
+        )
     if network.id not in state.networks:
         return answer(shapes.overlay(network))
-    return answer(shapes.overlay_here(network, state, await _containers(call), verbose))
+    return answer(shapes.overlay_here(network, state, await network_finding.members(call), verbose))
 
 
 async def _in_mode(call: Call, name: str) -> Mapping[str, str]:
@@ -213,7 +127,7 @@ async def _in_mode(call: Call, name: str) -> Mapping[str, str]:
 
 async def check(call: Call) -> web.StreamResponse:
     """GET /networks/{id}/check, not Docker's: has the nodes probe each other."""
-    network = await _find(call, call.names["id"])
+    network = await network_finding.find(call, call.names["id"])
     if not isinstance(network, model.Network):
         raise errors.InvalidArgument(
             f"network {network['Name']} is this node's own: it connects no nodes with each other"
@@ -278,22 +192,22 @@ async def create(call: Call) -> web.StreamResponse:
 async def _refuse_name(call: Call, name: str) -> None:
     """A name that is taken, by an overlay or on this node."""
     if call.backend.swarm.membership().manager and name:
-        known = await _swarm_networks(call, model.FilterTerm("name", name))
+        known = await network_finding.of_the_swarm(call, model.FilterTerm("name", name))
         if any(network.spec.name == name for network in known):
             raise errors.AlreadyExists(f"network with name {name} already exists")
     if name in (*shapes.PREDEFINED, _DEFAULT):
         raise errors.PermissionDenied(f"operation is not permitted on predefined {name} network ")
-    if any(network["Name"] == name for network in await _local(call)):
+    if any(network["Name"] == name for network in await network_finding.of_this_node(call)):
         raise errors.AlreadyExists(f"network with name {name} already exists")
 
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /networks/{id}."""
-    found = await _find(call, call.names["id"])
+    found = await network_finding.find(call, call.names["id"])
     if not isinstance(found, model.Network):
         if found["Name"] in shapes.PREDEFINED:
             raise errors.PermissionDenied(f"{found['Name']} is a pre-defined network and cannot be removed")
-        if (ours := _own(call, found)) is not None:
+        if (ours := network_finding.own(call, found)) is not None:
             local_networks.refuse_configuring(ours, call.backend.singles.networks.all())
             await finish(call.backend.singles.drop_network(ours))
             telling.network(call.backend, "destroy", ours.id, ours.name, _BRIDGE)
@@ -314,7 +228,7 @@ async def prune(call: Call) -> web.StreamResponse:
     removed = await _prune_local(call, wanted, until)
     if call.backend.swarm.membership().manager:
         control = call.backend.swarm.control()
-        for network in await _swarm_networks(call):
+        for network in await network_finding.of_the_swarm(call):
             if (
                 network.spec.ingress
                 or network.created_at > until
@@ -358,103 +272,6 @@ def _prunable(labels: Mapping[str, str], wanted: filters.Filters) -> bool:
     return not any(filters.labels_match(labels, (term,)) for term in wanted.get("label!", ()))
 
 
-# ---- containers come and go
-
-
-async def connect(call: Call) -> web.StreamResponse:
-    """POST /networks/{id}/connect: for containers that run and others, on this node's bridges and in overlays."""
-    fields = await call.fields()
-    container, record, network = await _both(call, fields)
-    name = network if isinstance(network, str) else _name(network)
-    _refuse_kinds(record, name)
-    asked = container_requests.leg(name, Fields(fields.get("EndpointConfig") or {}))
-    asked = container_requests.named(asked, container.config.hostname if container.config else "")
-    ours = _own(call, network) if isinstance(network, dict) else None
-    if _leg_in(call, record, network) is not None:
-        if ours is None:
-            raise errors.Conflict(f"{container.name} is already attached to network {name}")
-        raise errors.PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
-    if ours is not None and asked.wanted:
-        addressing.refuse_wanted(ours, asked.wanted)
-    if ours is None and asked.wanted:
-        raise errors.Unimplemented("--ip in networks of the swarm is not supported yet for single containers")
-    await finish(call.backend.singles.connect(container.id, asked))
-    await telling.networks_changed(call.backend, container.id)
-    return empty(200)
-
-
-async def disconnect(call: Call) -> web.StreamResponse:
-    """POST /networks/{id}/disconnect."""
-    fields = await call.fields()
-    fields.flag("Force")  # there is nothing here that takes force
-    container, record, network = await _both(call, fields)
-    name = network if isinstance(network, str) else _name(network)
-    if HOST in (name, record.network_mode):
-        raise errors.PermissionDenied(_HOST)
-    leg = _leg_in(call, record, network)
-    if leg is None and isinstance(network, str):
-        raise errors.NotFound(f"network {name} not found")
-    if leg is None:
-        raise errors.ShoalError(f"container {container.id} is not connected to network {name}")
-    await finish(call.backend.singles.disconnect(container.id, leg))
-    await telling.networks_changed(call.backend, container.id)
-    return empty(200)
-
-
-async def _both(call: Call, fields: Fields) -> tuple[ContainerState, SingleRecord, _Network]:
-    """The network first, as Docker looks for them. A worker doesn't know overlays in which it has nothing."""
-    if not fields.text("Container"):
-        raise errors.InvalidArgument('invalid name or ID supplied: ""')
-    ref = call.names["id"]
-    network: _Network = ref
-    try:
-        network = await _find(call, ref)
-    except errors.NotFound:
-        if not call.backend.swarm.membership().node_id:
-            raise
-    container = await containers.find(call, fields.text("Container"))
-    record = call.backend.singles.record(container.id)
-    if record is None:
-        raise errors.PermissionDenied(
-            f"container {container.id} belongs to a task: its networks are those of its service"
-        )
-    return container, record, network
-
-
-def _refuse_kinds(record: SingleRecord, name: str) -> None:
-    mode = record.network_mode
-    if name == HOST:
-        raise errors.PermissionDenied(_HOST)
-    if mode == HOST or mode.startswith(JOINED):
-        raise errors.PermissionDenied(
-            "container sharing network namespace with another container or host cannot be connected to any other network"
-        )
-    if NONE in (name, mode):
-        raise errors.PermissionDenied(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-        )
-    if name == GATEWAY_BRIDGE:
-        raise errors.PermissionDenied(f"network {name} is this node's own way out of overlays")
-
-
-def _leg_in(call: Call, record: SingleRecord, network: _Network) -> Leg | None:
-    """The container's part in a network, whatever name it was asked for by."""
-    known = call.backend.singles.networks
-    local = _own(call, network) if isinstance(network, dict) else None
-    for leg in record.legs:
-        if local is not None and known.find(leg.network) is local:
-            return leg
-        if local is None and known.find(leg.network) is None and _means(leg.network, network):
-            return leg
-    return None
-
-
-def _means(ref: str, network: _Network) -> bool:
-    if isinstance(network, str):
-        return ref == network
-    return ref == _name(network) or _id(network).startswith(ref)
-
-
 ROUTES: Final = routes({
     "GET /networks": list_networks,
     "GET /networks/": list_networks,
@@ -463,6 +280,6 @@ ROUTES: Final = routes({
     "GET /networks/{id}/check": check,
     "GET /networks/{id:path}": inspect,  # names may hold slashes
     "DELETE /networks/{id:path}": remove,
-    "POST /networks/{id:path}/connect": connect,
-    "POST /networks/{id:path}/disconnect": disconnect,
+    "POST /networks/{id:path}/connect": network_members.connect,
+    "POST /networks/{id:path}/disconnect": network_members.disconnect,
 })  # fmt: skip
