@@ -122,6 +122,26 @@ def test_segments_are_bounded(tmp_path: Path, writer: LogWriter, monkeypatch: py
     again.close()
 
 
+@given(st.integers(1, 1500))
+def test_eight_full_segments_are_kept_whatever_the_pieces(
+    tmp_path_factory: pytest.TempPathFactory, piece: int
+) -> None:
+    """How quickly output is taken decides how full the segments get, never how much of it is kept."""
+    folder = tmp_path_factory.mktemp("log")
+    logfile.prepare(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logfile, "SEGMENT", 1000)
+        patch.setattr(logfile, "READ", piece)
+        writer = LogWriter.open(folder)
+        append(folder, "stdout", b"".join(b"%05d\n" % number for number in range(2000)))
+        while writer.take():
+            pass
+        writer.close()
+    kept = [int(line) for _, line in lines(folder)]
+    assert kept == list(range(2000 - len(kept), 2000))
+    assert len(kept) * (6 + logfile._LINE.size) >= (logfile.SEGMENTS - 1) * 1000
+
+
 def test_a_backlog_beyond_bounds_is_let_go_and_said(
     tmp_path: Path, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
