@@ -15,7 +15,7 @@ from typing import Protocol
 from agent import description, verdicts
 from agent.database import Contact
 from agent.gossip import plan
-from agent.gossip.api import Change, Event, MemberEvent, Overflow, UserMessage
+from agent.gossip.api import Change, Event, MemberEvent, Overflow, UserMessage, UserState
 from agent.gossip.messages import State
 from agent.gossip.service import Gossip, source_towards
 from agent.identity import Identity
@@ -115,6 +115,7 @@ class Liveness:
         """What to apply of what the managers say."""
         if self._verdicts.nodes:
             self._news.set()  # managers may contradict since now
+        self._gossip.keep_telling(verdicts.ended_state(self._verdicts.disputed(state)))
         if (nodes := {(n.addr, n.down) for n in state.nodes.values()}) != self._nodes:
             self._nodes = nodes
             self.look()
@@ -143,6 +144,9 @@ class Liveness:
         now = asyncio.get_running_loop().time()
         if isinstance(event, UserMessage):
             if task_id := verdicts.ended_task(event.data):
+                self._over(task_id)
+        elif isinstance(event, UserState):
+            for task_id in verdicts.ended_tasks(event.data):
                 self._over(task_id)
         elif isinstance(event, MemberEvent):
             self._state_of(event.member.name, event.member.state, now)

@@ -19,13 +19,15 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from agent.gossip.packing import Malformed, pack, unpack_map
+from agent.gossip.packing import Decoded, Malformed, pack, unpack_map
 from agent.state import NodeState
 from common import model
 
 LAPSE: Final = 30.0
 MAX_ENDED: Final = 4096
+MAX_STATE: Final = 1024
 _ENDED: Final = "ended"
+_ALL_ENDED: Final = "all_ended"
 _LONGEST_ID: Final = 64
 SERVING: Final = model.EndpointState.ENDPOINT_SERVING
 
@@ -79,6 +81,12 @@ class Verdicts:
         if len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]
         return True
+
+    def disputed(self, state: NodeState) -> frozenset[str]:
+        """Those that have ended and that managers still offer."""
+        return frozenset(
+            e.task_id for e in state.endpoints.values() if e.task_id in self._ended and e.state is SERVING
+        )
 
     def lapse(self, now: float, since: float | None, offering: Collection[str]) -> list[str]:
         """The nodes whose verdict lapses now. `offering` are those with endpoints that managers offer."""
@@ -144,7 +152,26 @@ def ended_task(message: bytes) -> str | None:
         fields, _ = unpack_map(message)
     except Malformed:
         return None
-    found = fields.get(_ENDED)
+    return _id(fields.get(_ENDED))
+
+
+def ended_state(task_ids: Collection[str]) -> bytes:
+    """All that a node knows to have ended while managers still offer it: for those who weren't there when it was told."""
+    return pack({_ALL_ENDED: sorted(task_ids)[:MAX_STATE]}) if task_ids else b""
+
+
+def ended_tasks(state: bytes) -> list[str]:
+    """The tasks that another node's state calls ended; none in anything else."""
+    try:
+        fields, _ = unpack_map(state)
+    except Malformed:
+        return []
+    found = fields.get(_ALL_ENDED)
+    ids = map(_id, found[:MAX_STATE]) if isinstance(found, list) else ()
+    return [task_id for task_id in ids if task_id is not None]
+
+
+def _id(found: Decoded) -> str | None:
     if not isinstance(found, bytes) or not 0 < len(found) <= _LONGEST_ID:
         return None
     return found.decode("ascii", "replace")

@@ -45,6 +45,8 @@ class Member(Protocol):
 
     async def broadcast(self, subject: str, data: bytes) -> None: ...
 
+    async def set_user_state(self, state: bytes) -> None: ...
+
     def members(self) -> tuple[MemberView, ...]: ...
 
     async def close(self) -> None: ...
@@ -63,6 +65,7 @@ class Gossip:
         self._wanted: Wanted | None = None
         self._news = asyncio.Event()
         self._reunite = False
+        self._state = b""
         self._member: Member | None = None
 
     def want(self, wanted: Wanted | None) -> None:
@@ -75,6 +78,12 @@ class Gossip:
         """Seeds that this member doesn't hold alive are asked again: one that came back with nothing may know nobody."""
         self._reunite = True
         self._news.set()
+
+    def keep_telling(self, state: bytes) -> None:
+        """What members get from now on when they exchange states with this one: for what a broadcast may have missed."""
+        if state != self._state:
+            self._state = state
+            self._news.set()
 
     def members(self) -> tuple[MemberView, ...]:
         """Everybody known, this node too."""
@@ -121,9 +130,13 @@ class Gossip:
         log.info("gossip on %s:%d", first.address, self._port)
         now = first
         known: set[Address] = set()
+        state = b""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(member.ended())]
             while True:
+                if state != self._state:
+                    state = self._state
+                    await member.set_user_state(state)
                 if self._reunite:
                     self._reunite = False
                     known &= {m.address for m in member.members() if m.state in _HERE}

@@ -127,11 +127,21 @@ class Machine:
 
     def backends(self) -> set[str]:
         """What the balancers here send to: that of the mesh, and those inside the tasks."""
+        return set().union(*self.balancers().values())
+
+    def balancers(self) -> dict[str, set[str]]:
+        """The same by namespace, the machine's own as ""."""
         rules = self.sh(
-            "nft list ruleset; for n in /run/shoal/netns/*; do nsenter --net=$n nft list ruleset || true; done"
+            "nft list ruleset; for n in /run/shoal/netns/*;"
+            " do echo; echo == $n; nsenter --net=$n nft list ruleset || true; done"
         )
-        maps = re.findall(r"dnat (?:ip6? )?to ct mark[^{}\n]* map \{([^}]*)\}", rules)
-        return {pair.split(" : ")[1].strip() for found in maps for pair in found.split(",")}
+        found = {}
+        for part in ("\n" + rules).split("\n== "):
+            maps = re.findall(r"dnat (?:ip6? )?to ct mark[^{}\n]* map \{([^}]*)\}", part)
+            found[part.partition("\n")[0]] = {
+                pair.split(" : ")[1].strip() for one in maps for pair in one.split(",")
+            }
+        return found
 
     def main_pid(self, unit: str) -> int:
         return int(self.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout)

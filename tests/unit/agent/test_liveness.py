@@ -19,14 +19,14 @@ from fakes import until
 
 from agent import verdicts
 from agent.database import Contact
-from agent.gossip.api import Change, MemberEvent, Overflow, UserMessage
+from agent.gossip.api import Change, MemberEvent, Overflow, UserMessage, UserState
 from agent.gossip.messages import State
 from agent.gossip.service import Gossip
 from agent.identity import Identity
 from agent.liveness import Liveness
 from agent.session import Link
 from agent.state import NodeState
-from agent.verdicts import ended_message
+from agent.verdicts import ended_message, ended_state
 from common import model
 from common.model import EndpointState, TaskState
 
@@ -204,6 +204,31 @@ async def test_an_end_is_told_once_and_believed_from_others() -> None:
         made.factory.member.on_event(UserMessage(b"something else"))
         await until(lambda: made.told() == ["t1", "t2"])  # passed on
         assert made.offered() == {"t3"}
+
+
+async def test_who_was_away_when_an_end_was_told_hears_of_it_with_the_next_state() -> None:
+    async with bench() as made:
+        made.factory.member.on_event(UserState(ended_state({"t2"}), join=True))
+        made.factory.member.on_event(UserState(b"of something else", join=True))
+        assert made.offered() == {"t1", "t3"}
+        await until(lambda: made.told() == ["t2"])
+        await until(lambda: ("state", ended_state({"t2"})) in made.factory.member.calls)
+        offered = made.applier.state.endpoints
+        withdrawn = replace(offered["t2", "net"], state=EndpointState.ENDPOINT_WITHDRAWN)
+        made.applier.state = replace(made.applier.state, endpoints={**offered, ("t2", "net"): withdrawn})
+        assert made.offered() == {"t1", "t3"}  # managers know it too: nobody needs to be told any more
+        await until(lambda: made.factory.member.calls[-1] == ("state", b""))
+
+
+async def test_a_new_member_goes_on_telling() -> None:
+    async with bench() as made:
+        made.liveness.ended("t1", model.TaskStatus(state=TaskState.TASK_FAILED))
+        made.offered()
+        await until(lambda: ("state", ended_state({"t1"})) in made.factory.member.calls)
+        made.node.identity = replace(PAPERS, advertise_addr="10.0.0.2")
+        made.liveness.look()
+        await until(lambda: len(made.factory.made) == 2 and made.factory.running)
+        await until(lambda: ("state", ended_state({"t1"})) in made.factory.member.calls)
 
 
 async def test_an_end_is_nothing_to_tell_without_a_swarm() -> None:

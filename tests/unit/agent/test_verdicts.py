@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from agent.gossip.packing import pack
 from agent.state import NodeState
-from agent.verdicts import LAPSE, MAX_ENDED, Verdicts, ended_message, ended_task, narrowed, offering
+from agent.verdicts import (
+    LAPSE,
+    MAX_ENDED,
+    MAX_STATE,
+    Verdicts,
+    ended_message,
+    ended_state,
+    ended_task,
+    ended_tasks,
+    narrowed,
+    offering,
+)
 from common import model
 from common.model import EndpointState
 
@@ -168,7 +179,26 @@ def test_messages() -> None:
         assert ended_task(other) is None
 
 
+def test_states() -> None:
+    assert ended_tasks(ended_state({"t2", "t1"})) == ["t1", "t2"]
+    assert ended_state(()) == b""
+    assert len(ended_tasks(ended_state([f"t{n}" for n in range(MAX_STATE + 1)]))) == MAX_STATE
+    for other in (b"", b"\xff", pack({"all_ended": "t1"}), ended_message("t1")):
+        assert ended_tasks(other) == []
+    assert ended_tasks(pack({"all_ended": [7, "x" * 100, "t1"]})) == ["t1"]
+
+
+def test_what_managers_know_too_needs_no_telling() -> None:
+    verdicts = Verdicts()
+    state = state_of(endpoint("t1", "n1"), endpoint("t2", "n2"))
+    for task_id in ("t1", "elsewhere"):
+        verdicts.ended(task_id)
+    assert verdicts.disputed(state) == {"t1"}
+    assert verdicts.disputed(narrowed(state, (), {"t1"})) == frozenset()
+
+
 @given(st.binary(max_size=100))
 def test_any_message_is_a_task_or_nothing(data: bytes) -> None:
     found = ended_task(data)
     assert found is None or found
+    assert all(ended_tasks(data))

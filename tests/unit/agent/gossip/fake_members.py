@@ -57,6 +57,9 @@ class FakeMember:
             raise errors.Unavailable("gossip isn't started")
         self.calls.append(("broadcast", subject, data))
 
+    async def set_user_state(self, state: bytes) -> None:
+        self.calls.append(("state", state))
+
     def members(self) -> tuple[MemberView, ...]:
         return tuple(view(name, state) for name, state in self.seen.items())
 
