@@ -27,6 +27,7 @@ from agent.network.facts import (
     held_back,
     is_guard,
     sealed_tunnels,
+    shown,
 )
 from agent.network.making import Maker
 from agent.network.nft import NftError
@@ -48,6 +49,11 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
     return str(error)
+
+
+def described_with_step(error: BaseException) -> str:
+    """A cause in words, and at which step it came: for the log."""
+    return "; ".join([describe(error), *getattr(error, "__notes__", ())])
 
 
 class Kernel:
@@ -198,6 +204,7 @@ class Kernel:
             try:
                 lost = self._change(change)
             except KernelError as error:
+                error.add_note(f"not {shown(change)}")
                 failed[change.namespace] = error
                 self._view.pop(change.namespace, None)
                 continue

@@ -24,7 +24,7 @@ from agent.network.facts import KernelView, shown
 from agent.network.forgetting import Forgetting
 from agent.network.ground import Ground
 from agent.network.insight import Insight
-from agent.network.kernel import Kernel, KernelError, describe
+from agent.network.kernel import Kernel, KernelError, describe, described_with_step
 from agent.network.loop import RECONCILE, Loop, Outcome, tell_failure
 from agent.network.refusals import (
     first_failure,
@@ -210,6 +210,10 @@ class KernelNetwork:
         sandboxes = [names.network_namespace(leg.network.id) for leg in task_legs]
         own = names.task_namespace(task_id)
         failed = await thread.run(self._kernel.move, view, [names.HOST, *sandboxes, own])
+        for name, error in failed.items():
+            _log.warning(
+                "attaching %s: namespace %s: %s", task_id, name or "of the host", described_with_step(error)
+            )
         try:
             refuse_failed(failed, own, task_legs)
             await self._forgetting.ports(wanted.known(), dict(wanted.attached))
@@ -401,7 +405,9 @@ class KernelNetwork:
         now = {name: describe(error) for name, error in failed.items()}
         for name, cause in now.items():
             if self._failing.get(name) != cause:
-                _log.error("network namespace %s: %s", name or "of the host", cause)
+                _log.error(
+                    "network namespace %s: %s", name or "of the host", described_with_step(failed[name])
+                )
         if repaired and not now and not self._failing:
             latest = "; ".join(shown(change) for change in list(self._kernel.latest)[-repaired:])
             _log.warning(

@@ -93,7 +93,11 @@ def test_every_option_reaches_the_container(clean: Lab, say: Callable[[str], Non
     replaced = ended.count("\\_ far.")
     assert len(first) + len(second) == 4 and (len(first) == 2 or (replaced and first)), ended
     if replaced:
-        say(ended)
+        said = [
+            m.sh("journalctl -u shoal-agent -g attach -n 10 --no-pager || true")
+            for m in clean.machines.values()
+        ]
+        say("\n".join([ended, *said]))
     link = clean.in_netns(found[first[0]], "ip", "addr", "show", "eth0")
     assert " mtu 1300 " in link and f"inet {first[0]} " in link
     for one, other in ((first[0], second[0]), (second[-1], first[-1])):
