@@ -8,13 +8,15 @@ that knows no encryption would send what is to be sealed in plain text.
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import IPv4Address
 from typing import Final
 
 from common import model
 
 OVERLAY_IPV6: Final = "overlay-ipv6"
 OVERLAY_ENCRYPTION: Final = "overlay-encryption"
-ABILITIES: Final = (OVERLAY_IPV6, OVERLAY_ENCRYPTION)
+OVERLAY_MAC: Final = "overlay-mac"
+ABILITIES: Final = (OVERLAY_IPV6, OVERLAY_ENCRYPTION, OVERLAY_MAC)
 """What agents of this version can do. Whether a node's kernel can is told elsewhere (encryption_lacks)."""
 
 
@@ -29,6 +31,12 @@ def asked(spec: model.NetworkSpec) -> frozenset[str]:
         return frozenset()
     found = (OVERLAY_IPV6, spec.ipv6_enabled), (OVERLAY_ENCRYPTION, is_encrypted(spec))
     return frozenset(ability for ability, needed in found if needed)
+
+
+def address_of(mac: str) -> str:
+    """The IPv4 address that a MAC belongs to where nobody has chosen another one; empty for those that belong to none."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return str(IPv4Address(octets[2:])) if len(octets) == 6 and octets[:2] == b"\x02\x42" else ""
 
 
 def suits(spec: model.NetworkSpec, abilities: Collection[str]) -> bool:

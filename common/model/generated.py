@@ -1180,12 +1180,16 @@ class NetworkAttachmentConfig(Message):
     target: str = ""
     aliases: tuple[str, ...] = ()
     driver_opts: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    addresses: tuple[str, ...] = ()
+    mac: str = ""
 
     def to_pb(self) -> specs_pb2.NetworkAttachmentConfig:
         return specs_pb2.NetworkAttachmentConfig(
             target=self.target,
             aliases=self.aliases,
             driver_opts=dict(self.driver_opts),
+            addresses=self.addresses,
+            mac=self.mac,
         )
 
     @classmethod
@@ -1194,6 +1198,8 @@ class NetworkAttachmentConfig(Message):
             m.target,
             tuple(m.aliases),
             dict(m.driver_opts) if m.driver_opts else EMPTY,
+            tuple(m.addresses),
+            m.mac,
         )
 
     @classmethod
@@ -2328,6 +2334,7 @@ class NetworkAttachment(Message):
     addresses: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     network_id: str = ""
+    mac: str = ""
 
     def to_pb(self) -> objects_pb2.NetworkAttachment:
         return objects_pb2.NetworkAttachment(
@@ -2335,6 +2342,7 @@ class NetworkAttachment(Message):
             addresses=self.addresses,
             aliases=self.aliases,
             network_id=self.network_id,
+            mac=self.mac,
         )
 
     @classmethod
@@ -2344,6 +2352,7 @@ class NetworkAttachment(Message):
             tuple(m.addresses),
             tuple(m.aliases),
             m.network_id,
+            m.mac,
         )
 
     @classmethod
@@ -3523,6 +3532,7 @@ class CheckNode(Message):
     addr: str = ""
     leg: str = ""
     listens: bool = False
+    leg_mac: str = ""
 
     def to_pb(self) -> check_pb2.CheckNode:
         return check_pb2.CheckNode(
@@ -3532,6 +3542,7 @@ class CheckNode(Message):
             addr=self.addr,
             leg=self.leg,
             listens=self.listens,
+            leg_mac=self.leg_mac,
         )
 
     @classmethod
@@ -3543,6 +3554,7 @@ class CheckNode(Message):
             m.addr,
             m.leg,
             m.listens,
+            m.leg_mac,
         )
 
     @classmethod
@@ -4258,6 +4270,7 @@ class EndpointRecord(Message):
     aliases: tuple[str, ...] = ()
     state: EndpointState = EndpointState.ENDPOINT_NONE
     addr6: str = ""
+    mac: str = ""
 
     def to_pb(self) -> dispatcher_pb2.EndpointRecord:
         return dispatcher_pb2.EndpointRecord(
@@ -4270,6 +4283,7 @@ class EndpointRecord(Message):
             aliases=self.aliases,
             state=self.state.value,
             addr6=self.addr6,
+            mac=self.mac,
         )
 
     @classmethod
@@ -4284,6 +4298,7 @@ class EndpointRecord(Message):
             tuple(m.aliases),
             EndpointState(m.state),
             m.addr6,
+            m.mac,
         )
 
     @classmethod
@@ -4506,6 +4521,8 @@ class AttachmentRefused(Message):
     network: str = ""
     code: str = ""
     message: str = ""
+    address: bool = False
+    waits: bool = False
 
     def to_pb(self) -> dispatcher_pb2.AttachmentRefused:
         return dispatcher_pb2.AttachmentRefused(
@@ -4513,6 +4530,8 @@ class AttachmentRefused(Message):
             network=self.network,
             code=self.code,
             message=self.message,
+            address=self.address,
+            waits=self.waits,
         )
 
     @classmethod
@@ -4522,6 +4541,8 @@ class AttachmentRefused(Message):
             m.network,
             m.code,
             m.message,
+            m.address,
+            m.waits,
         )
 
     @classmethod

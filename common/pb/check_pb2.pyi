@@ -27,20 +27,22 @@ class CheckAsk(_message.Message):
     def __init__(self, id: _Optional[str] = ..., network_id: _Optional[str] = ...) -> None: ...
 
 class CheckNode(_message.Message):
-    __slots__ = ("id", "hostname", "vtep", "addr", "leg", "listens")
+    __slots__ = ("id", "hostname", "vtep", "addr", "leg", "listens", "leg_mac")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     VTEP_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
     LEG_FIELD_NUMBER: _ClassVar[int]
     LISTENS_FIELD_NUMBER: _ClassVar[int]
+    LEG_MAC_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     vtep: str
     addr: str
     leg: str
     listens: bool
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., addr: _Optional[str] = ..., leg: _Optional[str] = ..., listens: _Optional[bool] = ...) -> None: ...
+    leg_mac: str
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., vtep: _Optional[str] = ..., addr: _Optional[str] = ..., leg: _Optional[str] = ..., listens: _Optional[bool] = ..., leg_mac: _Optional[str] = ...) -> None: ...
 
 class CheckService(_message.Message):
     __slots__ = ("name", "vip", "backends")

@@ -158,7 +158,7 @@ class ServiceRecord(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[_Union[_types_pb2.EndpointMode, str]] = ..., virtual_ips: _Optional[_Iterable[_Union[_objects_pb2.VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[_specs_pb2.PortConfig, _Mapping]]] = ..., publish_addresses: _Optional[_Iterable[str]] = ..., masquerade: _Optional[bool] = ...) -> None: ...
 
 class EndpointRecord(_message.Message):
-    __slots__ = ("task_id", "network_id", "addr", "node_id", "service_id", "task_name", "aliases", "state", "addr6")
+    __slots__ = ("task_id", "network_id", "addr", "node_id", "service_id", "task_name", "aliases", "state", "addr6", "mac")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +168,7 @@ class EndpointRecord(_message.Message):
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ADDR6_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     network_id: str
     addr: str
@@ -177,7 +178,8 @@ class EndpointRecord(_message.Message):
     aliases: _containers.RepeatedScalarFieldContainer[str]
     state: _types_pb2.EndpointState
     addr6: str
-    def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ..., addr6: _Optional[str] = ...) -> None: ...
+    mac: str
+    def __init__(self, task_id: _Optional[str] = ..., network_id: _Optional[str] = ..., addr: _Optional[str] = ..., node_id: _Optional[str] = ..., service_id: _Optional[str] = ..., task_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[_types_pb2.EndpointState, str]] = ..., addr6: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
     __slots__ = ("id", "hostname", "vtep", "ingress_addr", "number", "down", "ingress_addr6", "addr", "masquerade")
@@ -268,16 +270,20 @@ class StatusesTaken(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class AttachmentRefused(_message.Message):
-    __slots__ = ("id", "network", "code", "message")
+    __slots__ = ("id", "network", "code", "message", "address", "waits")
     ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     network: str
     code: str
     message: str
-    def __init__(self, id: _Optional[str] = ..., network: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    address: bool
+    waits: bool
+    def __init__(self, id: _Optional[str] = ..., network: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ..., address: _Optional[bool] = ..., waits: _Optional[bool] = ...) -> None: ...
 
 class ManagerMessage(_message.Message):
     __slots__ = ("welcome", "assignments", "taken", "update", "refused", "check", "checked")

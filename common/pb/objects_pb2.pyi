@@ -233,16 +233,18 @@ class TaskStatus(_message.Message):
     def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[_types_pb2.TaskState, str]] = ..., message: _Optional[str] = ..., err: _Optional[str] = ..., container: _Optional[_Union[ContainerStatus, _Mapping]] = ..., ports: _Optional[_Union[PortStatus, _Mapping]] = ..., healthy: _Optional[bool] = ...) -> None: ...
 
 class NetworkAttachment(_message.Message):
-    __slots__ = ("network", "addresses", "aliases", "network_id")
+    __slots__ = ("network", "addresses", "aliases", "network_id", "mac")
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
     network: Network
     addresses: _containers.RepeatedScalarFieldContainer[str]
     aliases: _containers.RepeatedScalarFieldContainer[str]
     network_id: str
-    def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., network_id: _Optional[str] = ...) -> None: ...
+    mac: str
+    def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., network_id: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("id", "version", "created_at", "updated_at", "name", "labels", "spec", "service_id", "slot", "node_id", "status", "desired_state", "networks", "assigned_generic", "job_iteration", "service_name", "spec_version", "ports", "endpoint", "endpoint_index", "endpoint_since", "start_after", "assigned_index", "service_labels")

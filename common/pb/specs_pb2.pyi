@@ -322,7 +322,7 @@ class Placement(_message.Message):
     def __init__(self, constraints: _Optional[_Iterable[str]] = ..., preferences: _Optional[_Iterable[_Union[PlacementPreference, _Mapping]]] = ..., max_replicas: _Optional[int] = ..., platforms: _Optional[_Iterable[_Union[_types_pb2.Platform, _Mapping]]] = ...) -> None: ...
 
 class NetworkAttachmentConfig(_message.Message):
-    __slots__ = ("target", "aliases", "driver_opts")
+    __slots__ = ("target", "aliases", "driver_opts", "addresses", "mac")
     class DriverOptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -333,10 +333,14 @@ class NetworkAttachmentConfig(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     DRIVER_OPTS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
     target: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
     driver_opts: _containers.ScalarMap[str, str]
-    def __init__(self, target: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., driver_opts: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    mac: str
+    def __init__(self, target: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., driver_opts: _Optional[_Mapping[str, str]] = ..., addresses: _Optional[_Iterable[str]] = ..., mac: _Optional[str] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
     __slots__ = ("container", "attachment", "resources", "restart", "placement", "networks", "log_driver", "force_update", "runtime")

@@ -2,20 +2,30 @@
 
 Holders are read from the store at each pass, so there is nothing to drift: gateways, VIPs, tasks, nodes' ingress
 addresses, and addresses that rest. Each network has a space of IPv4 addresses, and of IPv6 ones if it is to. A released address is given again only when every node that takes part has
-acknowledged its release and REST has passed.
+acknowledged its release and REST has passed; whoever asks for that very one has it at once, for the other nodes know of a
+place before it is used.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
 from common import model
 from manager import lifecycle
-from manager.allocator.subnets import AllocationError, configs_of, lies_in, parse, plain
+from manager.allocator.subnets import (
+    IN_USE,
+    AllocationError,
+    configs_of,
+    home,
+    lies_in,
+    parse,
+    plain,
+    refusal,
+)
 from manager.plan import Plan
 from manager.store.view import THIS_INDEX, ReadView
 
@@ -46,25 +56,45 @@ class Pool:
     network: model.Network
     spaces: dict[int, Space]  # by version: IPv4 first
 
-    def take(self) -> tuple[str, ...]:
-        """The next free address of each family, with prefix length; raises AllocationError and takes none."""
+    def take(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
+        """An address of each family, with prefix length: the one that is wanted, or the next that is free. Raises
+        AllocationError and takes none."""
+        asked = {6 if ":" in address else 4: plain(address) for address in wanted}
+        if asked.keys() - self.spaces.keys():
+            raise AllocationError(f"network {self.network.spec.name} has no IPv6")
         found: list[tuple[Space, int, str]] = []
-        for space in self.spaces.values():
-            last = self.network.last_address if space.version == 4 else self.network.last_address6
-            free = space.after(_number(last) if last else -1)
-            if free is None:
-                raise AllocationError(
-                    f"no available IPv{space.version} addresses on network {self.network.spec.name}"
-                )
-            number, prefix = free
-            found.append((space, number, f"{_ADDRESSES[space.version](number)}/{prefix}"))
+        for version, space in self.spaces.items():
+            number, prefix = self._chosen(space, asked[version]) if version in asked else self._next(space)
+            found.append((space, number, f"{_ADDRESSES[version](number)}/{prefix}"))
         for space, number, address in found:
             space.used.add(number)
-            if space.version == 4:
+            if space.version in asked:
+                held = tuple(hold for hold in self.network.held if hold.addr != plain(address))
+                self.network = replace(self.network, held=held)
+            elif space.version == 4:
                 self.network = replace(self.network, last_address=plain(address))
             else:
                 self.network = replace(self.network, last_address6=plain(address))
         return tuple(address for _, _, address in found)
+
+    def _next(self, space: Space) -> tuple[int, int]:
+        last = self.network.last_address if space.version == 4 else self.network.last_address6
+        free = space.after(_number(last) if last else -1)
+        if free is None:
+            raise AllocationError(
+                f"no available IPv{space.version} addresses on network {self.network.spec.name}"
+            )
+        return free
+
+    def _chosen(self, space: Space, address: str) -> tuple[int, int]:
+        """One that rests is free for who asks for it."""
+        subnet = home(self.network, address)
+        if subnet is None:
+            raise AllocationError(refusal(self.network, address))
+        number = _number(address)
+        if number in space.used and all(hold.addr != address for hold in self.network.held):
+            raise AllocationError(f"{IN_USE}: {address}")
+        return number, subnet.prefixlen
 
     def hold(self, address: str) -> None:
         """Somebody has it. One of a family that the network has no subnet of comes with another one (the mesh's)."""
@@ -137,10 +167,10 @@ class Pools:
         if self._pools is not None and (pool := pool_of(network)) is not None:
             self._pools[network.id] = pool
 
-    def take(self, pool: Pool) -> tuple[str, ...]:
-        """The next free addresses of a pool; see Pool.take."""
+    def take(self, pool: Pool, wanted: Collection[str] = ()) -> tuple[str, ...]:
+        """Addresses of a pool; see Pool.take."""
         before = pool.network
-        addresses = pool.take()
+        addresses = pool.take(wanted)
         self._journal.append((pool, before, addresses))
         return addresses
 
@@ -160,6 +190,8 @@ class Pools:
             pool.network = network
             for address in addresses:
                 pool.drop(address)
+            for hold in network.held:
+                pool.hold(hold.addr)
 
     def finish(self) -> None:
         """Puts the networks whose pools have changed into the plan."""

@@ -304,10 +304,12 @@ def _attachment(
     pool = this.pools.get(network.id) if ready(network) else None
     if pool is None:
         raise AllocationError(network.error or f"network {network.spec.name} is not set up yet")
-    addresses = this.pools.take(pool)
+    addresses = this.pools.take(pool, config.addresses)
     if dual and network.spec.ingress:
         addresses = (*addresses, subnets.mesh_address(this.view.cluster.id, network, addresses[0]))
-    return model.NetworkAttachment(network_id=network.id, aliases=config.aliases, addresses=addresses)
+    return model.NetworkAttachment(
+        network_id=network.id, aliases=config.aliases, addresses=addresses, mac=config.mac
+    )
 
 
 def release(this: Pass, task: model.Task) -> int:

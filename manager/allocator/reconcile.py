@@ -216,12 +216,11 @@ class Allocator:
 
     def _all_tasks(self, this: Pass) -> None:
         made, released, parked = 0, 0, set()
-        for task_id in self._tasks.take(this.now):
-            task = this.view.tasks.get(task_id)
-            if task is None:
-                continue
+        marked = (this.view.tasks.get(task_id) for task_id in self._tasks.take(this.now))
+        # The ended first: a new one may ask for an address that one of them has.
+        for task in sorted(filter(None, marked), key=lambda task: not lifecycle.ended(task)):
             if this.plan.full:
-                self._tasks.mark(task_id)
+                self._tasks.mark(task.id)
             elif lifecycle.ended(task):
                 released += allocate.release(this, task)
             elif task.status.state == TaskState.TASK_NEW and lifecycle.wanted(task):

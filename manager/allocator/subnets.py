@@ -21,6 +21,7 @@ DEFAULT_SIZE: Final = 24
 INGRESS_SIZE: Final = 16
 SIZE6: Final = 64
 MESH_PREFIXES: Final = range(97)  # an IPv4 address has its place behind
+IN_USE: Final = "Address already in use"
 VNI_BASE: Final = 0x530000
 VNI_END: Final = 1 << 24
 
@@ -52,6 +53,31 @@ def parse(subnet: str) -> Subnet | None:
         return ipaddress.ip_network(subnet, strict=False)
     except ValueError:
         return None
+
+
+def home(network: model.Network, address: str) -> Subnet | None:
+    """The subnet of a network that an address lies in."""
+    own = ipaddress.ip_address(address)
+    found = (parse(config.subnet) for config in configs_of(network) if config.subnet)
+    return next((s for s in found if s is not None and s.version == own.version and own in s), None)
+
+
+def refusal(network: model.Network, address: str) -> str:
+    """Why an address that a user asks for can never be given in a network; empty where it can."""
+    try:
+        own = ipaddress.ip_address(address)
+    except ValueError:
+        return f"invalid IP address: {address}"
+    if own.version == 6 and not network.spec.ipv6_enabled:
+        return f"Invalid address {address}: the network has no IPv6"
+    configs = [
+        (subnet, c) for c in configs_of(network) if c.subnet and (subnet := parse(c.subnet)) is not None
+    ]
+    if any(subnet.version == own.version for subnet, _ in configs) and home(network, address) is None:
+        return f"Invalid address {address}: It does not belong to any of this network's subnets"
+    kept = {plain(a) for _, c in configs for a in (*c.reserved.values(), *filter(None, (c.gateway,)))}
+    ends = {str(end) for subnet, _ in configs for end in (subnet.network_address, subnet.broadcast_address)}
+    return f"{IN_USE}: {address}" if str(own) in kept | ends else ""
 
 
 def lies_in(part: Subnet, whole: Subnet) -> bool:

@@ -155,6 +155,7 @@ def endpoint_record(task: model.Task, attachment: model.NetworkAttachment) -> mo
         network_id=attachment.network_id,
         addr=plain(attachment.addresses[0]),
         addr6=next((plain(a) for a in attachment.addresses if ":" in a), ""),
+        mac=attachment.mac,
         node_id=task.node_id,
         service_id=task.service_id,
         task_name=task.name,

@@ -1,8 +1,9 @@
 """Places of single containers in networks, as the managers keep them: a task each, bound to its node from the start. Pure.
 
 An agent says which places its containers have or want, all of them at once. What is new becomes a task NEW with the id that the
-agent gave it; the allocator finds the addresses, the scheduler hands it to its node. A container that has another name gives it to
-its tasks, and so to DNS on all nodes. What an agent doesn't name any more is over.
+agent gave it; the allocator finds the addresses, the scheduler hands it to its node. An address that the container asks for is
+refused at once where it can never be given; while somebody has it, the task waits for it and its agent is told why. A container that
+has another name gives it to its tasks, and so to DNS on all nodes. What an agent doesn't name any more is over.
 service.py carries it out.
 """
 
@@ -16,6 +17,8 @@ from typing import Final
 from common import errors, model, overlays
 from common.model import TaskState
 from manager import lifecycle
+from manager.allocator import subnets
+from manager.allocator.addresses import holders
 from manager.store.view import ReadView
 
 _ID: Final = re.compile(r"[0-9a-z]{25}")
@@ -37,6 +40,7 @@ def settle(
         made = _attempt(view, node_id, attachment, now)
         if isinstance(made, model.Task):
             written.append(made)
+            refused += _waits(view, made)
         else:
             refused.append(made)
     written += _over(view, node_id, named.keys(), now)
@@ -66,7 +70,11 @@ def _attempt(
             raise errors.InvalidArgument(f"attachment {attachment.id!r} cannot be made")
         for config in attachment.networks:
             network = config.target
-            configs.append(replace(config, target=_attachable(view, network, node_id).id))
+            found = _attachable(view, network, node_id)
+            if why := next(filter(None, (subnets.refusal(found, a) for a in config.addresses)), ""):
+                return _no_address(attachment.id, network, why)
+            _refuse_mac(view, found, config)
+            configs.append(replace(config, target=found.id))
     except errors.ShoalError as exc:
         return model.AttachmentRefused(attachment.id, network, exc.code, exc.message)
     spec = model.TaskSpec(
@@ -81,6 +89,41 @@ def _attempt(
         status=model.TaskStatus(timestamp=now, state=TaskState.TASK_NEW, message="created"),
         desired_state=TaskState.TASK_RUNNING,
     )
+
+
+def _refuse_mac(view: ReadView, network: model.Network, config: model.NetworkAttachmentConfig) -> None:
+    """Raises where the MAC that a container asks for belongs to another address there, or where a node's agent would go by the one
+    that belongs to the address."""
+    if not config.mac:
+        return
+    known = overlays.address_of(config.mac)
+    if known and known not in config.addresses and subnets.home(network, known) is not None:
+        raise errors.InvalidArgument(
+            f"MAC address {config.mac} is the one of {known} in network {network.spec.name}"
+        )
+    old = [n for n in view.nodes.all() if overlays.OVERLAY_MAC not in n.description.abilities]
+    if old:
+        names = ", ".join(sorted(lifecycle.hostname(node, node.id) for node in old))
+        raise errors.FailedPrecondition(
+            f"--mac-address in network {network.spec.name} asks more than the agents of {names} can do: upgrade them"
+        )
+
+
+def _waits(view: ReadView, task: model.Task) -> Iterator[model.AttachmentRefused]:
+    """The addresses that a new task asks for and somebody has now."""
+    for config in task.spec.networks:
+        network = view.networks.get(config.target)
+        if not config.addresses or network is None:
+            continue
+        used = {subnets.plain(address) for id, address in holders(view) if id == network.id}
+        for address in config.addresses:
+            if subnets.plain(address) in used:
+                yield _no_address(task.id, network.spec.name, f"{subnets.IN_USE}: {address}", waits=True)
+
+
+def _no_address(id: str, network: str, why: str, waits: bool = False) -> model.AttachmentRefused:
+    code = errors.AlreadyExists.code if waits else errors.InvalidArgument.code
+    return model.AttachmentRefused(id, network, code, why, address=True, waits=waits)
 
 
 def _attachable(view: ReadView, ref: str, node_id: str) -> model.Network:

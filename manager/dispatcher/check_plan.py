@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from common import errors, model, overlays
 from common.model import EndpointState, TaskState
@@ -16,6 +16,13 @@ from manager.store.view import ReadView
 MOST_NODES: Final = 64
 """In a larger swarm only those that are on the network probe each other: pairs grow with the square."""
 _MOST_SERVICES: Final = 32
+
+
+class _Leg(NamedTuple):
+    """One in the network that lives on a node."""
+
+    address: str = ""
+    mac: str = ""  # another one than belongs to the address
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,10 @@ def planned(
         chosen = [n for n in chosen if n.id in legs][:MOST_NODES]
     nodes = []
     for n in chosen:
-        record = node_record(view, n)
+        record, leg = node_record(view, n), legs.get(n.id, _Leg())
         nodes.append(
             model.CheckNode(
-                n.id, record.hostname, record.vtep, n.status.addr, legs.get(n.id, ""), n.id in sessions
+                n.id, record.hostname, record.vtep, n.status.addr, leg.address, n.id in sessions, leg.mac
             )
         )
     plan = model.CheckPlan(nonce, network.id, tuple(nodes), tuple(services(view, members, network)))
@@ -76,20 +83,21 @@ def planned(
     )
 
 
-def _legs(view: ReadView, members: Membership, network: model.Network) -> Mapping[str, str]:
-    """One address in the network for each node that is on it."""
-    found: dict[str, str] = {}
+def _legs(view: ReadView, members: Membership, network: model.Network) -> Mapping[str, _Leg]:
+    """One leg in the network for each node that is on it."""
+    found: dict[str, _Leg] = {}
     if network.spec.ingress:
         for node in view.nodes.all():
             if address := _address(node.attachments, network.id):
-                found[node.id] = address
+                found[node.id] = _Leg(address)
         return found
     for task_id in sorted(members.tasks(network.id)):
         task = view.tasks.get(task_id)
         if task is None or task.status.state != TaskState.TASK_RUNNING or not lifecycle.wanted(task):
             continue
         if address := _address(task.networks, network.id):
-            found.setdefault(task.node_id, address)
+            mac = next((item.mac for item in task.networks if item.network_id == network.id), "")
+            found.setdefault(task.node_id, _Leg(address, mac))
     return found
 
 

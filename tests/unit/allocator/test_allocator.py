@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from common import model
 from common.model import EndpointMode, NodeState, PublishMode, TaskState
 from manager import lifecycle
-from manager.allocator.addresses import pool_of
+from manager.allocator.addresses import Pool, pool_of
 from manager.allocator.reconcile import Allocator
-from manager.allocator.subnets import AllocationError, site
+from manager.allocator.subnets import AllocationError, refusal, site
 from manager.dispatcher.acks import Acks
 from manager.lifecycle import SECOND
 from manager.plan import Plan
@@ -537,3 +537,94 @@ Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=40, 
 TestHistories = Histories.TestCase
 DualHistories.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestDualHistories = DualHistories.TestCase
+
+
+def pool_with(*held: str) -> Pool:
+    spec = model.NetworkSpec(name="net", ipv6_enabled=True)
+    configs = (
+        model.IPAMConfig("10.1.0.0/24", range="10.1.0.0/28", gateway="10.1.0.1", reserved={"a": "10.1.0.2"}),
+        model.IPAMConfig("10.2.0.0/16", gateway="10.2.0.1"),
+        model.IPAMConfig("fd00:1::/64", gateway="fd00:1::1"),
+    )
+    holds = tuple(model.AddressHold(addr=address, until=NOW) for address in held)
+    found = pool_of(model.Network(id="net", spec=spec, ipam=model.IPAMOptions(configs=configs), held=holds))
+    assert found is not None
+    for address in held:
+        found.hold(address)
+    return found
+
+
+def test_the_address_that_is_asked_for() -> None:
+    pool = pool_with("10.1.0.40")
+    assert pool.take(("10.1.0.30",)) == (
+        "10.1.0.30/24",
+        "fd00:1::2/64",
+    )  # also beside the part that is given by itself
+    assert pool.take(("10.2.7.7", "FD00:1:0::9")) == ("10.2.7.7/16", "fd00:1::9/64")
+    assert pool.take(("fd00:1::a",)) == ("10.1.0.3/24", "fd00:1::a/64")
+    assert pool.take(("10.1.0.40",))[0] == "10.1.0.40/24" and pool.network.held == ()  # it rested
+    before = pool.network
+    for wanted, why in (
+        ("10.1.0.30", "Address already in use: 10.1.0.30"),
+        ("10.1.0.40", "Address already in use: 10.1.0.40"),
+        ("10.1.0.2", "Address already in use: 10.1.0.2"),
+        ("10.3.0.1", "Invalid address 10.3.0.1: It does not belong to any of this network's subnets"),
+        ("fd00:1::9", "Address already in use: fd00:1::9"),
+    ):
+        with pytest.raises(AllocationError, match=f"^{re.escape(why)}$"):
+            pool.take((wanted,))
+        assert pool.network is before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ("x", "invalid IP address: x"),
+        ("10.3.0.1", "Invalid address 10.3.0.1: It does not belong to any of this network's subnets"),
+        ("fd00:2::1", "Invalid address fd00:2::1: It does not belong to any of this network's subnets"),
+        ("10.1.0.1", "Address already in use: 10.1.0.1"),
+        ("10.1.0.2", "Address already in use: 10.1.0.2"),
+        ("10.1.0.0", "Address already in use: 10.1.0.0"),
+        ("10.2.255.255", "Address already in use: 10.2.255.255"),
+        ("10.1.0.30", ""),
+        ("fd00:1::9", ""),
+    ],
+)
+def test_what_can_never_be_given(wanted: str, why: str) -> None:
+    assert refusal(pool_with().network, wanted) == why
+
+
+def test_an_address_without_a_network_for_it() -> None:
+    assert (
+        refusal(network("net", "10.1.0.0/24"), "fd00::1")
+        == "Invalid address fd00::1: the network has no IPv6"
+    )
+    assert refusal(network("net"), "10.1.0.1") == ""  # it has no subnet yet
+
+
+def test_a_chosen_address_goes_from_one_to_the_other_in_one_pass() -> None:
+    b = Bench()
+    b.write(network("net", "10.1.0.0/24"))
+    b.settle()
+    asked = model.TaskSpec(networks=(model.NetworkAttachmentConfig("net", addresses=("10.1.0.9",)),))
+    new = model.TaskStatus(state=TaskState.TASK_NEW)
+    one, other = (
+        model.Task(id=name, spec=asked, status=new, desired_state=TaskState.TASK_RUNNING)
+        for name in ("a", "b")
+    )
+    b.write(one)
+    b.write(other)
+    b.settle()
+
+    def addresses(name: str) -> list[str]:
+        return [address for a in b.view.tasks.get(name).networks for address in a.addresses]  # type: ignore[union-attr]
+
+    assert addresses("a") == ["10.1.0.9/24"] and addresses("b") == []
+    waiting, running = b.view.tasks.get("b"), b.view.tasks.get("a")
+    assert waiting is not None and running is not None
+    assert waiting.status.err == "Address already in use: 10.1.0.9"
+    b.write(replace(running, status=model.TaskStatus(state=TaskState.TASK_SHUTDOWN)))
+    b.settle()
+    assert addresses("a") == [] and addresses("b") == ["10.1.0.9/24"]
+    net = b.view.networks.get("net")
+    assert net is not None and net.held == ()

@@ -99,6 +99,45 @@ def test_a_node_whose_agent_is_too_old_has_no_place_there() -> None:
     assert task.spec.networks[0].target == "both-id" and none == ()
 
 
+def choosing(*addresses: str, mac: str = "", id: str = ID) -> model.ContainerAttachment:
+    config = model.NetworkAttachmentConfig("net", addresses=addresses, mac=mac)
+    return model.ContainerAttachment(id, "c" * 64, "one", (config,))
+
+
+def test_an_address_that_a_container_asks_for() -> None:
+    (task,), refused = settle(view_of([NET, node("n1")]), "n1", [choosing("10.0.1.7")], NOW)
+    assert task.spec.networks[0].addresses == ("10.0.1.7",) and refused == ()
+    pending = step(Allocator(Acks()), NET, node("n1"), task).changes["Task", ID]
+    assert isinstance(pending, model.Task) and pending.networks[0].addresses == ("10.0.1.7/24",)
+    # Somebody has it: the place waits, and its agent hears why.
+    (waiting,), (refusal,) = settle(view_of([NET, pending]), "n2", [choosing("10.0.1.7", id=OTHER)], NOW)
+    assert waiting.id == refusal.id == OTHER
+    assert (refusal.address, refusal.waits) == (True, True)
+    assert refusal.message == "Address already in use: 10.0.1.7"
+    # It can never be had.
+    written, (refusal,) = settle(view_of([NET]), "n1", [choosing("10.0.2.7")], NOW)
+    assert written == () and (refusal.address, refusal.waits) == (True, False)
+    assert refusal.message == "Invalid address 10.0.2.7: It does not belong to any of this network's subnets"
+
+
+def test_a_mac_that_a_container_asks_for() -> None:
+    able = replace(node("n1"), description=model.NodeDescription(abilities=overlays.ABILITIES))
+    (task,), refused = settle(view_of([NET, able]), "n1", [choosing(mac="92:d0:c6:0a:29:33")], NOW)
+    assert task.spec.networks[0].mac == "92:d0:c6:0a:29:33" and refused == ()
+    pending = step(Allocator(Acks()), NET, able, task).changes["Task", ID]
+    assert isinstance(pending, model.Task) and pending.networks[0].mac == "92:d0:c6:0a:29:33"
+    own, others = choosing("10.0.1.9", mac="02:42:0a:00:01:09"), choosing(mac="02:42:0a:00:01:09")
+    assert settle(view_of([NET, able]), "n1", [own], NOW)[1] == ()
+    assert settle(view_of([NET, able]), "n1", [choosing(mac="02:42:0a:00:02:09")], NOW)[1] == ()
+    _, (refusal,) = settle(view_of([NET, able]), "n1", [others], NOW)
+    assert refusal.message == "MAC address 02:42:0a:00:01:09 is the one of 10.0.1.9 in network net"
+    old = replace(node("n2"), description=model.NodeDescription(hostname="worker2"))
+    _, (refusal,) = settle(view_of([NET, able, old]), "n1", [choosing(mac="92:d0:c6:0a:29:33")], NOW)
+    assert refusal.message == (
+        "--mac-address in network net asks more than the agents of worker2 can do: upgrade them"
+    )
+
+
 class Acks:
     def index(self, node_id: str) -> int:
         return 0

@@ -77,6 +77,12 @@ def test_every_node_takes_part_and_those_with_a_task_are_on_the_network() -> Non
     assert made.down == {"w2": "its session has just ended"}
 
 
+def test_a_leg_with_a_mac_of_its_own() -> None:
+    legs = tuple(replace(leg, mac="92:d0:c6:0a:29:33") for leg in TASKS[1].networks)
+    made = plan(SERVICE, replace(TASKS[1], networks=legs), TASKS[2])
+    assert [n.leg_mac for n in made.plan.nodes] == ["92:d0:c6:0a:29:33", "", ""]
+
+
 def test_a_task_that_does_not_run_yet_makes_no_leg() -> None:
     starting = replace(
         TASKS[1], status=model.TaskStatus(state=TaskState.TASK_STARTING), endpoint=EndpointState.ENDPOINT_NONE
