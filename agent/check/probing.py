@@ -214,7 +214,7 @@ class Probing:
         )
 
     def _frames(self, out: socket.socket, place: int, node: model.CheckNode, own: model.CheckNode) -> str:
-        target, source = names.mac(node.leg), names.mac(own.leg)
+        target, source = (end.leg_mac or names.mac(end.leg) for end in (node, own))
         return ports.send(
             partial(out.send, packets.frame(probe, self._plan.nonce, target, source))
             for probe in self._probes(Kind.TUNNEL, place, (packets.SMALL_FRAME, self._mtu))

@@ -54,6 +54,8 @@ def _of_place(state: NodeState, task_id: str, container_id: str, wanted: tuple[s
             shown[network.spec.name] |= own
             if given := shown[network.spec.name]["IPAMConfig"]:
                 given["IPv6Address"] = six
+        if attachment.mac:
+            shown[network.spec.name]["MacAddress"] = attachment.mac
     return shown
 
 
@@ -74,6 +76,9 @@ def _of_single(container: ContainerState, single: SingleRecord, around: Around) 
             shown[network.name] = _on_bridge(network, leg, container.id, around.node)
         else:
             shown[leg.network] = _endpoint("", "", "", 0, leg.aliases)
+            asked = {"IPv4Address": leg.wanted, "IPv6Address": leg.wanted6}
+            if any(asked.values()):
+                shown[leg.network]["IPAMConfig"] = {key: text for key, text in asked.items() if text}
     return shown
 
 
@@ -91,6 +96,10 @@ def _on_bridge(network: LocalNetwork, leg: Leg, container_id: str, node: str) ->
     shown = _endpoint(own, container_id if leg.address else "", leg.address, length, aliases)
     shown["IPAMConfig"] = {"IPv4Address": leg.wanted} if leg.wanted else (None if default else {})
     shown["Gateway"] = network.gateway if leg.address and not network.internal else ""
+    if leg.link_local:
+        shown["IPAMConfig"] = {**(shown["IPAMConfig"] or {}), "LinkLocalIPs": list(leg.link_local)}
+    if leg.mac and leg.address:
+        shown["MacAddress"] = leg.mac
     return shown
 
 

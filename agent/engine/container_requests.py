@@ -10,13 +10,15 @@ from typing import Any, Final
 from agent.engine import host_config, port_requests, resource_requests
 from agent.engine.http import Fields
 from agent.runtime.api import ContainerConfig, Device, Mount, Ulimit
-from agent.single import restarting
+from agent.single import addressing, restarting
 from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, SingleRecord
 from common import errors
 
 _SECOND: Final = 1_000_000_000
 _FOR_EVER: Final = 1 << 30  # seconds
 _DEFAULT_MODES: Final = ("", "default", BRIDGE)
+OWN_MACS: Final = (1, 44)  # the API's version since which each network's settings may name a MAC
+_NO_MAC: Final = "conflicting options: mac-address and the network mode"
 _NO_ALIASES: Final = "network-scoped alias is supported only for containers in user defined networks"
 _QUIET_OPTIONS: Final = ("z", "Z", "nocopy", "cached", "delegated", "consistent")
 _BIND_OPTIONS: Final = ("ro", "rw", "shared", "rshared", "slave", "rslave", "private", "rprivate")
@@ -66,11 +68,13 @@ class Request:
     folders: tuple[str, ...]  # sources of binds that are to be made where they are missing, as Docker does
 
 
-def request(body: Fields, name: str, container_id: str, node_hostname: str, processors: int = 0) -> Request:
+def request(
+    body: Fields, name: str, container_id: str, node_hostname: str, processors: int = 0, macs: bool = True
+) -> Request:  # fmt: skip
     """Raises errors.InvalidArgument for what makes no sense, errors.Unimplemented for what isn't built."""
     host = Fields(body.get("HostConfig") or {})
     _refuse(body, host)
-    record = _record(body, host, container_id, name)
+    record = _record(body, host, container_id, name, macs)
     mounts, folders = _mounts(host)
     _refuse_volumes(body, mounts)
     command, args = _command(body)
@@ -152,8 +156,6 @@ def _refuse(body: Fields, host: Fields) -> None:
     test = Fields(body.get("Healthcheck") or {}).texts("Test")
     if test not in ((), ("NONE",)):
         raise _unbuilt("--health-cmd")
-    if body.text("MacAddress"):
-        raise _unbuilt("--mac-address")
 
 
 def _refuse_logging(logging: Fields) -> None:
@@ -170,7 +172,7 @@ def _refuse_logging(logging: Fields) -> None:
 # ---- networks
 
 
-def _record(body: Fields, host: Fields, container_id: str, name: str) -> SingleRecord:
+def _record(body: Fields, host: Fields, container_id: str, name: str, macs: bool) -> SingleRecord:
     mode = NONE if body.flag("NetworkDisabled") else host.text("NetworkMode")
     mode = BRIDGE if mode in _DEFAULT_MODES else mode
     policy, most = _restart(host)
@@ -178,7 +180,7 @@ def _record(body: Fields, host: Fields, container_id: str, name: str) -> SingleR
         container_id,
         name,
         mode,
-        _legs(body, mode),
+        _legs(body, mode, macs),
         auto_remove=host.flag("AutoRemove"),
         stdin_once=body.flag("StdinOnce"),
         attach=(body.flag("AttachStdin"), body.flag("AttachStdout"), body.flag("AttachStderr")),
@@ -207,16 +209,20 @@ def _restart(host: Fields) -> tuple[str, int]:
     return policy, most
 
 
-def _legs(body: Fields, mode: str) -> tuple[Leg, ...]:
+def _legs(body: Fields, mode: str, of_endpoints: bool) -> tuple[Leg, ...]:
     asked = Fields(body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
     endpoints = {
         BRIDGE if key in _DEFAULT_MODES else key: Fields(given or {}) for key, given in asked.items()
     }
+    asking = (body, *endpoints.values()) if of_endpoints else (body,)
+    macs = [mac for fields in asking if (mac := fields.text("MacAddress"))]
     if mode.startswith(JOINED):
         if body.text("Hostname"):
             raise errors.InvalidArgument("conflicting options: hostname and the network mode")
-        _refuse_beside_joined(body, Fields(body.get("HostConfig") or {}), mode)
+        _refuse_beside_joined(body, Fields(body.get("HostConfig") or {}), mode, macs)
         return ()
+    if mode == HOST and macs:
+        raise errors.InvalidArgument(_NO_MAC)
     if mode in (HOST, NONE):
         if any(endpoint.texts("Aliases") for endpoint in endpoints.values()):
             raise errors.InvalidArgument(_NO_ALIASES)
@@ -225,8 +231,9 @@ def _legs(body: Fields, mode: str) -> tuple[Leg, ...]:
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
             )
         return ()
-    first = endpoints.pop(mode, Fields({}))
-    legs = (leg(mode, first), *(leg(key, given) for key, given in endpoints.items()))
+    first = leg(mode, endpoints.pop(mode, Fields({})), of_endpoints)
+    first = _with_mac(first, addressing.mac_address(body.text("MacAddress")))
+    legs = (first, *(leg(key, given, of_endpoints) for key, given in endpoints.items()))
     return tuple(named(own, body.text("Hostname")) for own in legs)
 
 
@@ -237,7 +244,7 @@ def named(own: Leg, hostname: str) -> Leg:
     return replace(own, aliases=(*own.aliases, hostname))
 
 
-def _refuse_beside_joined(body: Fields, host: Fields, mode: str) -> None:
+def _refuse_beside_joined(body: Fields, host: Fields, mode: str, macs: list[str]) -> None:
     """What a container that is in another's network can't have of its own."""
     if mode == JOINED:
         raise errors.InvalidArgument("invalid network mode: invalid container format container:<name|id>")
@@ -245,6 +252,7 @@ def _refuse_beside_joined(body: Fields, host: Fields, mode: str) -> None:
     for given, what in (
         (host.texts("Dns"), "dns and the network mode"),
         (host.texts("ExtraHosts"), "custom host-to-IP mapping and the network mode"),
+        (macs, "mac-address and the network mode"),
         (ports, "port publishing and the container type network mode"),
         (body.get("ExposedPorts"), "port exposing and the container type network mode"),
     ):
@@ -252,23 +260,36 @@ def _refuse_beside_joined(body: Fields, host: Fields, mode: str) -> None:
             raise errors.InvalidArgument(f"conflicting options: {what}")
 
 
-def leg(network: str, given: Fields) -> Leg:
-    """What a container asks for in one network: at its making, or by POST /networks/{id}/connect."""
+def leg(network: str, given: Fields, macs: bool = True) -> Leg:
+    """What a container asks for in one network: at its making, or by POST /networks/{id}/connect. Clients of an older API than
+    OWN_MACS send back MACs that they were told, and mean nothing by it."""
     addresses = Fields(given.get("IPAMConfig") or {})
-    if addresses.text("IPv6Address"):
-        raise _unbuilt("--ip6")
     if given.get("Links"):
         raise _unbuilt("--link")
-    if given.text("MacAddress"):
-        raise _unbuilt("--mac-address")
     if given.get("DriverOpts"):
         raise _unbuilt("a driver option of a network")
     if network == BRIDGE and given.texts("Aliases"):
         raise errors.InvalidArgument(_NO_ALIASES)
-    wanted = addresses.text("IPv4Address")
-    if wanted and network == BRIDGE:
+    wanted, wanted6 = addresses.text("IPv4Address"), addresses.text("IPv6Address")
+    if wanted and not addressing.is_ipv4(wanted):
+        raise errors.InvalidArgument(f"invalid IPv4 address: {wanted}")
+    if wanted6 and not addressing.is_ipv6(wanted6):
+        raise errors.InvalidArgument(f"invalid IPv6 address: {wanted6}")
+    if (wanted or wanted6) and network == BRIDGE:
         raise errors.InvalidArgument("user specified IP address is supported on user defined networks only")
-    return Leg(network, given.texts("Aliases"), wanted)
+    mac = addressing.mac_address(given.text("MacAddress") if macs else "")
+    more = addresses.texts("LinkLocalIPs")
+    return Leg(network, given.texts("Aliases"), wanted, wanted6=wanted6, mac=mac, link_local=more)
+
+
+def _with_mac(own: Leg, mac: str) -> Leg:
+    """Of all that the container has, its first network gets the MAC that is asked for without naming one."""
+    if own.mac and mac and own.mac != mac:
+        raise errors.InvalidArgument(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, "
+            "or be left empty"
+        )
+    return replace(own, mac=own.mac or mac)
 
 
 def _dns_options(given: tuple[str, ...], plain: bool) -> tuple[str, ...]:

@@ -232,6 +232,8 @@ def _config(
         "OnBuild": None,
         "Labels": dict(container.labels),
     }
+    if single and (mac := next((leg.mac for leg in single.legs[:1]), "")):
+        shown["MacAddress"] = mac
     if signal := (config.stop_signal if config else "") or (own.stop_signal if own else ""):
         shown["StopSignal"] = signal
     if single and single.stop_timeout is not None:

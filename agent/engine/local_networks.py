@@ -137,7 +137,7 @@ def shown(network: LocalNetwork, node: str, members: Mapping[str, Leg], names: M
         id: {
             "Name": names.get(id, ""),
             "EndpointID": stable_id(own, id),
-            "MacAddress": mac(leg.address),
+            "MacAddress": leg.mac or mac(leg.address),
             "IPv4Address": f"{leg.address}/{length}",
             "IPv6Address": "",
         }

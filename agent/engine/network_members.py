@@ -23,7 +23,8 @@ async def connect(call: Call) -> web.StreamResponse:
     container, record, network = await _both(call, fields)
     name = network if isinstance(network, str) else network_finding.name_of(network)
     _refuse_kinds(record, name)
-    asked = container_requests.leg(name, Fields(fields.get("EndpointConfig") or {}))
+    macs = call.version >= container_requests.OWN_MACS
+    asked = container_requests.leg(name, Fields(fields.get("EndpointConfig") or {}), macs)
     asked = container_requests.named(asked, container.config.hostname if container.config else "")
     ours = network_finding.own(call, network) if isinstance(network, dict) else None
     if _leg_in(call, record, network) is not None:
@@ -32,8 +33,6 @@ async def connect(call: Call) -> web.StreamResponse:
         raise errors.PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
     if ours is not None and asked.wanted:
         addressing.refuse_wanted(ours, asked.wanted)
-    if ours is None and asked.wanted:
-        raise errors.Unimplemented("--ip in networks of the swarm is not supported yet for single containers")
     await finish(call.backend.singles.connect(container.id, asked))
     await telling.networks_changed(call.backend, container.id)
     return empty(200)

@@ -213,16 +213,22 @@ def _balancer(network: model.Network, node_id: str, shape: Shape, subnets: Seque
 
 
 def _leg(network_id: str, leg: model.EndpointRecord, subnets: Sequence[Any]) -> dict[str, str]:
-    return _member(leg.task_name, network_id, leg.task_id, leg.addr, subnets, leg.addr6)
+    return _member(leg.task_name, network_id, leg.task_id, leg.addr, subnets, leg.addr6, leg.mac)
 
 
 def _member(
-    name: str, network_id: str, member: str, addr: str, subnets: Sequence[Any], addr6: str = ""
+    name: str,
+    network_id: str,
+    member: str,
+    addr: str,
+    subnets: Sequence[Any],
+    addr6: str = "",
+    own_mac: str = "",
 ) -> dict[str, str]:
     return {
         "Name": name,
         "EndpointID": stable_id(network_id, member),
-        "MacAddress": mac(addr),
+        "MacAddress": own_mac or mac(addr),
         "IPv4Address": _with_length(addr, subnets),
         "IPv6Address": _with_length(addr6, subnets),
     }

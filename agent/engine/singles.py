@@ -33,6 +33,7 @@ _CONDITIONS: Final[Mapping[str, WaitCondition]] = {
 _RUNNING: Final = (Status.RUNNING, Status.PAUSED)
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
 _EVER: Final = 1 << 63
+_OLD_MAC: Final = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 _NOTHING: Final = 7  # bytes of a body that say nothing, as Docker counts
 
 
@@ -46,7 +47,8 @@ async def create(call: Call) -> web.StreamResponse:
     container_id = ids.new_container_id()
     node = call.backend.host.info()
     chosen = name or _nickname(taken)
-    made = container_requests.request(body, chosen, container_id, node.hostname, node.cpus)
+    macs = call.version >= container_requests.OWN_MACS
+    made = container_requests.request(body, chosen, container_id, node.hostname, node.cpus, macs)
     made = await _with_joined(call, made)
     await asyncio.to_thread(_make_folders, made.folders)
     image = await call.backend.runtime.image(made.config.image)
@@ -61,7 +63,8 @@ async def create(call: Call) -> web.StreamResponse:
     hosts = tuple(_host(line, here) for line in made.config.extra_hosts)
     config = replace(made.config, extra_hosts=hosts, labels=labels)
     await finish(call.backend.singles.create(config, record))
-    return answer({"Id": container_id, "Warnings": []}, 201)
+    warnings = [_OLD_MAC] if macs and body.text("MacAddress") else []
+    return answer({"Id": container_id, "Warnings": warnings}, 201)
 
 
 def _refuse_platform(image: ImageInfo, name: str, wanted: str) -> None:

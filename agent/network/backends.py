@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
-from agent.network import dual
+from agent.network import dual, names
 from agent.network.dual import Serving
 from agent.network.rules import Balancer
 from agent.state import NodeState
@@ -51,16 +51,19 @@ def balancers(
     return tuple(found)
 
 
-def peers(state: NodeState, network: model.Network) -> Iterator[tuple[str, str]]:
-    """(address, VTEP) of every endpoint, offered or not, and every ingress leg on other nodes."""
+def peers(state: NodeState, network: model.Network) -> Iterator[tuple[str, str, str]]:
+    """(address, MAC, VTEP) of every endpoint, offered or not, and every ingress leg on other nodes. Where users gave one MAC to
+    several containers, one of those has it."""
     vteps = {node.id: node.vtep for node in state.nodes.values() if node.vtep and node.id != state.node_id}
-    for endpoint in state.endpoints.values():
+    homes: dict[str, str] = {}
+    for _, endpoint in sorted(state.endpoints.items()):
         if endpoint.network_id == network.id and endpoint.addr and endpoint.node_id in vteps:
-            yield endpoint.addr, vteps[endpoint.node_id]
+            mac, vtep = endpoint.mac or names.mac(endpoint.addr), vteps[endpoint.node_id]
+            yield endpoint.addr, mac, homes.setdefault(mac, vtep)
     if network.spec.ingress:
         for node in state.nodes.values():
             if node.ingress_addr and node.id in vteps:
-                yield node.ingress_addr, vteps[node.id]
+                yield node.ingress_addr, names.mac(node.ingress_addr), vteps[node.id]
 
 
 def endpoint_addresses(state: NodeState) -> frozenset[tuple[str, str]]:

@@ -32,6 +32,7 @@ from agent.state import NodeState
 from common import model
 
 _LOCAL: Final = "127.0.0.0/8"
+_LINK_LOCAL: Final = 16  # the prefix length of 169.254.0.0
 ANY: Final = "0.0.0.0"
 
 
@@ -57,6 +58,8 @@ class BridgeLeg:
     network: str  # a BridgeNetwork's id, or names.GATEWAY_BRIDGE
     interface: str
     address: str  # without prefix length
+    mac: str = ""  # another one than belongs to the address
+    link_local: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +192,11 @@ def _inside(container_id: str, wired: Wired, local: Local, underlay: Underlay) -
         network = local.networks.get(leg.network)
         length = _length(network) if network is not None else underlay.gateway_prefix
         gateway = network.gateway if network is not None else underlay.gateway
-        mac = names.mac(leg.address)
+        mac = leg.mac or names.mac(leg.address)
         facts |= {
             Veth(leg.interface, mac, port.mtu, port.name, names.HOST, port.bridge, port.isolated),
             Address(leg.interface, f"{leg.address}/{length}"),
+            *(Address(leg.interface, f"{address}/{_LINK_LOCAL}") for address in leg.link_local),
         }
         if leg.network == wired.way_out and gateway:
             facts.add(DefaultRoute(gateway, leg.interface))

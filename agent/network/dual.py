@@ -89,7 +89,7 @@ def neighbours(state: NodeState, network: model.Network) -> Iterator[Neighbour]:
     elsewhere = {node.id for node in state.nodes.values() if node.vtep and node.id != state.node_id}
     for endpoint in state.endpoints.values():
         if endpoint.network_id == network.id and endpoint.addr6 and endpoint.node_id in elsewhere:
-            yield Neighbour(endpoint.addr6, names.mac(endpoint.addr))
+            yield Neighbour(endpoint.addr6, endpoint.mac or names.mac(endpoint.addr))
     if network.spec.ingress:
         for node in state.nodes.values():
             if node.ingress_addr and node.ingress_addr6 and node.id in elsewhere:

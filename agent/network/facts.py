@@ -14,6 +14,7 @@ from agent.network import names
 
 UDP: Final = 17  # as IP headers have it (IANA, protocol numbers)
 SCTP: Final = 132
+_LINK_LOCAL: Final = "169.254."
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +268,11 @@ def _interface(fact: Sysctl) -> str:
     return "" if interface in ("all", "default") else interface
 
 
-def _key(change: Change) -> tuple[int, str, str]:
-    return rank(change.fact), change.namespace, repr(change.fact)
+def _key(change: Change) -> tuple[int, str, bool, str]:
+    """Programs take an interface's first address for its own: link-local ones come behind."""
+    fact = change.fact
+    beside = isinstance(fact, Address) and fact.address.startswith(_LINK_LOCAL)
+    return rank(fact), change.namespace, beside, repr(fact)
 
 
 def _additions(namespace: str, actual: Facts, desired: Facts) -> Iterable[Change]:

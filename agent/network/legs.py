@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from agent.network import names
 from agent.state import NodeState
 from common import model
 
@@ -26,6 +27,7 @@ class Leg:
     prefix: int
     address6: str = ""
     prefix6: int = 0
+    mac: str = ""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -42,7 +44,8 @@ def legs(state: NodeState, task: model.Task) -> tuple[Leg, ...]:
         if network is not None and network.vni and address:
             parsed = ipaddress.IPv4Interface(address)
             six, _, length = next((a for a in attachment.addresses if ":" in a), "").partition("/")
-            own = (str(parsed.ip), parsed.network.prefixlen, six, int(length or 0))
+            mac = attachment.mac or names.mac(str(parsed.ip))
+            own = (str(parsed.ip), parsed.network.prefixlen, six, int(length or 0), mac)
             chosen = task.labels.get(INTERFACE_LABEL + network.id, "")
             found.append((not network.spec.ingress, chosen, network, own))
     found.sort(key=lambda item: item[0])  # stable: the others stay in their order

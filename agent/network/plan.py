@@ -97,7 +97,7 @@ def _seals(state: NodeState, networks: Collection[model.Network], underlay: Unde
         return frozenset()
     if me is None:
         return encryption.guards()
-    vteps = {vtep for network in networks for _, vtep in backends.peers(state, network)}
+    vteps = {vtep for network in networks for _, _, vtep in backends.peers(state, network)}
     others = (n for n in state.nodes.values() if n.vtep in vteps and n.id != me.id)
     peers = (encryption.End(n.number, n.vtep) for n in others)
     return encryption.facts(encryption.End(me.number, underlay.address), peers, underlay.keys)
@@ -117,8 +117,8 @@ def _sandbox(
     }
     if network.spec.ingress and ingress_network(state) is network:
         facts.add(Port(names.INGRESS_PORT, names.BRIDGE, mtu=mtu))
-    for address, vtep in backends.peers(state, network):
-        facts |= {Neighbour(address, names.mac(address)), Forward(names.mac(address), vtep)}
+    for address, mac, vtep in backends.peers(state, network):
+        facts |= {Neighbour(address, mac), Forward(mac, vtep)}
     if six:
         facts.update(dual.neighbours(state, network))
     return frozenset(facts)
@@ -126,7 +126,7 @@ def _sandbox(
 
 def _overlay_leg(tid: str, leg: Leg, underlay: Underlay) -> Iterator[Fact]:
     yield Veth(
-        leg.interface, names.mac(leg.address), overlay_mtu(leg.network, underlay),
+        leg.interface, leg.mac, overlay_mtu(leg.network, underlay),
         names.sandbox_port(tid), names.network_namespace(leg.network.id), names.BRIDGE,
     )  # fmt: skip
     yield Address(leg.interface, f"{leg.address}/{leg.prefix}")

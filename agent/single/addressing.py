@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -14,6 +15,10 @@ Subnet = ipaddress.IPv4Network
 POOLS: Final = (
     *(f"172.{n}.0.0/16" for n in range(17, 32)),
     *(f"192.168.{n}.0/20" for n in range(0, 256, 16)),
+)
+
+_MAC: Final = re.compile(
+    r"(?i)[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5}|[0-9a-f]{2}(?:\.[0-9a-f]{4}){2})"
 )
 
 
@@ -69,6 +74,39 @@ def is_ipv4(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def refuse_link_local(given: Collection[str]) -> None:
+    """Raises for what is no link-local address of IPv4."""
+    if not all(is_ipv4(text) or is_ipv6(text) for text in given):
+        raise errors.ShoalError(f"Invalid link-local IP address: [{' '.join(given)}]")
+    for text in given:
+        if not ipaddress.ip_address(text).is_link_local:
+            raise errors.ShoalError(f"invalid link local IP address: {text}")
+        if is_ipv6(text):
+            raise errors.Unimplemented("--link-local-ip of IPv6 is not supported yet for single containers")
+
+
+def mac_address(text: str) -> str:
+    """A MAC in the one form that is used here; it may be written with colons, dashes or dots."""
+    if text and not _MAC.fullmatch(text):
+        raise errors.InvalidArgument(f"invalid MAC address {text}")
+    digits = re.sub("[:.-]", "", text).lower()
+    return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2))
+
+
+def refuse_mac(mac: str) -> None:
+    """Raises for one that no interface can have: all zeros, or a group's."""
+    if mac and (set(mac) <= set("0:") or int(mac[:2], 16) & 1):
+        raise errors.ShoalError(f'error setting MAC to "{mac}": cannot assign requested address')
 
 
 def refuse_wanted(network: LocalNetwork, wanted: str) -> None:

@@ -8,6 +8,7 @@ more is over. agent/single/containers.py asks for places, agent/daemon.py hands 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -25,10 +26,11 @@ log = logging.getLogger("single")
 S = model.TaskState
 PATIENCE: Final = 20.0  # seconds for the managers to give a place
 PEERS: Final = 2.0  # seconds for the other nodes to know of it, as for a task
-_TOO_LATE: Final = (
+TAKEN: Final = 5.0  # seconds for whoever has the address that a container asks for to give it back
+_FAILED: Final = (
     "attaching to network failed, make sure your network options are correct and check manager logs: "
-    "context deadline exceeded"
 )
+_TOO_LATE: Final = f"{_FAILED}context deadline exceeded"
 
 
 class Refused(Exception):
@@ -57,6 +59,8 @@ class Attachments:
         self._running: dict[str, model.TaskStatus] = {}
         self._told: set[str] = set()
         self._asking: dict[str, asyncio.Future[None]] = {}
+        self._limits: dict[str, asyncio.Timeout] = {}
+        self._why: dict[str, str] = {}  # it takes so long
 
     # ---- the session's side
 
@@ -68,7 +72,12 @@ class Attachments:
     def refused(self, refusal: model.AttachmentRefused) -> None:
         """The managers' answer where they give nothing."""
         asking = self._asking.get(refusal.id)
-        if asking is not None and not asking.done():
+        if refusal.waits:
+            limit = self._limits.get(refusal.id)
+            if limit is not None and not limit.expired():
+                self._why[refusal.id] = f": {refusal.message}"
+                limit.reschedule(min(TAKEN, self._patience) + asyncio.get_running_loop().time())
+        elif asking is not None and not asking.done():
             asking.set_exception(Refused(refusal))
         elif refusal.id in self._held:
             log.warning("container's place in network %s is lost: %s", refusal.network, refusal.message)
@@ -115,6 +124,12 @@ class Attachments:
         networks = assignment.task.networks if assignment is not None else ()
         return tuple(address.partition("/")[0] for network in networks for address in network.addresses)
 
+    def mac(self, id: str) -> str:
+        """Another one than belongs to the address."""
+        assignment = self._state.tasks.get(id)
+        networks = assignment.task.networks if assignment is not None else ()
+        return next((network.mac for network in networks), "")
+
     async def acquire(self, record: SingleRecord, leg: Leg) -> str:
         """A container's place in a network; its id is the task's. Raises errors.ShoalError with Docker's texts."""
         if not self._state.node_id:
@@ -124,21 +139,34 @@ class Attachments:
         self._held[id] = _attachment(id, record, leg)
         self._asking[id] = asking
         try:
-            self.declare()
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience) as self._limits[id]:
+                self.declare()
                 await asking
+                self._check(id, leg)
                 await self._stands(id)
+            del self._limits[id]
             await self._await_peers(id)
         except BaseException as error:
             self.release(id)
             if isinstance(error, Refused):
                 raise _could_not(error.refusal) from error
             if isinstance(error, TimeoutError):
-                raise errors.ShoalError(_TOO_LATE) from error
+                raise errors.ShoalError(_TOO_LATE + self._why.get(id, "")) from error
             raise
         finally:
-            del self._asking[id]
+            for about in (self._asking, self._limits, self._why):
+                about.pop(id, None)
         return id
+
+    def _check(self, id: str, leg: Leg) -> None:
+        """Managers from before addresses could be chosen give any."""
+        given = set(map(ipaddress.ip_address, self.addresses(id)))
+        asked = set(map(ipaddress.ip_address, leg.wishes))
+        if asked - given or self.mac(id) != leg.mac:
+            what = "address" if asked - given else "MAC address"
+            raise errors.ShoalError(
+                f"{_FAILED}the managers are too old to give a chosen {what}: upgrade them"
+            )
 
     async def _await_peers(self, id: str) -> None:
         """Until every other node knows the place, or long enough."""
@@ -188,10 +216,12 @@ class Attachments:
 
 
 def _attachment(id: str, record: SingleRecord, leg: Leg) -> model.ContainerAttachment:
-    network = model.NetworkAttachmentConfig(leg.network, leg.aliases)
+    network = model.NetworkAttachmentConfig(leg.network, leg.aliases, addresses=leg.wishes, mac=leg.mac)
     return model.ContainerAttachment(id, record.container_id, record.name, (network,))
 
 
 def _could_not(refusal: model.AttachmentRefused) -> errors.ShoalError:
+    if refusal.address:
+        return errors.ShoalError(_FAILED + refusal.message)
     said = f"rpc error: code = {refusal.code} desc = {refusal.message}"
     return errors.ShoalError(f"Could not attach to network {refusal.network}: {said}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from agent.keeping import known
@@ -29,6 +29,18 @@ class Leg:
     network_id: str = ""  # of a network of this node's own
     address: str = ""  # there
     attachment: str = ""  # the place in an overlay
+    wanted6: str = ""  # the same of IPv6
+    mac: str = ""  # that the user asks for
+    link_local: tuple[str, ...] = ()  # addresses beside the one that it has on a bridge
+
+    @property
+    def wishes(self) -> tuple[str, ...]:
+        """The addresses that the user asks for."""
+        return tuple(filter(None, (self.wanted, self.wanted6)))
+
+    def bare(self) -> Leg:
+        """Without what it has only while the container has a namespace."""
+        return replace(self, interface="", network_id="", address="", attachment="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,16 +176,20 @@ class Wiring:
     async def _acquire(self, container_id: str, number: int) -> SingleRecord:
         record = self._records[container_id]
         leg = record.legs[number]
+        addressing.refuse_mac(leg.mac)
         interface = _free_interface(record)
         network = self.networks.find(leg.network)
+        addressing.refuse_link_local(leg.link_local)
         if network is None:
-            if leg.wanted:
+            if leg.link_local:
                 raise errors.Unimplemented(
-                    "--ip in networks of the swarm is not supported yet for single containers"
+                    "--link-local-ip in networks of the swarm is not supported for single containers"
                 )
             attachment = await self._attachments.acquire(record, leg)
             leg = replace(leg, interface=interface, attachment=attachment)
         else:
+            if leg.wanted6:
+                raise errors.Unimplemented("--ip6 is not supported yet for single containers")
             used = self.used(network.id)
             address = (
                 addressing.wanted_address(network, leg.wanted, used) if leg.wanted
@@ -337,7 +341,10 @@ class Wiring:
     def _wired(self, record: SingleRecord) -> Wired:
         known = [leg for leg in record.legs if leg.interface]
         on_bridges = [leg for leg in known if self.networks.get(leg.network_id) is not None]
-        bridges = [BridgeLeg(leg.network_id, leg.interface, leg.address) for leg in on_bridges]
+        bridges = [
+            BridgeLeg(leg.network_id, leg.interface, leg.address, mac=leg.mac, link_local=leg.link_local)
+            for leg in on_bridges
+        ]
         if (gateway := record.gateway_leg) is not None:
             bridges.append(BridgeLeg(names.GATEWAY_BRIDGE, gateway.interface, gateway.address))
         overlays = tuple(OverlayLeg(leg.attachment, leg.interface) for leg in known if leg.attachment)
@@ -352,7 +359,7 @@ def _free_interface(record: SingleRecord) -> str:
 
 def _bare(record: SingleRecord) -> SingleRecord:
     """Without what it has only while it runs."""
-    legs = tuple(Leg(leg.network, leg.aliases, leg.wanted) for leg in record.legs)
+    legs = tuple(leg.bare() for leg in record.legs)
     return replace(record, sandbox="", legs=legs, gateway_leg=None, bindings=())
 
 

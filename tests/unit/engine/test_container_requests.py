@@ -221,3 +221,44 @@ def test_a_hostname_is_a_name_in_networks_that_have_names() -> None:
     found = made({"Hostname": "box", **several}, NetworkMode="net").record.legs
     assert found == (Leg("net", ("al", "box")), Leg("other", ("box",)))
     assert made({"Hostname": "box"}).record.legs == (Leg("bridge"),)
+
+
+def asking(network: str, **settings: Any) -> dict[str, Any]:
+    return {"NetworkingConfig": {"EndpointsConfig": {network: settings}}}
+
+
+def test_addresses_of_its_own() -> None:
+    both = {"IPv4Address": "10.0.1.7", "IPv6Address": "fd00::7", "LinkLocalIPs": ["169.254.1.1"]}
+    found = made(asking("net", IPAMConfig=both), NetworkMode="net")
+    assert found.record.legs == (Leg("net", (), "10.0.1.7", wanted6="fd00::7", link_local=("169.254.1.1",)),)
+    for key, version in (("IPv4Address", "IPv4"), ("IPv6Address", "IPv6")):
+        for wrong in ("foo", {"IPv4Address": "fd00::7"}.get(key, "10.0.1.7")):
+            with pytest.raises(errors.InvalidArgument, match=f"^invalid {version} address: {wrong}$"):
+                made(asking("net", IPAMConfig={key: wrong}), NetworkMode="net")
+
+
+def test_a_mac_of_its_own() -> None:
+    mac = "92:d0:c6:0a:29:33"
+    assert made({"MacAddress": mac.upper()}).record.legs == (Leg("bridge", mac=mac),)
+    assert made(asking("net", MacAddress=mac), NetworkMode="net").record.legs == (Leg("net", mac=mac),)
+    second = {"MacAddress": mac, **asking("two", MacAddress="92:d0:c6:0a:29:34")}
+    assert [leg.mac for leg in made(second, NetworkMode="net").record.legs] == [mac, "92:d0:c6:0a:29:34"]
+    with pytest.raises(errors.InvalidArgument, match="the container-wide MAC address must match"):
+        made({"MacAddress": mac, **asking("net", MacAddress="92:d0:c6:0a:29:34")}, NetworkMode="net")
+    with pytest.raises(errors.InvalidArgument, match=r"^invalid MAC address zz$"):
+        made({"MacAddress": "zz"})
+    for mode in ("host", "container:other"):
+        with pytest.raises(
+            errors.InvalidArgument, match=r"^conflicting options: mac-address and the network mode$"
+        ):
+            made({"MacAddress": mac}, NetworkMode=mode)
+    assert made({"MacAddress": mac}, NetworkMode="none").record.legs == ()
+
+
+def test_clients_of_an_older_api_mean_nothing_by_a_networks_mac() -> None:
+    body = {
+        "Image": "alpine",
+        "HostConfig": {"NetworkMode": "net"},
+        **asking("net", MacAddress="92:d0:c6:0a:29:33"),
+    }
+    assert request(Fields(body), "one", ID, "node1", macs=False).record.legs == (Leg("net"),)

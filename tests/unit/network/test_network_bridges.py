@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from agent.network import bridges, names, plan
 from agent.network.bridges import Binding, BridgeLeg, BridgeNetwork, Local, OverlayLeg, Wired
-from agent.network.facts import Address, Bridge, DefaultRoute, Facts, Namespace, Port, Table, Veth
+from agent.network.facts import (
+    Address,
+    Bridge,
+    DefaultRoute,
+    Facts,
+    Namespace,
+    Port,
+    Table,
+    Veth,
+    difference,
+)
 from agent.network.underlay import Underlay
 from agent.state import NodeState
 from common import model
@@ -125,3 +135,12 @@ def test_rules() -> None:
     assert bridges.udp_bindings(local, ()) == frozenset()
     without = Local(local.networks, {**local.containers, ID: replace(local.containers[ID], bindings=())})
     assert table(laid(without, ID, OTHER)) != text
+
+
+def test_a_mac_and_link_local_addresses_of_its_own() -> None:
+    leg = BridgeLeg(NET.id, "eth0", "172.20.0.2", mac="92:d0:c6:0a:29:33", link_local=("169.254.3.4",))
+    inside = laid(Local({NET.id: NET}, {ID: Wired((leg,))}), ID)[names.task_namespace(ID)]
+    own, beside = Address("eth0", "172.20.0.2/16"), Address("eth0", "169.254.3.4/16")
+    made = [change.fact for change in difference({}, {"": inside}) if change.fact in (own, beside)]
+    assert made == [own, beside]
+    assert {fact.mac for fact in inside if isinstance(fact, Veth)} == {"92:d0:c6:0a:29:33"}

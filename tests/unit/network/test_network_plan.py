@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network import names, plan
+from agent.network import dual, names, plan
 from agent.network.facts import (
     Address,
     Bridge,
@@ -272,3 +272,20 @@ def test_the_plan_does_not_depend_on_the_order_of_things(
     one, two = plan.desired(given_state, attached, UNDERLAY), plan.desired(other, mixed(attached), UNDERLAY)
     assert one == two
     assert difference(one, two) == ()
+
+
+def test_a_container_with_a_mac_of_its_own() -> None:
+    elsewhere = replace(endpoint("t1", "app", "10.0.1.20", "n2"), mac="92:d0:c6:0a:29:33", addr6="fd00:1::20")
+    twin = replace(endpoint("t2", "app", "10.0.1.21", "n3"), mac="92:d0:c6:0a:29:33")
+    here = task("c1", ("app", "10.0.1.5"))
+    leg = replace(here.task.networks[0], mac="92:d0:c6:0a:29:44")
+    here = replace(here, task=replace(here.task, networks=(leg,)))
+    view = plan.desired(state((elsewhere, twin), here), {"c1": ""}, UNDERLAY)
+    sandbox = view["n-app"]
+    assert {
+        Neighbour("10.0.1.20", "92:d0:c6:0a:29:33"),
+        Neighbour("10.0.1.21", "92:d0:c6:0a:29:33"),
+    } <= sandbox
+    assert [f.vtep for f in sandbox if isinstance(f, Forward) and f.mac == elsewhere.mac] == ["192.0.2.2"]
+    assert {f.mac for f in view["t-c1"] if isinstance(f, Veth)} == {"92:d0:c6:0a:29:44"}
+    assert {f.mac for f in dual.neighbours(state((elsewhere,)), network("app", 1))} == {"92:d0:c6:0a:29:33"}

@@ -79,3 +79,40 @@ def test_what_is_given_lies_in_the_subnet_and_is_nobodys(length: int, taken: set
         return
     assert ipaddress.IPv4Address(found) in list(subnet.hosts())[:50]
     assert found not in used and found != NET.gateway
+
+
+def test_a_mac_in_any_form() -> None:
+    for text in ("92:D0:c6:0a:29:33", "92-d0-c6-0a-29-33", "92d0.c60a.2933"):
+        assert addressing.mac_address(text) == "92:d0:c6:0a:29:33"
+    assert addressing.mac_address("") == ""
+    for text in (
+        "nonsense",
+        "92:d0:c6:0a:29",
+        "92:d0-c6:0a:29:33",
+        "92d0c60a2933",
+        "01:02:03:04:05:06:07:08",
+    ):
+        with pytest.raises(errors.InvalidArgument, match=f"^invalid MAC address {text}$"):
+            addressing.mac_address(text)
+
+
+def test_a_mac_that_no_interface_can_have() -> None:
+    addressing.refuse_mac("92:d0:c6:0a:29:33")
+    addressing.refuse_mac("")
+    for mac in ("00:00:00:00:00:00", "93:d0:c6:0a:29:33"):
+        with pytest.raises(
+            errors.ShoalError, match=f'setting MAC to "{mac}": cannot assign requested address'
+        ):
+            addressing.refuse_mac(mac)
+
+
+def test_link_local_addresses() -> None:
+    addressing.refuse_link_local(())
+    addressing.refuse_link_local(("169.254.34.68", "169.254.1.1"))
+    for wanted, text in (
+        (("169.254.34.68", "foo"), r"^Invalid link-local IP address: \[169.254.34.68 foo\]$"),
+        (("10.1.1.1",), "^invalid link local IP address: 10.1.1.1$"),
+        (("fe80::1",), "^--link-local-ip of IPv6 is not supported yet"),
+    ):
+        with pytest.raises(errors.ShoalError, match=text):
+            addressing.refuse_link_local(wanted)

@@ -32,10 +32,11 @@ class Bench:
     async def stands(self, id: str) -> None:
         self.stood.append(id)
 
-    def give(self, state: S = S.TASK_ASSIGNED, ready: bool = True) -> None:
+    def give(self, state: S = S.TASK_ASSIGNED, ready: bool = True, *addresses: str, mac: str = "") -> None:
         """The managers give what was asked for last."""
         id = self.told[-1].held[0].id
-        task = model.Task(id=id, status=model.TaskStatus(state=state))
+        given = model.NetworkAttachment(network_id="net", addresses=addresses, mac=mac)
+        task = model.Task(id=id, status=model.TaskStatus(state=state), networks=(given,))
         self.places.update(NodeState("n1", tasks={id: model.TaskAssignment(task, ready)}))
 
 
@@ -124,3 +125,65 @@ async def test_a_new_name_is_told_at_once() -> None:
     b.places.keep([HELD])
     b.places.renamed(replace(HELD, name="new"))
     assert b.told[-1].held == (replace(b.told[-1].held[0], id="a1", name="new"),)
+
+
+CHOSEN = Leg("net", wanted="10.0.1.7", wanted6="fd00::07", mac="92:d0:c6:0a:29:33")
+
+
+async def test_the_address_and_mac_that_a_container_asks_for() -> None:
+    b = Bench()
+    asking = asyncio.create_task(b.places.acquire(RECORD, CHOSEN))
+    await until(lambda: b.told)
+    (config,) = b.told[0].held[0].networks
+    assert (config.addresses, config.mac) == (("10.0.1.7", "fd00::07"), "92:d0:c6:0a:29:33")
+    b.give(S.TASK_ASSIGNED, True, "10.0.1.7/24", "fd00::7/64", mac="92:d0:c6:0a:29:33")
+    assert b.places.addresses(await asking) == ("10.0.1.7", "fd00::7")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "mac", "what"),
+    [
+        (("10.0.1.2/24", "fd00::7/64"), "92:d0:c6:0a:29:33", "address"),
+        (("10.0.1.7/24", "fd00::7/64"), "", "MAC address"),
+    ],
+)
+async def test_older_managers_give_something_else(addresses: tuple[str, ...], mac: str, what: str) -> None:
+    b = Bench()
+    asking = asyncio.create_task(b.places.acquire(RECORD, CHOSEN))
+    await until(lambda: b.told)
+    b.give(S.TASK_ASSIGNED, True, *addresses, mac=mac)
+    with pytest.raises(errors.ShoalError, match=f"too old to give a chosen {what}: upgrade them"):
+        await asking
+    assert b.told[-1].held == ()
+
+
+async def test_an_address_that_cannot_be_had() -> None:
+    b = Bench()
+    asking = asyncio.create_task(b.places.acquire(RECORD, CHOSEN))
+    await until(lambda: b.told)
+    b.places.refused(
+        model.AttachmentRefused(b.told[0].held[0].id, "net", "", "Invalid address", address=True)
+    )
+    with pytest.raises(
+        errors.ShoalError, match=r"^attaching to network failed, .* manager logs: Invalid address$"
+    ):
+        await asking
+
+
+async def test_an_address_that_somebody_has_is_waited_for() -> None:
+    b = Bench()
+    asking = asyncio.create_task(b.places.acquire(RECORD, CHOSEN))
+    await until(lambda: b.told)
+    taken = model.AttachmentRefused(b.told[0].held[0].id, "net", "", "in use", address=True, waits=True)
+    b.places.refused(taken)
+    b.give(S.TASK_ASSIGNED, False, "10.0.1.7/24", "fd00::7/64", mac="92:d0:c6:0a:29:33")
+    await until(lambda: b.stood)
+    b.places.refused(taken)  # late: it has its place
+    b.give(S.TASK_ASSIGNED, True, "10.0.1.7/24", "fd00::7/64", mac="92:d0:c6:0a:29:33")
+    assert await asking
+    b = Bench(patience=0.01)
+    asking = asyncio.create_task(b.places.acquire(RECORD, CHOSEN))
+    await until(lambda: b.told)
+    b.places.refused(replace(taken, id=b.told[0].held[0].id))
+    with pytest.raises(errors.ShoalError, match=r"manager logs: context deadline exceeded: in use$"):
+        await asking

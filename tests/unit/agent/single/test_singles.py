@@ -291,6 +291,28 @@ async def test_overlays_are_asked_for_at_every_start(bench: Bench) -> None:
     assert bench.runtime.found[two].status is Status.CREATED
 
 
+async def test_what_a_container_asks_for_outlives_its_runs(bench: Bench) -> None:
+    leg = Leg(BRIDGE, mac="92:d0:c6:0a:29:33", link_local=("169.254.3.4",))
+    one = await bench.create("one", legs=(leg,))
+    for _ in range(2):
+        await bench.singles.start(one)
+        bench.again()
+        (wired,) = bench.network.wired.containers[one].bridges
+        assert (wired.mac, wired.link_local) == ("92:d0:c6:0a:29:33", ("169.254.3.4",))
+        await bench.runtime.exit(one)
+        async with bench.running():
+            await bench.until(lambda: bench.memory.rows[one].legs == (leg,))
+    for asked, text in (
+        (Leg("net", link_local=("169.254.3.4",)), "--link-local-ip in networks of the swarm"),
+        (Leg("net", mac="93:d0:c6:0a:29:33"), 'setting MAC to "93:d0:c6:0a:29:33"'),
+        (Leg(BRIDGE, wanted6="fd00::1"), "--ip6 is not supported yet"),
+    ):
+        name = await bench.create(text, legs=(asked,))
+        with pytest.raises(errors.ShoalError, match=f"^(error )?{text}"):
+            await bench.singles.start(name)
+        assert not bench.attachments.held
+
+
 async def test_a_restart_of_the_agent_finds_them_again(bench: Bench) -> None:
     one = await bench.create("one", network_mode="net", legs=(Leg("net"),))
     two = await bench.create("two", auto_remove=True)
