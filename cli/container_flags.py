@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.flags import Flag
-from cli.values.attachments import NETWORKS
+from cli.values.attachments import CONTAINER_NETWORKS
 from cli.values.basic import (
     ADDRESSES,
     BOOL,
@@ -59,6 +59,7 @@ _SHARED = (
     Flag("ipc", STRING, "IPC mode to use"),
     Flag("label", LABELS, "Set meta data on a container", short="l"),
     Flag("link", LIST, "Add link to another container"),
+    Flag("link-local-ip", LIST, "Container IPv4/IPv6 link-local addresses"),
     Flag("log-driver", STRING, "Logging driver for the container"),
     Flag("log-opt", LIST, "Log driver options"),
     Flag("mac-address", STRING, "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
@@ -70,7 +71,7 @@ _SHARED = (
     Flag("memory-swappiness", INT, "Tune container memory swappiness (0 to 100)", default=-1, shown="-1"),
     Flag("mount", MOUNTS, "Attach a filesystem mount to the container"),
     Flag("name", STRING, "Assign a name to the container"),
-    Flag("network", NETWORKS, "Connect a container to a network"),
+    Flag("network", CONTAINER_NETWORKS, "Connect a container to a network"),
     Flag("network-alias", LIST, "Add network-scoped alias for the container"),
     Flag("no-healthcheck", BOOL, "Disable any container-specified HEALTHCHECK"),
     Flag("oom-kill-disable", BOOL, "Disable OOM Killer"),

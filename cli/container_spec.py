@@ -12,7 +12,7 @@ from typing import Any
 from cli.errors import CliError
 from cli.flags import Values
 from cli.service.spec import variables
-from cli.values.attachments import NetworkRequest
+from cli.values.attachments import NetworkRequest, is_mac
 from cli.values.basic import as_map
 from cli.values.ports import ports_of
 
@@ -47,8 +47,6 @@ def body(flags: Values, words: list[str], attach: set[str], size: tuple[int, int
     }
     if exposed:
         found["ExposedPorts"] = {port: {} for port in exposed}
-    if flags.text("mac-address"):
-        found["MacAddress"] = flags.text("mac-address")
     if flags.on("no-healthcheck"):
         found["Healthcheck"] = {"Test": ["NONE"]}
     elif flags.text("health-cmd"):
@@ -157,11 +155,41 @@ def _endpoints(flags: Values) -> dict[str, Any]:
     for number, network in enumerate(networks):
         if network.name in found:
             raise CliError(f'network "{network.name}" is specified multiple times', _FAILED)
-        own = [*network.aliases, *(aliases if number == 0 else ())]
-        found[network.name] = {"Aliases": own or None, "DriverOpts": network.options or None}
-    addresses = {"IPv4Address": flags.text("ip"), "IPv6Address": flags.text("ip6")}
-    if any(addresses.values()):
-        found[networks[0].name]["IPAMConfig"] = {key: value for key, value in addresses.items() if value}
+        names = [*network.aliases, *(aliases if number == 0 else ())]
+        found[network.name] = {"Aliases": names or None, "DriverOpts": network.options or None}
+        own = {**network.own, **_own(flags, network)} if number == 0 else network.own
+        addresses: dict[str, Any] = {"IPv4Address": own.get("ip"), "IPv6Address": own.get("ip6")}
+        addresses["LinkLocalIPs"] = _link_local(flags, network) if number == 0 else network.link_local
+        if any(addresses.values()):
+            found[network.name]["IPAMConfig"] = {key: value for key, value in addresses.items() if value}
+        if own.get("mac-address"):
+            found[network.name]["MacAddress"] = own["mac-address"]
+    return found
+
+
+def _link_local(flags: Values, network: NetworkRequest) -> list[str]:
+    given: list[str] = flags.every("link-local-ip")
+    if given and network.link_local:
+        raise CliError(
+            "conflicting options: cannot specify both --link-local-ip and per-network link-local IP addresses",
+            _FAILED,
+        )
+    return given or network.link_local
+
+
+def _own(flags: Values, network: NetworkRequest) -> dict[str, str]:
+    """What flags of their own say of the first network, which its --network may say, too, but not both."""
+    found = {}
+    for flag, what in (("ip", "IPv4 address"), ("ip6", "IPv6 address"), ("mac-address", "MAC address")):
+        if not flags.text(flag):
+            continue
+        if network.own.get(flag):
+            raise CliError(
+                f"conflicting options: cannot specify both --{flag} and per-network {what}", _FAILED
+            )
+        found[flag] = flags.text(flag)
+    if (mac := found.get("mac-address", "")) and not is_mac(mac):
+        raise CliError(f"{mac} is not a valid mac address", _FAILED)
     return found
 
 

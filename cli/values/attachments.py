@@ -19,6 +19,8 @@ class NetworkRequest:
     name: str
     aliases: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
+    own: dict[str, str] = field(default_factory=dict)  # of a container: ip, ip6, mac-address
+    link_local: list[str] = field(default_factory=list)
 
     def attachment(self, target: str) -> dict[str, Any]:
         found: dict[str, Any] = {"Target": target}
@@ -29,7 +31,21 @@ class NetworkRequest:
         return found
 
 
-def network(text: str) -> list[NetworkRequest]:
+_OWN = ("ip", "ip6", "mac-address")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}|[0-9a-f]{2}(-[0-9a-f]{2}){5}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}")
+
+
+def is_mac(text: str) -> bool:
+    """Six octets, with colons or dashes, or with dots by twos."""
+    return _MAC.fullmatch(text.lower()) is not None
+
+
+def container_network(text: str) -> list[NetworkRequest]:
+    """A container may have addresses of its own there."""
+    return network(text, _OWN)
+
+
+def network(text: str, own: tuple[str, ...] = ()) -> list[NetworkRequest]:
     if not _LONG.search(text):
         return [NetworkRequest(text)]
     request = NetworkRequest("")
@@ -46,6 +62,12 @@ def network(text: str) -> list[NetworkRequest]:
             if not separator:
                 raise ValueError("invalid key value pair format in driver options")
             request.options[option.strip()] = setting.strip()
+        elif name in own:
+            if name == "mac-address" and not is_mac(value.strip()):
+                raise ValueError(f"address {value.strip()}: invalid MAC address")
+            request.own[name] = value.strip()
+        elif name == "link-local-ip" and own:
+            request.link_local.append(value.strip())
         else:
             raise ValueError(f"invalid field key {name}")
     if not request.name:
@@ -114,5 +136,6 @@ def _file(kind: str) -> Kind:
 
 
 NETWORKS = Kind("network", network, repeated=True)
+CONTAINER_NETWORKS = Kind("network", container_network, repeated=True)
 SECRETS = _file("secret")
 CONFIGS = _file("config")

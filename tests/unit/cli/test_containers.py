@@ -254,3 +254,35 @@ def test_rm_by_force_of_what_is_not_there(daemon: Daemon, shoal: Shoal) -> None:
     text = "Error response from daemon: No such container: gone\n"
     forced, plain = shoal("rm", "-f", "gone"), shoal("rm", "gone")
     assert [(r.code, r.out, r.err) for r in (forced, plain)] == [(0, "", text), (1, "", text)]
+
+
+def test_addresses_of_its_own(daemon: Daemon, shoal: Shoal) -> None:
+    made(daemon)
+    words = ("--ip", "10.0.1.7", "--ip6", "fd00::7", "--mac-address", "92:d0:c6:0a:29:33")
+    second = "name=two,ip=10.0.2.7,mac-address=92-d0-c6-0a-29-34,link-local-ip=169.254.1.2"
+    shoal(
+        "create", "--network", "att", "--network", second, "--link-local-ip", "169.254.1.1", *words, "alpine"
+    )
+    (body,) = [asked.body for asked in daemon.asked if asked.path == "/containers/create"]
+    found = body["NetworkingConfig"]["EndpointsConfig"]
+    assert found["att"]["IPAMConfig"] == {
+        "IPv4Address": "10.0.1.7", "IPv6Address": "fd00::7", "LinkLocalIPs": ["169.254.1.1"],
+    }  # fmt: skip
+    assert (found["att"]["MacAddress"], found["two"]["MacAddress"]) == (
+        "92:d0:c6:0a:29:33",
+        "92-d0-c6-0a-29-34",
+    )
+    assert (
+        found["two"]["IPAMConfig"] == {"IPv4Address": "10.0.2.7", "LinkLocalIPs": ["169.254.1.2"]}
+        and "MacAddress" not in body
+    )
+    for given, text in (
+        (("--mac-address", "nonsense"), "nonsense is not a valid mac address"),
+        (("--network", "name=a,mac-address=x"), "address x: invalid MAC address"),
+        (("--network", "name=a,ip=10.0.1.2", "--ip", "10.0.1.3"),
+         "conflicting options: cannot specify both --ip and per-network IPv4 address"),
+        (("--network", "name=a,link-local-ip=169.254.1.2", "--link-local-ip", "169.254.1.3"),
+         "cannot specify both --link-local-ip and per-network link-local IP addresses"),
+    ):  # fmt: skip
+        done = shoal("create", *given, "alpine")
+        assert done.code == 125 and text in done.err
