@@ -185,6 +185,29 @@ def leaves_and_comes_back(manager: Machine, worker: Machine) -> None:
     assert address(worker, "c2", NET) != before
 
 
+def has_the_address_that_it_asks_for(manager: Machine, worker: Machine) -> None:
+    """An address and a MAC, over a restart; then somebody else's, on another node."""
+    subnet = manager.docker(
+        "network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", NET
+    ).stdout.strip()
+    chosen, mac = subnet.replace(".0/24", ".77"), "92:d0:c6:0a:29:33"
+    run = ("run", "-d", "--name", "c4", "--network", NET, "--ip")
+    worker.docker(*run, chosen, "--mac-address", mac, "alpine", "sleep", "1000")
+    for _ in ("run", "restart"):
+        assert address(worker, "c4", NET) == chosen
+        assert worker.docker("exec", "c4", "cat", "/sys/class/net/eth0/address").stdout.strip() == mac
+        manager.docker("exec", "c1", "ping", "-c1", "-W3", chosen)
+        worker.docker("restart", "-t0", "c4")
+    worker.docker("rm", "-f", "c4")
+    manager.docker(*run, chosen, "alpine", "sleep", "1000")
+    assert address(manager, "c4", NET) == chosen
+    manager.docker("rm", "-f", "c4")
+    done = manager.docker(*run, "192.0.2.1", "alpine", "true", check=False)
+    assert done.returncode == 125
+    assert "Invalid address 192.0.2.1: It does not belong to any of this network's subnets" in done.stderr
+    manager.docker("rm", "c4")
+
+
 def test_in_an_attachable_overlay(clean: Lab) -> None:
     """On two machines: names, aliases, a VIP, what inspection shows, an end, a restart of the agent, and refusals."""
     manager, worker = clean.manager, clean.machines["worker1"]
@@ -219,6 +242,7 @@ def test_in_an_attachable_overlay(clean: Lab) -> None:
     )
     assert "bad address 'c2'" in manager.docker("exec", "c1", "ping", "-c1", "c2", check=False).stderr
     worker.docker("rm", "-f", "c3")
+    has_the_address_that_it_asks_for(manager, worker)
     manager.docker("rm", "-f", "c1")
     manager.docker("service", "rm", "vip")
     until(
