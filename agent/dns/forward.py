@@ -2,7 +2,8 @@
 
 Every question goes out with a fresh random id from one of several sockets, and only an answer to just that question
 is taken. Servers are asked in order, the next one when the first refuses or is slow; after three seconds the answer is
-SERVFAIL. Messages pass through unread. The sockets are in the node's own network namespace.
+SERVFAIL. Messages pass through unread. The sockets are in the node's own network namespace. A connected socket keeps the
+address that this machine had when it was made, so none is used for long, and one that sends no more is replaced at once.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ log = logging.getLogger("dns")
 TIMEOUT_S = 3.0
 NEXT_S = 1.0  # a server that hasn't answered by then gets company
 SOCKETS = 4  # for each server
+LIFE_S = 30.0  # of a socket: the next one may have another address and another way
 MOST = 4096  # questions outstanding
 BATCH = 32
 PORT = 53
@@ -84,7 +86,7 @@ class _Asked:
 class _Line:
     """One connected socket to one server, and who waits on it."""
 
-    def __init__(self, server: str, port: int) -> None:
+    def __init__(self, server: str, port: int, born: float) -> None:
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -92,6 +94,8 @@ class _Line:
         except OSError:
             self.socket.close()
             raise
+        self.server = server
+        self.born = born
         self.waiting: dict[int, _Asked] = {}
 
 
@@ -102,19 +106,18 @@ class Forwarder:
         self._servers = servers
         self._port = port
         self._lines: dict[str, list[_Line]] = {}
+        self._retired: set[_Line] = set()  # with questions that may still be answered
         self._outstanding = 0
 
     def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        for lines in self._lines.values():
-            for line in lines:
-                loop.remove_reader(line.socket.fileno())
-                line.socket.close()
-                for asked in line.waiting.values():
-                    asked.over = True
-                    if asked.timer is not None:
-                        asked.timer.cancel()
+        for line in (*(line for lines in self._lines.values() for line in lines), *self._retired):
+            _hang_up(line)
+            for asked in line.waiting.values():
+                asked.over = True
+                if asked.timer is not None:
+                    asked.timer.cancel()
         self._lines.clear()
+        self._retired.clear()
 
     def ask(self, query: bytes, reply: Reply, servers: Sequence[str] = ()) -> None:
         """Calls `reply` once, with the answer or with SERVFAIL; asks `servers` instead of the node's own if given."""
@@ -148,14 +151,14 @@ class Forwarder:
     def _send(self, server: str, asked: _Asked) -> bool:
         try:
             line = self._line(server)
-            number = secrets.randbits(16)
-            while number in line.waiting:
-                number = secrets.randbits(16)
-            message = number.to_bytes(2, "big") + asked.query[2:]
             try:
-                line.socket.send(message)
-            except ConnectionRefusedError:  # of an earlier message; the socket is clean now
-                line.socket.send(message)
+                number = _sent(line, asked.query)
+            except BlockingIOError:
+                raise
+            except OSError:  # its address isn't this machine's any more, above all
+                self._drop(line)
+                line = self._new_line(server)
+                number = _sent(line, asked.query)
         except OSError as error:
             log.debug("name server %s: %s", server, error)
             return False
@@ -166,16 +169,53 @@ class Forwarder:
 
     def _line(self, server: str) -> _Line:
         """One of the server's sockets, at random."""
-        lines = self._lines.setdefault(server, [])
+        self._retire_old()
+        lines = self._lines.get(server, [])
         if len(lines) < SOCKETS:
-            line = _Line(server, self._port)
-            lines.append(line)
-            asyncio.get_running_loop().add_reader(line.socket.fileno(), self._read, line)
-            return line
-        return lines[secrets.randbelow(SOCKETS)]
+            try:
+                return self._new_line(server)
+            except OSError:
+                if not lines:  # no descriptors left: one that there is does, too
+                    raise
+        return lines[secrets.randbelow(len(lines))]
+
+    def _new_line(self, server: str) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = _Line(server, self._port, loop.time())
+        self._lines.setdefault(server, []).append(line)
+        loop.add_reader(line.socket.fileno(), self._read, line)
+        return line
+
+    def _retire_old(self) -> None:
+        """The oldest of each server come first: mostly there is nothing to do."""
+        oldest = asyncio.get_running_loop().time() - LIFE_S
+        for lines in [found for found in self._lines.values() if found[0].born <= oldest]:
+            for line in [line for line in lines if line.born <= oldest]:
+                self._retire(line)
+
+    def _retire(self, line: _Line) -> None:
+        """What it waits for may still come."""
+        lines = self._lines[line.server]
+        lines.remove(line)
+        if not lines:
+            del self._lines[line.server]
+        self._retired.add(line)
+        self._end_idle(line)
+
+    def _drop(self, line: _Line) -> None:
+        """Nothing comes by it any more."""
+        self._retire(line)
+        self._refused(line)
+
+    def _end_idle(self, line: _Line) -> None:
+        if line in self._retired and not line.waiting:
+            self._retired.discard(line)
+            _hang_up(line)
 
     def _read(self, line: _Line) -> None:
         for _ in range(BATCH):
+            if line.socket.fileno() < 0:  # hung up by what the last answer led to
+                return
             try:
                 data = line.socket.recv(65535)
             except BlockingIOError:
@@ -189,7 +229,7 @@ class Forwarder:
             asked = line.waiting.get(number)
             if asked is None or not packet.same_question(asked.query, data):
                 continue
-            del line.waiting[number]
+            self._over(line, number)
             asked.open -= 1
             answer = asked.query[:2] + data[2:]
             if packet.rcode_of(data) in (packet.NOERROR, packet.NXDOMAIN):
@@ -200,6 +240,7 @@ class Forwarder:
 
     def _refused(self, line: _Line) -> None:
         waiting, line.waiting = line.waiting, {}
+        self._end_idle(line)
         for asked in waiting.values():
             asked.open -= 1
             self._go_on(asked)
@@ -218,8 +259,12 @@ class Forwarder:
             asked.timer.cancel()
         for line, number in asked.attempts:
             if line.waiting.get(number) is asked:
-                del line.waiting[number]
+                self._over(line, number)
         asked.reply(answer)
+
+    def _over(self, line: _Line, number: int) -> None:
+        del line.waiting[number]
+        self._end_idle(line)
 
     async def ask_tcp(self, query: bytes, servers: Sequence[str] = ()) -> bytes:
         """The same question over TCP, for answers that are too long for UDP."""
@@ -230,6 +275,24 @@ class Forwarder:
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 log.debug("name server %s over TCP: %s", server, error)
         return packet.failure(query, packet.SERVFAIL)
+
+
+def _sent(line: _Line, query: bytes) -> int:
+    """The number that the question went out with."""
+    number = secrets.randbits(16)
+    while number in line.waiting:
+        number = secrets.randbits(16)
+    message = number.to_bytes(2, "big") + query[2:]
+    try:
+        line.socket.send(message)
+    except ConnectionRefusedError:  # of an earlier message; the socket is clean now
+        line.socket.send(message)
+    return number
+
+
+def _hang_up(line: _Line) -> None:
+    asyncio.get_running_loop().remove_reader(line.socket.fileno())
+    line.socket.close()
 
 
 async def _ask_one(server: str, port: int, query: bytes) -> bytes:

@@ -151,7 +151,7 @@ def _records(found: Found, turn: int) -> Iterator[bytes]:
         for address in found.addresses[turn:] + found.addresses[:turn]:
             packed = ipaddress.ip_address(address).packed
             yield _record(Type.A if len(packed) == 4 else Type.AAAA, packed)
-    if found.pointer:
+    if found.pointer and fits(found.pointer):  # a container's name may be longer than one in DNS
         yield _record(Type.PTR, write_name(found.pointer))
     for service in found.services:
         yield _record(Type.SRV, _SRV.pack(0, 0, service.port) + write_name(service.target))
@@ -165,9 +165,19 @@ def _opt() -> bytes:
     return b"\x00" + _FIXED.pack(OPT, UDP_MOST, 0, 0)
 
 
+def _labels(name: str) -> Sequence[bytes]:
+    return [label.encode() for label in name.split(".") if label]
+
+
+def fits(name: str) -> bool:
+    """Whether it can be one in DNS."""
+    labels = _labels(name)
+    return all(len(label) <= 63 for label in labels) and sum(len(label) + 1 for label in labels) <= 254
+
+
 def write_name(name: str) -> bytes:
     """A name of ours; ValueError if it can't be one."""
-    labels: Sequence[bytes] = [label.encode() for label in name.split(".") if label]
-    if any(len(label) > 63 for label in labels) or sum(len(label) + 1 for label in labels) > 254:
+    labels = _labels(name)
+    if not fits(name):
         raise ValueError(f"{name!r} is too long for a name")
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\x00"

@@ -6,6 +6,7 @@ then questions wait in the kernel. Answers are kept packed, by the query's bytes
 """
 
 import asyncio
+import errno
 import itertools
 import logging
 import os
@@ -31,6 +32,8 @@ CACHED = 512  # bytes of a query; who asks at greater length would only fill the
 ROTATIONS = 8  # packed orders of an answer with several addresses
 CONNECTIONS = 64  # over TCP, of one container
 IDLE_S = 10.0
+PAUSE_S = 1.0  # when the system has nothing left to take a connection with
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _MAX_QUERY = 4096
 
 Packed = Callable[[], bytes]  # the next reply, without its id: several orders of one answer are given in turn
@@ -163,7 +166,9 @@ class DnsServer:
     def _accept(self, client: _Client) -> None:
         try:
             connection, _ = client.tcp.accept()
-        except OSError:  # it has given up already
+        except OSError as error:  # it has given up already, or has to wait: it stays readable, and would wake us without end
+            if error.errno in _SHORT:
+                self._pause(client, error)
             return
         if len(client.connections) >= CONNECTIONS:
             connection.close()
@@ -171,7 +176,22 @@ class DnsServer:
         connection.setblocking(False)
         task = asyncio.get_running_loop().create_task(self._converse(client, connection))
         client.connections.add(task)
-        task.add_done_callback(client.connections.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            client.connections.discard(task)
+            connection.close()  # also of one that was cancelled before it began
+
+        task.add_done_callback(done)
+
+    def _pause(self, client: _Client, error: OSError) -> None:
+        log.warning("no connections to the name server for %.0f s: %s", PAUSE_S, error)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(client.tcp.fileno())
+        loop.call_later(PAUSE_S, self._resume, client)
+
+    def _resume(self, client: _Client) -> None:
+        if not client.gone:
+            asyncio.get_running_loop().add_reader(client.tcp.fileno(), self._accept, client)
 
     async def _converse(self, client: _Client, connection: socket.socket) -> None:
         """Questions of one connection, one after the other, until it is quiet for long."""
@@ -188,8 +208,6 @@ class DnsServer:
                     await loop.sock_sendall(connection, struct.pack("!H", len(reply)) + reply)
         except (OSError, EOFError, TimeoutError) as error:
             log.debug("a connection ended: %s", error)
-        finally:
-            connection.close()
 
     async def _tcp_reply(self, client: _Client, data: bytes) -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -11,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from dnslib import RR, A, DNSRecord
 
+from agent.dns import forward
+from agent.dns import server as dns_server
 from agent.dns.forward import Forwarder, ResolvConf, name_servers
 from agent.dns.server import DnsServer
 from agent.dns.zone import Endpoint, Service, ZoneView, build_network
@@ -316,3 +319,101 @@ async def test_a_container_with_name_servers_of_its_own(server: DnsServer, upstr
     assert (await ask(addresses[0], "a.example")).header.rcode == 2
     assert not upstream.asked
     assert str((await ask(addresses[1], "a.example")).rr[0].rdata) == "192.0.2.7"
+
+
+async def test_a_socket_that_sends_no_more_is_replaced(
+    server: DnsServer, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses what would go out from an address that was taken from this machine."""
+
+    class Gone:
+        def __init__(self, real: socket.socket) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+        def send(self, message: bytes) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    udp, tcp = sockets()
+    address = udp.getsockname()
+    server.serve("c", udp, tcp)
+    server.update("c", VIEW)
+    for _ in range(forward.SOCKETS):
+        assert (await ask(address, "example.com")).rr
+    (lines,) = server._forwarder._lines.values()
+    before = list(lines)
+    for line in before:
+        line.socket = Gone(line.socket)  # type: ignore[assignment]
+    for _ in range(forward.SOCKETS):
+        assert (await ask(address, "example.com")).rr
+    assert any(line.socket.fileno() < 0 for line in before)
+    assert len(lines) <= forward.SOCKETS
+
+
+async def test_sockets_to_servers_that_nobody_asks_any_more_are_closed(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "LIFE_S", 0.0)
+    forwarder = Forwarder(lambda: ("127.0.0.1",), upstream.port)
+    answered: asyncio.Queue[bytes] = asyncio.Queue()
+    for server in ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.1"):
+        query = bytes(DNSRecord.question("example.com").pack())
+        forwarder.ask(query, answered.put_nowait, (server, "127.0.0.1"))
+        await asyncio.wait_for(answered.get(), 30)
+    open_lines = [line for lines in forwarder._lines.values() for line in lines]
+    assert {line.server for line in open_lines} == {"127.0.0.1"}
+    assert all(line.waiting for line in forwarder._retired)  # the silent ones may still answer
+    forwarder.close()
+
+
+async def test_without_descriptors_connections_wait_and_nothing_spins(
+    server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """A listener that always has somebody waiting, and never a descriptor for him."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self._real = real
+            self.tries = 0
+            self.third = asyncio.Event()
+            self.short = True
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+        def accept(self) -> object:
+            self.tries += 1
+            if self.tries == 3:
+                self.third.set()
+            if self.short:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self._real.accept()
+
+    monkeypatch.setattr(dns_server, "PAUSE_S", 0.05)
+    udp, tcp = sockets()
+    address = udp.getsockname()
+    full = Full(tcp)
+    server.serve("c", udp, full)  # type: ignore[arg-type]
+    server.update("c", VIEW)
+    asked = asyncio.create_task(ask_tcp(address, "web"))
+    async with asyncio.timeout(30):
+        await full.third.wait()
+    for _ in range(100):  # turns of the loop in which it would be tried again
+        await asyncio.sleep(0)
+    assert full.tries < 50
+    full.short = False
+    (reply,) = await asked
+    assert str(reply.rr[0].rdata) == "10.0.1.2"
+
+
+async def test_a_name_that_is_too_long_for_dns_has_no_pointer(server: DnsServer) -> None:
+    """Containers' names may have any length."""
+    udp, tcp = sockets()
+    address = udp.getsockname()
+    long = ZoneView((build_network("net", (), (Endpoint("x" * 70, "10.0.1.9"),)),))
+    server.serve("c", udp, tcp)
+    server.update("c", long)
+    reply = await ask(address, "9.1.0.10.in-addr.arpa", "PTR")
+    assert (reply.header.rcode, reply.rr) == (0, [])
