@@ -152,7 +152,7 @@ class Database:
         self._db = sqlite3.connect(target, isolation_level=None, check_same_thread=False, uri=True)
         self._failing = False
         self._thread = ThreadPoolExecutor(1, "database")
-        self._saved = NodeState()
+        self._saved = NodeState()  # as it is in the file; once there is a thread, that one's
 
     def prepare(self) -> Remembered:
         """Sets the file up and reads all of it; raises one of `_BROKEN` for a damaged one, OperationalError for one
@@ -213,23 +213,22 @@ class Database:
         }
         return Remembered(state, tasks, Contact.from_bytes(self._get("contact")), singles, networks)
 
-    async def _write(self, function: Callable[[], object]) -> bool:
-        """One transaction; says whether it was kept."""
+    async def _write(self, function: Callable[[], object], saves: NodeState | None = None) -> None:
+        """One transaction; `saves` is the state that the file has after it."""
         # A write that has begun ends, whatever becomes of its caller: what follows builds on it.
-        job = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, function)
+        job = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, function, saves)
         try:
             await asyncio.shield(job)
         except sqlite3.OperationalError as exc:
             if not self._failing:
                 log.error("nothing is kept on disk: %s", exc)
             self._failing = True
-            return False
+            return
         if self._failing:
             log.warning("the disk takes writes again")
         self._failing = False
-        return True
 
-    def _transaction(self, function: Callable[[], object]) -> None:
+    def _transaction(self, function: Callable[[], object], saves: NodeState | None) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             function()
@@ -238,6 +237,8 @@ class Database:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        if saves is not None:
+            self._saved = saves
 
     async def put_state(self, state: NodeState) -> None:
         """Keeps `state`; only rows that differ from the last one kept are written."""
@@ -257,8 +258,7 @@ class Database:
             self._put("fence", state.fence.to_bytes())
             self._put("chain", state.chain.encode())
 
-        if await self._write(write):
-            self._saved = state
+        await self._write(write, saves=state)
 
     async def put_tasks(self, records: Iterable[TaskRecord]) -> None:
         """Keeps what this node knows of tasks."""
@@ -299,8 +299,7 @@ class Database:
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute("DELETE FROM meta WHERE name <> 'format'")
 
-        await self._write(write)
-        self._saved = NodeState()
+        await self._write(write, saves=NodeState())
 
     def close(self) -> None:
         """Waits for what is being written."""

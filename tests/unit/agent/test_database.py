@@ -1,8 +1,10 @@
 """The agent's memory: round trips, damage, and what must never be written."""
 
+import asyncio
 import os
 import random
 import sqlite3
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,4 +200,25 @@ async def test_networks_of_this_nodes_own(tmp_path: Path) -> None:
     assert db.read().networks == {}
     db._db.execute("DROP TABLE network")  # as an older version has left it
     assert db.read().networks == {}
+    db.close()
+
+
+async def test_a_write_whose_caller_is_gone_counts(tmp_path: Path) -> None:
+    """The session may end while the disk is slow: the next state is written over what is really there."""
+    db, _ = database.open_database(tmp_path)
+    first, second = some_state(), replace(some_state(), tasks={"t2": task(2)}, chain="second")
+    third = replace(first, services={}, chain="third")
+    await db.put_state(first)
+    gate = threading.Event()
+    db._thread.submit(gate.wait)
+    cut_off = asyncio.create_task(db.put_state(second))
+    await asyncio.sleep(0)
+    cut_off.cancel()
+    await asyncio.wait([cut_off])
+    assert cut_off.cancelled()
+    gate.set()
+    await db.put_state(third)
+    db.close()
+    db, remembered = database.open_database(tmp_path)
+    assert remembered.state == third
     db.close()
