@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc.aio
 
@@ -146,7 +146,7 @@ class Session:
         except errors.ShoalError as exc:
             self._ended(addr, exc)
         except Exception as exc:
-            _stop_if_cancelled()
+            still_wanted()
             log.exception("the session with %s failed", addr)
             self.link.error = f"{type(exc).__name__}: {exc}"
         taken, self.link.connected, self.link.asked = self.link.connected, False, True
@@ -173,30 +173,22 @@ class Session:
         call: Call = DispatcherStub(channel).Session()
         self._outgoing = asyncio.Queue()
         self._applier.begin()
-        failure: errors.ShoalError | None = None  # an error raised inside except* would come out as a group
         try:
             async with asyncio.TaskGroup() as group:
-                helpers = [
-                    group.create_task(self._write(call)),
-                    group.create_task(self._beat()),
-                    group.create_task(self._send_statuses()),
-                ]
+                group.create_task(self._write(call))
+                group.create_task(self._beat())
+                group.create_task(self._send_statuses())
                 hello = await self._member.hello(self._chain, self._applier.state.fence)
-                helpers.append(group.create_task(self._describe(hello.description)))
+                group.create_task(self._describe(hello.description))
                 self._outgoing.put_nowait(model.AgentMessage(hello=hello))
                 await self._read(call, addr)
-                for helper in helpers:
-                    helper.cancel()
         except ExceptionGroup as group_error:
             raise _cause(group_error) from group_error
         finally:
             call.cancel()
-        _stop_if_cancelled()
-        if failure is not None:
-            raise failure
 
-    async def _read(self, call: Call, addr: str) -> None:
-        """Takes in what the manager sends, until it hangs up."""
+    async def _read(self, call: Call, addr: str) -> NoReturn:
+        """Takes in what the manager sends, until it hangs up: that, too, is an error."""
         messages = _iterate(call)
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT):
@@ -289,13 +281,6 @@ class Session:
                 self._outgoing.put_nowait(model.AgentMessage(description=now))
             told = now
             await asyncio.sleep(DESCRIBE_EVERY)
-
-
-def _stop_if_cancelled() -> None:
-    """A task group that fails while its task is being cancelled raises its failure and drops the cancellation."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _cause(group: ExceptionGroup[Exception]) -> Exception:
