@@ -107,8 +107,11 @@ class Applier:
         if self._in_parts:
             return
         changes, self._partial = self._partial, []
-        state = self.state.with_changes(changes, message.fence, message.results_in, complete)
+        before = self.state
+        state = before.with_changes(changes, message.fence, message.results_in, complete)
         await self._memory.put_state(state)
+        if self.state is not before:
+            raise Refused("assignments refused: the node has left the swarm that they are from")
         self.state = state
         self._complete = self._complete or complete
         self._news.set()
