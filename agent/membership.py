@@ -216,7 +216,7 @@ class Membership:
             await self._promotion.now(papers)
         except BaseException as exc:
             log.warning("this node does not become a manager: %s", exc)
-            await self._forget()
+            await self._take_back()
             if isinstance(exc, errors.ShoalError):
                 await self._promotion.undo(papers.node_id)
                 raise type(exc)(exc.described()) from exc
@@ -234,7 +234,7 @@ class Membership:
                 raise errors.Unavailable(session.link.error or "the manager did not take this node in")
         except BaseException as exc:
             log.warning("this node does not become a member: %s", exc)
-            await self._forget()
+            await self._take_back()
             if isinstance(exc, TimeoutError):
                 raise errors.Unavailable(
                     f"the manager at {', '.join(papers.managers)} issued a certificate but took no session of this node"
@@ -268,9 +268,7 @@ class Membership:
             self._changed.set()
             self._parts.applier.reset(NodeState())
             if before is not None:
-                await self._parts.worker.stop_all()
-                await self._parts.network.teardown()
-                await self._parts.database.clear()
+                await self._clear_away()
             self._parts.applier.reset(NodeState(node_id=papers.node_id, fence=model.Fence(papers.cluster_id)))
         await self._known(Contact())
 
@@ -308,9 +306,7 @@ class Membership:
                 await self._promotion.undo(self.identity.node_id)
             await self.on_leaving()
             await self._forget()
-            await self._parts.worker.stop_all()
-            await self._parts.network.teardown()
-            await self._parts.database.clear()
+            await self._clear_away()
             log.info("this node has left its swarm")
 
     async def _forget(self) -> None:
@@ -321,6 +317,20 @@ class Membership:
         self._parts.applier.reset(NodeState())
         self.on_contact()
         await self._parts.database.put_contact(self.contact)
+
+    async def _clear_away(self) -> None:
+        """Nothing of the swarm is left on this machine: no task, no network, no assignment."""
+        await self._parts.worker.stop_all()
+        await self._parts.network.teardown()
+        await self._parts.database.clear()
+
+    async def _take_back(self) -> None:
+        """What made the node a member, if only for a moment: managers may have given it tasks in that."""
+        await self._forget()
+        try:
+            await self._clear_away()
+        except errors.ShoalError as exc:  # the first cause is the one to tell
+            log.warning("not all of the swarm is cleared away here: %s", exc.message)
 
     # ---- the session
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from agent.applier import Applier
 from agent.database import open_database
 from agent.engine.backend import InitOptions, JoinOptions, LocalState
 from agent.membership import ALREADY_MEMBER, NO_SWARM, NOT_MANAGER, NOT_MEMBER, Membership, Parts
+from agent.runtime.api import Status
 from agent.state import NodeState
 from agent.statuses import StatusQueue
 from agent.worker.files import TaskFiles
@@ -45,6 +46,8 @@ class ManagerDouble:
         self.leaves: list[bool] = []
         self.joins: list[model.JoinRequest] = []
         self.join_error: errors.ShoalError | None = None
+        self.before_join: Callable[[], Awaitable[None]] | None = None
+        self.assigned: tuple[model.AssignmentChange, ...] = ()
         self.refuse: errors.ShoalError | None = None
         self.leave_error: errors.ShoalError | None = None
         self.addr = ""
@@ -84,6 +87,8 @@ class ManagerDouble:
 
     async def join(self, request: model.JoinRequest, caller: Caller) -> model.JoinReply:
         self.joins.append(request)
+        if self.before_join:
+            await self.before_join()
         if self.join_error:
             raise self.join_error
         self.active, self.state = True, model.StatusReplyState.ACTIVE
@@ -142,7 +147,7 @@ class ManagerDouble:
             raise self.refuse
         yield model.ManagerMessage(welcome=self.welcome())
         yield model.ManagerMessage(
-            assignments=model.Assignments(model.Fence(CLUSTER, 1, 1, 5), True, "", "a", (), False)
+            assignments=model.Assignments(model.Fence(CLUSTER, 1, 1, 5), True, "", "a", self.assigned, False)
         )
         queue: asyncio.Queue[model.ManagerMessage] = asyncio.Queue()
         self.sessions.append(queue)
@@ -360,6 +365,39 @@ async def test_join_and_its_failures(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(errors.Unavailable) as inactive:
             n.membership.control()
         assert inactive.value.message == NO_SWARM
+
+
+async def test_a_join_as_a_manager_that_ends_half_way_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is a worker while its manager is made: tasks come to it."""
+    async with manager(tmp_path) as double, node(tmp_path) as n:
+
+        async def joined(addr: str, token: str, csr: bytes, *more: object) -> model.IssueReply:
+            certificate = double.certificate(csr)
+            return model.IssueReply(
+                NODE, CLUSTER, model.NodeRole.MANAGER, certificate, "10.0.0.9", (double.addr,)
+            )
+
+        async def task_runs() -> None:
+            await until(lambda: any(c.status is Status.RUNNING for c in n.runtime.found.values()))
+
+        monkeypatch.setattr(joining, "join", joined)
+        spec = model.TaskSpec(container=model.ContainerSpec(image="nginx"))
+        status = model.TaskStatus(state=model.TaskState.TASK_ASSIGNED)
+        task = model.Task(
+            id="t1", name="web.1.t1", spec=spec, node_id=NODE, status=status,
+            desired_state=model.TaskState.TASK_RUNNING,
+        )  # fmt: skip
+        assignment = model.Assignment(task=model.TaskAssignment(task, peers_ready=True))
+        double.assigned = (model.AssignmentChange(key="task/t1", assignment=assignment),)
+        double.before_join = task_runs
+        double.join_error = errors.Unavailable("the leader cannot reach this manager")
+        with pytest.raises(errors.Unavailable, match="cannot reach"):
+            await n.membership.join(JoinOptions((double.addr,), "good"))
+        assert n.membership.membership().state == LocalState.INACTIVE
+        assert (n.runtime.found, n.network.torn_down) == ({}, 1)
+        assert n.database.read().state == NodeState() and n.database.read().tasks == {}
 
 
 async def test_a_member_that_restarts_goes_on(tmp_path: Path) -> None:
