@@ -17,6 +17,7 @@ from typing import Final
 from common import errors, model, pki
 from common.clock import Clock
 from common.rpc import Caller
+from manager import claims
 from manager.ca import authority
 from manager.store.store import Store, Transaction
 from manager.store.view import ReadView
@@ -63,11 +64,12 @@ class CertificateAuthority:
         if caller.join_role is None:
             raise errors.PermissionDenied("only the holder of a join token joins")
         key = pki.public_key_digest(request.csr)
-        node_id, addr, now = self._new_id(), request.addr or caller.address, utc(self._clock)
+        node_id, now = self._new_id(), utc(self._clock)
+        addr, hostname = claims.address(request.addr, caller.address), claims.hostname(request.hostname)
         node = model.Node(
             id=node_id,
             spec=model.NodeSpec(role=caller.join_role, availability=request.availability),
-            description=model.NodeDescription(hostname=request.hostname, machine=request.machine),
+            description=model.NodeDescription(hostname=hostname, machine=request.machine),
             status=model.NodeStatus(state=model.NodeState.NODE_UNKNOWN, addr=addr),
             role=model.NodeRole.WORKER,
             certificate_key=key,

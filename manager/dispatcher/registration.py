@@ -7,7 +7,7 @@ from typing import Final
 
 from common import model
 from common.model import NodeState, TaskState
-from manager import lifecycle
+from manager import claims, lifecycle
 from manager.store.view import ReadView
 
 DEFAULT_PERIOD: Final = 2 * lifecycle.SECOND
@@ -21,11 +21,12 @@ def period_of(cluster: model.Cluster) -> int:
 
 def ready_node(node: model.Node, hello: model.Hello, address: str) -> model.Node:
     """The node as its agent describes it, Ready."""
-    described = hello.description
+    described = claims.description(hello.description)
     if not described.machine:
         described = replace(described, machine=node.description.machine)
     message = node.status.message if node.status.state == NodeState.NODE_READY else ""
-    status = model.NodeStatus(state=NodeState.NODE_READY, message=message, addr=hello.addr or address)
+    addr = claims.address(hello.addr, otherwise=address)
+    status = model.NodeStatus(state=NodeState.NODE_READY, message=message, addr=addr)
     return replace(node, description=described, status=status, down_since=0)
 
 
