@@ -23,6 +23,7 @@ from common.model.stubs import RaftStub
 from manager.raft.core.messages import Message
 from manager.raft.members import Members
 from manager.raft.outbox import BATCH, QUEUE, Outbox
+from manager.raft.seal import Damaged
 from manager.raft.service import OLDER, REMOVED
 from manager.raft.wire import CHUNK, to_wire
 
@@ -155,6 +156,7 @@ class _Peer:
         self._outbox = Outbox()
         self._up = False
         self._complaint = ""
+        self._unread = ""  # why the snapshot could not be read
         self._alive = asyncio.Event()
 
     def hurry(self) -> None:
@@ -258,6 +260,10 @@ class _Peer:
                     ok = True
         except grpc.aio.AioRpcError as exc:
             log.info("the snapshot for manager %s did not arrive: %s", self.member.node_id, exc.details())
+        except (OSError, Damaged) as exc:  # this member has it all in memory, and writes another one in time
+            if str(exc) != self._unread:
+                log.error("no snapshot for manager %s: %s", self.member.node_id, exc)
+            self._unread = str(exc)
         finally:
             self._peers.snapshot_sent(self.member.raft_id, ok)
 
