@@ -193,8 +193,11 @@ class Group:
         try:
             async with asyncio.timeout(DEADLINE):
                 return await token
-        except TimeoutError as exc:
-            raise errors.ShoalError(NO_LEADER) from exc
+        except BaseException as exc:
+            self.loop.call(self.runner.forget, token)
+            if isinstance(exc, TimeoutError):
+                raise errors.ShoalError(NO_LEADER) from exc
+            raise
 
     # ---- members
 

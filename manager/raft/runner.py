@@ -32,6 +32,8 @@ _READ_TICKS: Final = 5
 """A read that was not answered is asked again after so many ticks: its message may be lost."""
 _CAUGHT_UP: Final = 64
 _DISK_RETRY: Final = 1.0
+SNAPSHOT_RETRY: Final = 10.0
+"""Seconds after a snapshot that could not be saved, which is tried again with the next entry then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Runner:
         self._asked_from = 0
         self._trouble = ""  # why the disk takes nothing at present
         self._capturing = False
+        self._no_snapshot_before = 0.0
         self._members: Members | None = None
         self._removed = False
         self._fatal: Damaged | None = None
@@ -162,6 +165,12 @@ class Runner:
         """Somebody wants to read: `readable` tells when."""
         self._reads.append(token)
         self._wake.set()
+
+    def forget(self, token: Any) -> None:
+        """Nobody waits for this read any more."""
+        for tokens in (self._reads, self._asked):
+            if token in tokens:
+                tokens.remove(token)
 
     def transfer(self, raft_id: int) -> None:
         """Hands leadership to a member; 0: to the one that is furthest."""
@@ -248,9 +257,12 @@ class Runner:
             self._members = self.replica.members
             self._transport.update(self._members)
         self._publish()
-        if self.replica.snapshot_due and not self._capturing:
+        if self.replica.snapshot_due and not self._capturing and self._may_save_snapshot():
             self._capturing = True
             self._host.capture()
+
+    def _may_save_snapshot(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._no_snapshot_before
 
     # ---- the disk
 
@@ -300,6 +312,7 @@ class Runner:
             log.info("snapshot of %d bytes at entry %d", len(data), index)
         except OSError as exc:
             log.error("no snapshot could be saved at entry %d, the log is kept: %s", index, exc)
+            self._no_snapshot_before = asyncio.get_running_loop().time() + SNAPSHOT_RETRY
         finally:
             self._capturing = False
 

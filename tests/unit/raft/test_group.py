@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from common import errors
+from common import errors, model
+from manager.raft import runner
 from manager.raft.core.messages import HardState, Message, MessageType
 from manager.raft.replica import Limits
 from manager.raft.seal import Damaged
@@ -90,6 +91,8 @@ async def test_who_is_cut_off_answers_nothing() -> None:
         await second.group.propose(b"elsewhere")
         with pytest.raises(errors.ShoalError, match="does not have a leader"):
             await leader.group.read_index()
+        await asyncio.sleep(0)
+        assert not leader.group.runner._reads and not leader.group.runner._asked  # nobody waits any more
         await leader.group.leading(False)
         with pytest.raises(errors.ShoalError):
             await leader.group.propose(b"never")
@@ -180,3 +183,35 @@ async def test_a_log_that_contradicts_the_agreement_ends_the_member() -> None:
         with pytest.raises(ExceptionGroup) as raised:
             await other.task
         assert raised.group_contains(Damaged, match="remove this manager from the swarm")
+
+
+async def test_a_snapshot_that_cannot_be_saved_is_not_tried_again_with_every_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log has room in its segment, a snapshot has none on the disk: writes go on, and at their pace."""
+    monkeypatch.setattr(runner, "SNAPSHOT_RETRY", 3600.0)
+    async with net(1, Limits(snapshot_interval=5)) as n:
+        one, tries, room = n.nodes[1], 0, False
+        tried, saved = asyncio.Event(), asyncio.Event()
+        save = one.disk.save_snapshot
+
+        def save_snapshot(snapshot: model.RaftSnapshot) -> None:
+            nonlocal tries
+            tries += 1
+            tried.set()
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save(snapshot)
+            saved.set()
+
+        monkeypatch.setattr(one.disk, "save_snapshot", save_snapshot)
+        for number in range(6):
+            await one.group.propose(b"%d" % number)
+        await tried.wait()
+        for number in range(200):
+            await one.group.propose(b"%d" % number)
+        assert tries == 1
+        room, one.group.runner._no_snapshot_before = True, 0.0
+        await one.group.propose(b"there is room again")
+        await saved.wait()
+        assert one.disk.kept is not None and one.disk.kept.index >= 200
