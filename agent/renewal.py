@@ -118,13 +118,22 @@ class Renewal:
                 continue
             try:
                 await self._in_time()
+                self._require_gain()
                 pause = self._back_off[0]
-                if (now := self._node.identity) and not now.renewal:
-                    raise errors.Internal("the managers gave no renewal certificate")
             except errors.ShoalError as exc:
                 log.warning("the certificate was not renewed: %s", exc.message)
                 await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
                 pause = min(2 * pause, self._back_off[1])
+
+    def _require_gain(self) -> None:
+        """Raises where the next renewal would be due at once."""
+        now = self._node.identity
+        if now is not None and not now.renewal:
+            raise errors.Internal("the managers gave no renewal certificate")
+        if now is not None and self._moment(now) <= self._now():
+            raise errors.ClockSkew(
+                "the new certificate is due for renewal already: is this machine's clock ahead of the managers'?"
+            )
 
     def _moment(self, mine: Identity) -> dt.datetime:
         if self._chosen is None or self._chosen[0] != mine.certificate:

@@ -39,6 +39,7 @@ class Authority:
         self.lose = 0
         self.clock = NOW
         self.life = LIFE
+        self.gives_renewals = True
         self.meanwhile: Callable[[], None] = lambda: None
 
     def papers(self, issued: dt.datetime = NOW, renewal: bool = True) -> Identity:
@@ -76,7 +77,7 @@ class Authority:
             raise errors.Unavailable("the answer was lost")
         chain = pki.issue_node(self.root, request.csr, "n1", WORKER, "c", self.clock, self.life)
         beside = pki.issue_renewal(self.root, request.csr, "n1", "c", 8)
-        return model.IssueReply("n1", "c", WORKER, chain, renewal=beside)
+        return model.IssueReply("n1", "c", WORKER, chain, renewal=beside if self.gives_renewals else b"")
 
 
 class Node:
@@ -284,3 +285,48 @@ async def test_papers_that_changed_meanwhile_stay_as_they_are() -> None:
         with pytest.raises(errors.Conflict, match="changed meanwhile"):
             await talk(Renewal(node), node)
         assert node.papers.node_id == "other"
+
+
+class Pauses(random.Random):
+    """Nobody waits here: what would have been waited for is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+        self.enough = asyncio.Event()
+
+    def uniform(self, a: float, b: float) -> float:
+        if (a, b) == BETWEEN:
+            return super().uniform(a, b)
+        seen, enough = self.seen, self.enough
+
+        class Share(float):
+            def __rmul__(self, pause: float) -> float:
+                seen.append(pause)
+                if len(seen) == 4:
+                    enough.set()
+                return 0.0
+
+        return Share(1.0)
+
+
+@pytest.mark.parametrize("why", ["clock", "old managers"])
+async def test_a_renewal_that_changes_nothing_is_not_tried_without_end(why: str) -> None:
+    """By this machine's clock the new certificate is as old as the one before; or none comes to renew it with."""
+    ca, pauses, too_many = Authority(), Pauses(), asyncio.Event()
+    ahead = NOW + LIFE * 0.95 if why == "clock" else NOW
+
+    def meanwhile() -> None:
+        if len(ca.asked) > 8:
+            too_many.set()
+
+    ca.meanwhile, ca.gives_renewals = meanwhile, why == "clock"
+    async with listening(ca) as addr:
+        node = Node(ca.papers(renewal=why == "clock"), addr)
+        task = asyncio.create_task(Renewal(node, lambda: ahead, pauses, (1.0, 4.0)).run())
+        ends = [asyncio.ensure_future(e.wait()) for e in (pauses.enough, too_many)]
+        async with asyncio.timeout(30):
+            await asyncio.wait((task, *ends), return_when=asyncio.FIRST_COMPLETED)
+        for each in (task, *ends):
+            each.cancel()
+    assert pauses.seen[:4] == [1.0, 2.0, 4.0, 4.0]
