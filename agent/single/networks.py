@@ -25,6 +25,9 @@ ICC: Final = _BRIDGE + "enable_icc"
 MASQUERADE: Final = _BRIDGE + "enable_ip_masquerade"
 DEFAULT_BRIDGE: Final = "docker0"
 _LONGEST: Final = 15  # of an interface's name
+# To the kernel % stands for a number that it chooses, all and default for every interface; to rules of nftables * for any end.
+_MEANT_OTHERWISE: Final = frozenset('/:"*\\%')
+_RESERVED: Final = (".", "..", "all", "default", names.GATEWAY_BRIDGE, names.INGRESS_LEG)
 _FALSE: Final = ("0", "f", "false")
 _TRUE: Final = ("1", "t", "true")
 
@@ -146,7 +149,8 @@ def check_options(options: Mapping[str, str]) -> None:
     if binding is not None and not addressing.is_ipv4(binding):
         raise errors.InvalidArgument(f"failed to parse {HOST_BINDING} value: {binding} (nil ip)")
     name = options.get(NAME, "")
-    if len(name) > _LONGEST or any(c in "/ \t\n:" for c in name) or name in (".", "..", names.GATEWAY_BRIDGE):
+    plain = all("!" <= c <= "~" and c not in _MEANT_OTHERWISE for c in name)
+    if len(name) > _LONGEST or not plain or name in _RESERVED:
         raise errors.InvalidArgument(f"invalid name of a bridge: {name}")
 
 

@@ -55,6 +55,22 @@ async def test_refusals(bench: Bench) -> None:
         ("com.docker.network.bridge.host_binding_ipv4", "here"),
     ):  # fmt: skip
         assert value in await refused(bench.singles.add_network(replace(NET, options={key: value})))
+    for name in (
+        "br%d",
+        "e*",
+        'x"y',
+        "a\\b",
+        "a b",
+        "a/b",
+        "a:b",
+        "brücke",
+        "all",
+        "default",
+        "..",
+        "shoal_ing",
+    ):
+        named = replace(NET, options={"com.docker.network.bridge.name": name})
+        assert name in await refused(bench.singles.add_network(named))
     foreign = replace(NET, options={"com.docker.network.bridge.name": "virbr0"})
     assert "the interface is in use" in await refused(bench.singles.add_network(foreign))
     bench.network.fail = errors.Internal("no bridges here")
