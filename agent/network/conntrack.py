@@ -24,10 +24,12 @@ class Conntrack:
 
     def __init__(self) -> None:
         self._sockets: dict[int, Any] = {}
-        for family in (socket.AF_INET, socket.AF_INET6):
-            flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-            fd = socket.socket(socket.AF_NETLINK, flags, _NETLINK_NETFILTER).detach()
-            self._sockets[family] = nfct.NFCTSocket(nfgen_family=family, fileno=fd)
+        try:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                self._sockets[family] = _opened(family)
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Lets go of the sockets."""
@@ -66,3 +68,13 @@ class Conntrack:
                 if error.code != errno.ENOENT:  # it has ended by itself
                     raise
         return count
+
+
+def _opened(family: int) -> Any:
+    """pyroute2 takes a descriptor over when it first needs one: it is made to at once, or one that is never used would stay open,
+    and its namespace with it, for as long as the agent runs."""
+    flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    fd = socket.socket(socket.AF_NETLINK, flags, _NETLINK_NETFILTER).detach()
+    made = nfct.NFCTSocket(nfgen_family=family, fileno=fd)
+    _ = made.asyncore.socket
+    return made
