@@ -41,7 +41,7 @@ class Forgetting:
     async def clear(self) -> None:
         """The node has left its swarm."""
         self._endpoints, self._lost, self._ports = frozenset(), frozenset(), {}
-        await self._thread.run(self._file.save, self._endpoints)
+        await self._save()
 
     async def look(self, state: NodeState, attached: Mapping[str, str]) -> None:
         """The kernel stands as `state` says."""
@@ -75,7 +75,14 @@ class Forgetting:
         for network in sorted({network for network, _ in gone}):
             marks = frozenset(names.backend_mark(a) for n, a in gone if n == network and a not in held)
             await self._flush(_balancing(state, attached, network), marks)
-        await self._thread.run(self._file.save, self._endpoints)
+        await self._save()
+
+    async def _save(self) -> None:
+        """The kernel stands, whatever the disk says: without the file only the next process flushes less."""
+        try:
+            await self._thread.run(self._file.save, self._endpoints)
+        except OSError as error:
+            _log.warning("the next start of the agent will not know who has gone: %s", describe(error))
 
     async def _lost_ones(self, state: NodeState, attached: Mapping[str, str]) -> None:
         before, self._lost = self._lost, backends.lost_addresses(state)
