@@ -1,7 +1,8 @@
 """What is still to be told to others, each of it a limited number of times. Pure; swim.py queues, and fills packets from it.
 
 SWIM spreads news on the back of other packets: each piece goes out retransmit_mult · ⌈log10(n + 1)⌉ times, the least told
-first. A newer message about the same subject takes an older one's place: two verdicts about one member never travel together.
+first; below ten members twice as often as that, for there chance would have one piece in 250 pass some member by.
+A newer message about the same subject takes an older one's place: two verdicts about one member never travel together.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+LEAST_SCALE: Final = 2
 EACH: Final = 2  # bytes that a message costs beside its own: its length in a compound
 
 
@@ -47,7 +49,7 @@ class Broadcasts:
 
     def limit(self, members: int) -> int:
         """How often each is told in a cluster of this size."""
-        return self._mult * max(1, math.ceil(math.log10(members + 1)))
+        return self._mult * max(LEAST_SCALE, math.ceil(math.log10(members + 1)))
 
     def take(self, room: int, most: int, members: int) -> list[bytes]:
         """Messages for one packet: at most `most`, that fit `room` with their lengths. They count as told."""
