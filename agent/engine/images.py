@@ -12,7 +12,7 @@ from agent.engine import filters, telling
 from agent.engine.http import Call, Lines, answer, empty, routes
 from agent.engine.services import AUTH_HEADER
 from agent.runtime import reference
-from agent.runtime.image import HealthCheck, ImageInfo, PullEvent, RegistryAuth
+from agent.runtime.image import HealthCheck, ImageConfig, ImageInfo, PullEvent, RegistryAuth
 from agent.worker import auth
 from common import apijson, errors
 
@@ -97,6 +97,8 @@ async def inspect(call: Call) -> web.StreamResponse:
         "Parent": "",
         "Comment": str(image.raw.get("comment") or ""),
         "Created": image.created,
+        "Container": "",
+        "ContainerConfig": _built_by(),
         "DockerVersion": "",
         "Author": str(image.raw.get("author") or ""),
         "Config": config(image),
@@ -117,9 +119,18 @@ async def inspect(call: Call) -> web.StreamResponse:
     return answer(shown)
 
 
+def _built_by() -> dict[str, Any]:
+    """Of the container that an image was made from, which no pulled image tells of; docker-compose 1 reads it, whatever
+    version of the API it speaks."""
+    return _config(ImageConfig())
+
+
 def config(image: ImageInfo) -> dict[str, Any]:
     """The image's configuration as container and image inspection show it."""
-    own = image.config
+    return _config(image.config)
+
+
+def _config(own: ImageConfig) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "Hostname": "",
         "Domainname": "",
