@@ -104,7 +104,7 @@ def _row(container: dict[str, Any], whole: bool, now: int) -> dict[str, str | bo
         "RunningFor": f"{ago(now - created)} ago",
         "Status": container.get("Status", ""),
         "Ports": ports(container.get("Ports") or []),
-        "Names": _names(container.get("Names") or []),
+        "Names": _names(container.get("Names") or [], whole),
         "State": container.get("State", ""),
         "Labels": ",".join(
             f"{key}={value}" for key, value in sorted((container.get("Labels") or {}).items())
@@ -126,9 +126,10 @@ def _size(container: dict[str, Any]) -> str:
     return f"{own} (virtual {decimal_size(whole)})" if whole > 0 else own
 
 
-def _names(names: list[str]) -> str:
-    """Own names, not those that links give."""
-    return ",".join(name.removeprefix("/") for name in names if "/" not in name.removeprefix("/"))
+def _names(names: list[str], whole: bool) -> str:
+    """Its own, and where all is to be seen those that links give."""
+    shown = [name.removeprefix("/") for name in names]
+    return ",".join(shown if whole else [name for name in shown if "/" not in name] or shown)
 
 
 def ports(found: list[dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from cli.values.basic import as_map
 from cli.values.ports import ports_of
 
 _FAILED = 125
+_WITHOUT_NAMES = ("default", "bridge", "host", "none")  # there a link is the daemon's business, or none's
 _EXPOSED = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
 
 
@@ -164,6 +165,9 @@ def _endpoints(flags: Values) -> dict[str, Any]:
             found[network.name]["IPAMConfig"] = {key: value for key, value in addresses.items() if value}
         if own.get("mac-address"):
             found[network.name]["MacAddress"] = own["mac-address"]
+    first = networks[0].name
+    if flags.every("link") and first not in _WITHOUT_NAMES and not first.startswith("container:"):
+        found[first]["Links"] = flags.every("link")
     return found
 
 

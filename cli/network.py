@@ -14,7 +14,7 @@ from cli.flags import Flag, Values
 from cli.output.inspecting import inspect
 from cli.output.listing import write_list
 from cli.output.units import go_time
-from cli.values.basic import BOOL, FILTER, INT, LABELS, LIST, MAP, STRING, STRINGS, as_map
+from cli.values.basic import BOOL, FILTER, INT, LABELS, LINKS, MAP, STRING, STRINGS, as_map
 
 GROUP = Group(
     "Manage networks",
@@ -306,7 +306,7 @@ CONNECT = Command(
         ),
         Flag("ip", STRING, 'IPv4 address (e.g., "172.30.100.104")'),
         Flag("ip6", STRING, 'IPv6 address (e.g., "2001:db8::33")'),
-        Flag("link", LIST, "Add link to another container"),
+        Flag("link", LINKS, "Add link to another container"),
         Flag("link-local-ip", STRINGS, "Add a link-local address for the container"),
     ),
     Arguments(2, 2),

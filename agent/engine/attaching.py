@@ -113,6 +113,7 @@ async def create(call: Call) -> web.StreamResponse:
         raise errors.Conflict(f"container {container.id} is not running")
     keys = body.text("DetachKeys")
     detach_keys.parse(keys)
+    await call.backend.singles.linking.refuse(container.id)
     attach = (body.flag("AttachStdin"), body.flag("AttachStdout"), body.flag("AttachStderr"))
     config = ExecConfig(
         args=words,
@@ -212,8 +213,8 @@ async def resize(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = routes({
-    "POST /containers/{id}/attach": attach,
-    "POST /containers/{id}/exec": create,
+    "POST /containers/{id:path}/attach": attach,
+    "POST /containers/{id:path}/exec": create,
     "POST /exec/{id}/start": start,
     "GET /exec/{id}/json": inspect,
     "POST /exec/{id}/resize": resize,

@@ -15,6 +15,7 @@ from typing import Protocol
 from agent.engine.journal import Journal
 from agent.runtime.api import ContainerConfig, ExitStatus, Runtime, WaitCondition
 from agent.single.execs import Execs
+from agent.single.linking import Linking
 from agent.single.networks import LocalNetworks
 from agent.single.record import Leg, LocalNetwork, SingleRecord
 from agent.single.restarting import Restarts
@@ -181,6 +182,8 @@ class Singles(Protocol):
     def record(self, container_id: str) -> SingleRecord | None: ...
     def records(self) -> Mapping[str, SingleRecord]: ...
     def sandboxes(self) -> Mapping[str, str]: ...
+    @property
+    def linking(self) -> Linking: ...
     @property
     def networks(self) -> LocalNetworks: ...
     @property

@@ -26,6 +26,8 @@ class Around:
     locals: Mapping[str, LocalNetwork] = field(default_factory=dict)  # this node's own networks
     node: str = ""
     restarting: bool = False  # its policy is about to start it again
+    names: tuple[str, ...] = ()  # others that containers which are linked to it have for it: "/own/alias"
+    links: tuple[str, ...] = ()  # what it is linked to itself: "/other:/own/alias"
 
 
 def networks(container: ContainerState, around: Around) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def _of_single(container: ContainerState, single: SingleRecord, around: Around) 
         return {single.network_mode: _endpoint(network_id, endpoint, "", 0, ())}
     shown: dict[str, Any] = {}
     for leg in single.legs:
+        before = frozenset(shown)
         if leg.attachment and (found := _of_place(around.state, leg.attachment, container.id, leg.aliases)):
             shown |= found
         elif (network := _local(around, leg)) is not None:
@@ -79,6 +82,8 @@ def _of_single(container: ContainerState, single: SingleRecord, around: Around) 
             asked = {"IPv4Address": leg.wanted, "IPv6Address": leg.wanted6}
             if any(asked.values()):
                 shown[leg.network]["IPAMConfig"] = {key: text for key, text in asked.items() if text}
+        for name in shown.keys() - before:
+            shown[name]["Links"] = list(leg.links) or None
     return shown
 
 
@@ -90,7 +95,8 @@ def _local(around: Around, leg: Leg) -> LocalNetwork | None:
 
 def _on_bridge(network: LocalNetwork, leg: Leg, container_id: str, node: str) -> dict[str, Any]:
     default = network.id == BRIDGE
-    aliases = () if default else (*leg.aliases, container_id[:12])
+    own_name = (container_id[:12],) if leg.entered or leg.address else ()
+    aliases = () if default else (*leg.aliases, *own_name)
     length = int(network.subnet.rpartition("/")[2]) if leg.address else 0
     own = stable_id(node, BRIDGE) if default else network.id
     shown = _endpoint(own, container_id if leg.address else "", leg.address, length, aliases)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from agent.engine import host_config, port_requests, resource_requests
 from agent.engine.http import Fields
 from agent.runtime.api import ContainerConfig, Device, Mount, Ulimit
-from agent.single import addressing, restarting
+from agent.single import addressing, links, restarting
 from agent.single.record import BRIDGE, HOST, JOINED, NONE, Leg, SingleRecord
 from common import errors
 
@@ -35,7 +35,6 @@ _OTHER_DRIVERS: Final = (
 # What asks for nothing, by the field of HostConfig; anything else is refused with the option's name.
 _UNBUILT: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
     "VolumesFrom": ("--volumes-from", (None, [])),
-    "Links": ("--link", (None, [])),
     "PidMode": ("--pid", (None, "", "private", "host")),
     "IpcMode": ("--ipc", (None, "", "private", "shareable", "host")),
     "UTSMode": ("--uts", (None, "", "host")),
@@ -65,6 +64,7 @@ class Request:
 
     config: ContainerConfig
     record: SingleRecord
+    links: tuple[tuple[str, str], ...]  # (another container, the name that it gets), on the default bridge
     folders: tuple[str, ...]  # sources of binds that are to be made where they are missing, as Docker does
 
 
@@ -122,7 +122,7 @@ def request(
         dns_options=_dns_options(host.texts("DnsOptions"), own_servers),
         **resource_requests.settings(host, processors),
     )
-    return Request(config, record, folders)
+    return Request(config, record, _links(host, record.network_mode), folders)
 
 
 def _grace(seconds: int) -> int:
@@ -264,8 +264,6 @@ def leg(network: str, given: Fields, macs: bool = True) -> Leg:
     """What a container asks for in one network: at its making, or by POST /networks/{id}/connect. Clients of an older API than
     OWN_MACS send back MACs that they were told, and mean nothing by it."""
     addresses = Fields(given.get("IPAMConfig") or {})
-    if given.get("Links"):
-        raise _unbuilt("--link")
     if given.get("DriverOpts"):
         raise _unbuilt("a driver option of a network")
     if network == BRIDGE and given.texts("Aliases"):
@@ -279,7 +277,12 @@ def leg(network: str, given: Fields, macs: bool = True) -> Leg:
         raise errors.InvalidArgument("user specified IP address is supported on user defined networks only")
     mac = addressing.mac_address(given.text("MacAddress") if macs else "")
     more = addresses.texts("LinkLocalIPs")
-    return Leg(network, given.texts("Aliases"), wanted, wanted6=wanted6, mac=mac, link_local=more)
+    linked = given.texts("Links")
+    for text in linked:
+        links.parse(text)
+    return Leg(
+        network, given.texts("Aliases"), wanted, wanted6=wanted6, mac=mac, link_local=more, links=linked
+    )  # fmt: skip
 
 
 def _with_mac(own: Leg, mac: str) -> Leg:
@@ -290,6 +293,23 @@ def _with_mac(own: Leg, mac: str) -> Leg:
             "or be left empty"
         )
     return replace(own, mac=own.mac or mac)
+
+
+def refuse_linked(mode: str) -> None:
+    """Raises for networks in which nobody has an address of his own."""
+    kind = "host type networking" if mode == HOST else "container type network"
+    if mode == HOST or mode.startswith(JOINED):
+        raise errors.InvalidArgument(
+            f"conflicting options: {kind} can't be used with links. This would result in undefined behavior"
+        )
+
+
+def _links(host: Fields, mode: str) -> tuple[tuple[str, str], ...]:
+    """Those of the default bridge: a network that has names is told of its own, and these mean nothing there."""
+    given = host.texts("Links")
+    if given:
+        refuse_linked(mode)
+    return tuple(map(links.parse, given)) if mode in (BRIDGE, NONE) else ()
 
 
 def _dns_options(given: tuple[str, ...], plain: bool) -> tuple[str, ...]:

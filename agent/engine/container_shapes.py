@@ -5,14 +5,14 @@ Its networks and ports are container_networks.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.engine import host_config
 from agent.engine.container_networks import Around, networks, ports_line, settings, targets
 from agent.engine.network_shapes import TASK_LABEL
 from agent.runtime.api import ContainerConfig, ContainerState, Mount, Status
-from agent.runtime.image import ImageConfig, ImageInfo
+from agent.runtime.image import ImageConfig, ImageInfo, environment_of
 from agent.single.record import SingleRecord
 from common import apijson
 
@@ -93,7 +93,7 @@ def summary(container: ContainerState, around: Around, image: ImageInfo | None, 
     """One line of GET /containers/json."""
     return {
         "Id": container.id,
-        "Names": ["/" + container.name.removeprefix("/")],
+        "Names": sorted(["/" + container.name.removeprefix("/"), *around.names]),
         "Image": container.image,
         "ImageID": image.id if image else "",
         "Command": " ".join(
@@ -150,6 +150,7 @@ def inspection(
             config or ContainerConfig(container.id, container.name, container.image),
             around.single,
             _port_bindings(around.single),
+            around.links,
         ),
         "GraphDriver": {"Data": None, "Name": "overlayfs"},
         "Mounts": _mounts(config, around.single),
@@ -223,7 +224,7 @@ def _config(
         "Tty": bool(config and config.tty),
         "OpenStdin": bool(config and config.open_stdin),
         "StdinOnce": bool(single and single.stdin_once),
-        "Env": _environment(config.env if config else (), own.env if own else ()),
+        "Env": environment_of(config.env if config else (), own.env if own else ()),
         "Cmd": _arguments(config, own),
         "Image": container.image,
         "Volumes": None,
@@ -246,13 +247,6 @@ def _arguments(config: ContainerConfig | None, own: ImageConfig | None) -> list[
     if config and (config.args or config.command):
         return list(config.args) or None
     return list(own.cmd if own else ()) or None
-
-
-def _environment(given: Iterable[str], of_image: Iterable[str]) -> list[str]:
-    """The container's own settings, then the image's others; a name without a value removes the image's."""
-    own = {item.partition("=")[0]: item for item in given}
-    others = {item.partition("=")[0]: item for item in of_image}
-    return [*(i for i in own.values() if "=" in i), *(i for name, i in others.items() if name not in own)]
 
 
 # ---- ports

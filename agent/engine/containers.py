@@ -26,10 +26,14 @@ _STREAM_NUMBER: Final = {"stdout": 1, "stderr": 2}
 
 
 async def find(call: Call, ref: str) -> ContainerState:
-    """The container that `ref` means: id, name, or the beginning of an id; raises errors.NotFound."""
+    """The container that `ref` means: id, name, the name that another one's link has for it, or the beginning of an id; raises
+    errors.NotFound."""
     everything = await call.backend.runtime.containers()
     found = lookup.matches(
-        everything, ref.removeprefix("/"), lambda c: c.id, lambda c: c.name.removeprefix("/")
+        everything,
+        call.backend.singles.linking.find(ref) or ref.removeprefix("/"),
+        lambda c: c.id,
+        lambda c: c.name.removeprefix("/"),
     )
     if not found:
         raise errors.NotFound(f"No such container: {ref}")
@@ -135,6 +139,6 @@ def frame(name: str, data: bytes) -> bytes:
 
 ROUTES: Final = routes({
     "GET /containers/json": list_containers,
-    "GET /containers/{id}/json": inspect,
-    "GET /containers/{id}/logs": logs,
+    "GET /containers/{id:path}/json": inspect,
+    "GET /containers/{id:path}/logs": logs,
 })  # fmt: skip

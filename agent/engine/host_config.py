@@ -6,7 +6,7 @@ a container anew from what they inspect find there all that they need.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agent.engine.http import Fields
@@ -82,7 +82,7 @@ _FIELDS: Final[Mapping[str, Any]] = {
 _OPTIONAL: Final = ("Mounts", "StorageOpt", "Tmpfs", "Sysctls", "Init", "Annotations")
 _NAMES: Final = {name.lower(): name for name in (*_FIELDS, *_OPTIONAL)}
 # What the record or the container itself knows better, in the form that inspection has for it.
-_KNOWN_BETTER: Final = ("NetworkMode", "PortBindings", "AutoRemove", "PublishAllPorts", "Cgroup")
+_KNOWN_BETTER: Final = ("NetworkMode", "PortBindings", "AutoRemove", "PublishAllPorts", "Cgroup", "Links")
 
 
 def asked(host: Fields) -> dict[str, Any]:
@@ -124,9 +124,9 @@ def _capability(word: str) -> str:
 
 
 def shown(
-    config: ContainerConfig, single: SingleRecord | None, bindings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The whole; `bindings` are its ports as `-p` has asked for them."""
+    config: ContainerConfig, single: SingleRecord | None, bindings: Mapping[str, Any], links: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The whole; `bindings` are its ports as `-p` has asked for them, `links` what it is linked to on the default bridge."""
     found = {**_FIELDS, **_of_container(config)}
     if single is not None:
         found |= single.host_config or {"RestartPolicy": _policy(single), "Dns": list(single.dns)}
@@ -134,6 +134,7 @@ def shown(
         found["AutoRemove"] = single.auto_remove
         found["PublishAllPorts"] = single.publish_all
     found["PortBindings"] = dict(bindings)
+    found["Links"] = list(links) or None
     paths = ([], []) if config.privileged else (list(MASKED_PATHS), list(READONLY_PATHS))
     found["MaskedPaths"], found["ReadonlyPaths"] = paths
     return found

@@ -68,4 +68,4 @@ def table(text: str, pids: Collection[int]) -> dict[str, Any]:
     return {"Titles": titles, "Processes": [row for row in rows if len(row) > at and row[at] in wanted]}
 
 
-ROUTES: Final = routes({"GET /containers/{id}/top": top})
+ROUTES: Final = routes({"GET /containers/{id:path}/top": top})

@@ -23,7 +23,7 @@ from agent.engine.nicknames import COUNT, nickname
 from agent.runtime import reference
 from agent.runtime.api import ContainerState, ExitStatus, Status, WaitCondition
 from agent.runtime.image import ImageInfo
-from agent.single.record import JOINED, SingleRecord
+from agent.single.record import HOST, JOINED, Link, SingleRecord
 from common import apijson, errors, ids
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -49,7 +49,7 @@ async def create(call: Call) -> web.StreamResponse:
     chosen = name or _nickname(taken)
     macs = call.version >= container_requests.OWN_MACS
     made = container_requests.request(body, chosen, container_id, node.hostname, node.cpus, macs)
-    made = await _with_joined(call, made)
+    made = await _with_links(call, await _with_joined(call, made))
     await asyncio.to_thread(_make_folders, made.folders)
     image = await call.backend.runtime.image(made.config.image)
     if image is None:
@@ -97,6 +97,28 @@ async def _with_joined(call: Call, made: container_requests.Request) -> containe
     domain = other.config.domainname if other.config else ""
     config = replace(made.config, hostname=name, domainname=domain)
     return replace(made, config=config, record=replace(made.record, network_mode=JOINED + other.id))
+
+
+async def _with_links(call: Call, made: container_requests.Request) -> container_requests.Request:
+    """Who they are that it is linked to on the default bridge. Of two by one name the first counts, as in Docker."""
+    found: dict[str, Link] = {}
+    for name, alias in made.links:
+        try:
+            other = await _of_network(call, await find(call, name))
+        except errors.NotFound as exc:  # as a 404 it would say that the image isn't here
+            raise errors.InvalidArgument(f"could not get container for {name}: {exc.message}") from exc
+        if other.config is not None and other.config.host_network:
+            container_requests.refuse_linked(HOST)
+        found.setdefault(alias, Link(alias, other.id, other.name.removeprefix("/")))
+    return replace(made, record=replace(made.record, links=tuple(found.values())))
+
+
+async def _of_network(call: Call, container: ContainerState) -> ContainerState:
+    """The container whose network another one is in."""
+    record = call.backend.singles.record(container.id)
+    if record is None or not record.network_mode.startswith(JOINED):
+        return container
+    return await _of_network(call, await find(call, record.network_mode.removeprefix(JOINED)))
 
 
 def _host(line: str, here: str) -> str:
@@ -168,7 +190,10 @@ async def restart(call: Call) -> web.StreamResponse:
     container = await find(call, call.names["id"])
     _single(container, "restarting")
     grace, signal = _grace(call), call.text("signal")
-    await finish(call.backend.singles.restart(container.id, signal, grace))
+    try:
+        await finish(call.backend.singles.restart(container.id, signal, grace))
+    except errors.ShoalError as exc:
+        raise type(exc)(f"Cannot restart container {call.names['id']}: {exc.message}") from exc
     telling.container(call.backend, container, "restart")
     return empty(204)
 
@@ -239,16 +264,17 @@ async def rename(call: Call) -> web.StreamResponse:
 
 
 async def remove(call: Call) -> web.StreamResponse:
-    """DELETE /containers/{id}?force&v."""
+    """DELETE /containers/{id}?force&v&link; with `link` only a name that another one has for it."""
     container = await find(call, call.names["id"])
+    if call.flag("link"):
+        await finish(call.backend.singles.linking.cut(call.names["id"]))
+        return empty(204)
     force = call.flag("force")
     if container.status in _RUNNING and not force:
         raise errors.Conflict(
             f"You cannot remove a running container {container.id}. "
             "Stop the container before attempting removal or force remove"
         )
-    if call.flag("link"):
-        raise errors.Unimplemented("links between containers are not supported")
     _single(container, "removing")
     await finish(call.backend.singles.remove(container.id, force))
     return empty(204)
@@ -340,14 +366,14 @@ def size(call: Call) -> tuple[int, int]:
 ROUTES: Final = routes({
     "POST /containers/create": create,
     "POST /containers/prune": prune,
-    "POST /containers/{id}/start": start,
-    "POST /containers/{id}/stop": stop,
-    "POST /containers/{id}/restart": restart,
-    "POST /containers/{id}/kill": kill,
-    "POST /containers/{id}/pause": pause,
-    "POST /containers/{id}/rename": rename,
-    "POST /containers/{id}/unpause": unpause,
-    "POST /containers/{id}/wait": wait,
-    "POST /containers/{id}/resize": resize,
-    "DELETE /containers/{id}": remove,
+    "POST /containers/{id:path}/start": start,
+    "POST /containers/{id:path}/stop": stop,
+    "POST /containers/{id:path}/restart": restart,
+    "POST /containers/{id:path}/kill": kill,
+    "POST /containers/{id:path}/pause": pause,
+    "POST /containers/{id:path}/rename": rename,
+    "POST /containers/{id:path}/unpause": unpause,
+    "POST /containers/{id:path}/wait": wait,
+    "POST /containers/{id:path}/resize": resize,
+    "DELETE /containers/{id:path}": remove,
 })  # fmt: skip

@@ -36,6 +36,8 @@ def around(backend: Backend, container: ContainerState) -> container_networks.Ar
         own,
         backend.host.info().id,
         container.status is Status.STOPPED and backend.singles.restarts.waits(container.id),
+        tuple(backend.singles.linking.names_of(container.id)),
+        tuple(backend.singles.linking.links_of(container.id)),
     )
 
 

@@ -95,6 +95,7 @@ class ContainerConfig:
     host_ipc: bool = False
     host_uts: bool = False  # … its names
     extra_hosts: tuple[str, ...] = ()  # swarm's form "ADDRESS NAME [NAME…]", lines of /etc/hosts
+    linked_hosts: tuple[str, ...] = ()  # lines of the same form, of containers that it is linked to
     addresses: tuple[str, ...] = ()  # the container's own addresses, named with its hostname in /etc/hosts
     dns_nameservers: tuple[str, ...] = ("127.0.0.11",)  # in the host's network none: the node's own
     dns_search: tuple[str, ...] = ()
@@ -299,6 +300,9 @@ class Runtime(Protocol):
 
     async def readdress(self, id: str, addresses: Sequence[str]) -> None:
         """What its name stands for in /etc/hosts; of one that runs, too."""
+
+    async def relink(self, id: str, hosts: Sequence[str], env: Sequence[str]) -> None:
+        """What links add to /etc/hosts, of one that runs, too, and to the environment of what is started in it from now on."""
 
     async def containers(self) -> list[ContainerState]: ...
     async def container(self, id: str) -> ContainerState | None: ...

@@ -72,6 +72,7 @@ LEASE_ADD_RESOURCE = _method("leases.v1.Leases/AddResource", pb.LeaseAddResource
 LEASE_DELETE = _method("leases.v1.Leases/Delete", pb.LeaseDelete, Empty)
 
 CONTAINER_CREATE = _method("containers.v1.Containers/Create", pb.ContainerBox, pb.ContainerBox)
+CONTAINER_UPDATE = _method("containers.v1.Containers/Update", pb.ContainerBox, pb.ContainerBox)
 CONTAINER_GET = _method("containers.v1.Containers/Get", pb.Id, pb.ContainerBox)
 CONTAINER_LIST = _method("containers.v1.Containers/List", pb.Filters, pb.ContainerList)
 CONTAINER_DELETE = _method("containers.v1.Containers/Delete", pb.Id, Empty)

@@ -210,12 +210,21 @@ class Containers:
         """What its name stands for in /etc/hosts from now on, whether it runs or not."""
         live = self._get(id)
         async with live.changing:
-            config = replace(live.config, addresses=tuple(addresses))
-            live.record = replace(live.record, config=config)
-            try:
-                await asyncio.to_thread(self._folders.prepare, live.record)
-            except OSError as error:
-                raise _no_room(error) from error
+            await self._rewrite(live, replace(live.config, addresses=tuple(addresses)))
+
+    async def relink(self, id: str, hosts: Sequence[str], env: Sequence[str]) -> None:
+        """What its links add to /etc/hosts and to the environment, whether it runs or not."""
+        live = self._get(id)
+        async with live.changing:
+            await self._creator.relink(id, env)
+            await self._rewrite(live, replace(live.config, linked_hosts=tuple(hosts)))
+
+    async def _rewrite(self, live: Live, config: ContainerConfig) -> None:
+        live.record = replace(live.record, config=config)
+        try:
+            await asyncio.to_thread(self._folders.prepare, live.record)
+        except OSError as error:
+            raise _no_room(error) from error
 
     async def _supervise(self, live: Live) -> None:
         """Wait for the end, however often containerd restarts meanwhile; note it, tell it, free the shim."""

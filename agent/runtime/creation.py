@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from agent.runtime import client as c
 from agent.runtime import facts, signals, spec, users
 from agent.runtime.api import ContainerConfig
@@ -85,6 +87,18 @@ class Creator:
         """Containerd's part of it goes; the folder stays."""
         await c.tolerate(self._containerd.call(c.CONTAINER_DELETE, pb.Id(id=id)), errors.NotFound)
         await self._content.drop_snapshot(id)
+
+    async def relink(self, id: str, env: Sequence[str]) -> None:
+        """Another environment of links for what is started in it from now on."""
+        box = await self._containerd.call(c.CONTAINER_GET, pb.Id(id=id))
+        before = json.loads(box.container.spec.value)
+        after = spec.linked(before, env)
+        if after != before:
+            changed = pb.Container(id=id, spec=c.packed(SPEC_TYPE, json.dumps(after).encode()))
+            mask = FieldMask(paths=["spec"])
+            await self._containerd.call(
+                c.CONTAINER_UPDATE, pb.ContainerBox(container=changed, update_mask=mask)
+            )
 
     async def _root_file_system(self, id: str, manifest_digest: str, lease: str) -> Sequence[pb.Mount]:
         """A writable layer on the image's; unpacks the image again if its snapshots have gone."""

@@ -106,11 +106,12 @@ def _text(path: Path) -> str:
 
 
 def hosts_text(config: ContainerConfig) -> str:
-    """/etc/hosts: the local names, the user's lines, the container's own name at its addresses."""
+    """/etc/hosts: the local names, the user's lines, those of links, the container's own name at its addresses."""
     name = hostname(config)
     names = f"{name}.{config.domainname} {name}" if config.domainname else name
     own = "".join(f"{address}\t{names}\n" for address in config.addresses)
-    return _LOCALHOST + extra_hosts_text(config) + own
+    linked = "".join(_extra_host(line) + "\n" for line in config.linked_hosts)
+    return _LOCALHOST + extra_hosts_text(config) + linked + own
 
 
 def extra_hosts_text(config: ContainerConfig) -> str:

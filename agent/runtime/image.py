@@ -3,7 +3,7 @@
 The runtime's parts make these; worker and engine read them. The runtime itself is in `agent.runtime.api`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -102,3 +102,10 @@ class RemovedImage:
 
     untagged: str = ""
     deleted: str = ""
+
+
+def environment_of(given: Iterable[str], of_image: Iterable[str]) -> list[str]:
+    """What a container is said to have: its own settings, then the image's others; a name without a value removes the image's."""
+    own = {item.partition("=")[0]: item for item in given}
+    others = {item.partition("=")[0]: item for item in of_image}
+    return [*(i for i in own.values() if "=" in i), *(i for name, i in others.items() if name not in own)]

@@ -222,6 +222,9 @@ class ContainerdRuntime:
     async def readdress(self, id: str, addresses: Sequence[str]) -> None:
         await (await self._up()).readdress(id, addresses)
 
+    async def relink(self, id: str, hosts: Sequence[str], env: Sequence[str]) -> None:
+        await (await self._up()).relink(id, hosts, env)
+
     async def containers(self) -> list[ContainerState]:
         return (await self._up()).all()
 

@@ -18,6 +18,8 @@ from common.errors import FailedPrecondition, InvalidArgument
 CPU_PERIOD = 100_000
 _OF_IPC = ("/dev/mqueue", "/dev/shm")  # the machine's own, for who shares its IPC
 _INIT_TARGET = "/sbin/docker-init"
+_LINKED = "shoal.linked"  # the annotation that names the variables that links have brought
+_DOCKERS_OWN = ("PATH", "HOSTNAME", "TERM")  # the first ones, whatever their values
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
@@ -151,6 +153,21 @@ def merge_env(*layers: Iterable[str]) -> tuple[str, ...]:
             else:
                 merged.pop(name, None)
     return tuple(f"{name}={value}" for name, value in merged.items())
+
+
+def linked(before: Mapping[str, Any], env: Iterable[str]) -> dict[str, Any]:
+    """A specification with these variables of links in place of its former ones: after Docker's own, and weaker than the others."""
+    annotations = dict(before.get("annotations", {}))
+    gone = set(annotations.pop(_LINKED, "").split("\n"))
+    kept = [item for item in before["process"]["env"] if item.partition("=")[0] not in gone]
+    taken = {item.partition("=")[0] for item in kept}
+    added = {name: item for item in env if (name := item.partition("=")[0]) not in taken}
+    at = sum(item.partition("=")[0] in _DOCKERS_OWN for item in kept[: len(_DOCKERS_OWN)])
+    if added:
+        annotations[_LINKED] = "\n".join(added)
+    after = {**before, "process": {**before["process"], "env": [*kept[:at], *added.values(), *kept[at:]]}}
+    after.pop("annotations", None)
+    return {**after, "annotations": annotations} if annotations else after
 
 
 def hostname(config: ContainerConfig) -> str:

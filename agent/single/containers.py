@@ -28,6 +28,7 @@ from agent.runtime.api import (
 )
 from agent.single import failures, restarting
 from agent.single.failures import FAILURES, in_words
+from agent.single.linking import Linking
 from agent.single.names import Names
 from agent.single.namespaces import Namespaces, way_to
 from agent.single.networks import LocalNetworks
@@ -65,7 +66,8 @@ class Singles:
         self.settling: Final = Settling(self._settle)
         self.networks: Final = networks
         self.wiring: Final = Wiring(network, attachments, networks, self._records)
-        self._namespaces = Namespaces(runtime, self.wiring, attachments, self._records)
+        self.linking: Final = Linking(runtime, self._records, self._turns)
+        self._namespaces = Namespaces(runtime, self.wiring, attachments, self._records, self.linking)
         attachments.keep(self._records.values())
 
     # ---- looking

@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.runtime.api import ContainerState, Runtime, Status
 from agent.single.failures import in_words
+from agent.single.linking import Linking
 from agent.single.record import HOST, JOINED, NONE, Leg, SingleRecord
 from agent.single.records import Records
 from agent.single.wiring import Attachments, Wiring
@@ -28,8 +29,11 @@ def way_to(folder: str) -> str:
 class Namespaces:
     """See the module's text. Whoever calls has the container's turn (turns.py)."""
 
-    def __init__(self, runtime: Runtime, wiring: Wiring, attachments: Attachments, records: Records) -> None:
+    def __init__(
+        self, runtime: Runtime, wiring: Wiring, attachments: Attachments, records: Records, linking: Linking
+    ) -> None:
         self._runtime = runtime
+        self._linking = linking
         self._wiring = wiring
         self._attachments = attachments
         self._records = records
@@ -46,7 +50,10 @@ class Namespaces:
         record, sandbox = await self._wiring.plug(container_id)
         await asyncio.to_thread(_link, self._runtime.folder(container_id), sandbox.netns_path)
         await self._readdress(record)
-        return record
+        with in_words():
+            await self._linking.give(container_id)
+            await self._linking.moved(container_id)
+        return self._records[container_id]
 
     async def close(self, container_id: str) -> None:
         """For one that has ended. Done already: nothing happens."""

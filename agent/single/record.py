@@ -32,6 +32,8 @@ class Leg:
     wanted6: str = ""  # the same of IPv6
     mac: str = ""  # that the user asks for
     link_local: tuple[str, ...] = ()  # addresses beside the one that it has on a bridge
+    entered: bool = False  # it has been there: from then on its short id is shown as one of its names
+    links: tuple[str, ...] = ()  # "other:alias": names that this container alone has for others here
 
     @property
     def wishes(self) -> tuple[str, ...]:
@@ -41,6 +43,16 @@ class Leg:
     def bare(self) -> Leg:
         """Without what it has only while the container has a namespace."""
         return replace(self, interface="", network_id="", address="", attachment="")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Another container on the default bridge that this one has a name for."""
+
+    alias: str
+    container_id: str
+    name: str  # as it was called when it was linked: its record may have gone
+    address: str = ""  # the last that was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class SingleRecord:
     exposed: tuple[str, ...] = ()  # "80/tcp", by the image and by --expose
     bindings: tuple[Binding, ...] = ()  # what it has of this node's ports while it runs
     dns: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
     host_config: Mapping[str, Any] = field(default_factory=dict)  # as asked for: for those who inspect it
     stop_timeout: int | None = None  # as asked for
     restart: str = ""  # the policy's name (restarting.py)
@@ -93,7 +106,7 @@ class SingleRecord:
     @classmethod
     def from_bytes(cls, data: bytes) -> SingleRecord:
         values = known(cls, json.loads(data))
-        for name, kind in (("legs", Leg), ("ports", PortRequest), ("bindings", Binding)):
+        for name, kind in (("legs", Leg), ("ports", PortRequest), ("bindings", Binding), ("links", Link)):
             values[name] = tuple(kind(**known(kind, item)) for item in values.get(name, ()))
         if "gateway_leg" not in values and values.get("network_mode") == BRIDGE:
             values["legs"] = (Leg(BRIDGE),)  # written before the default bridge was one

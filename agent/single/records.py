@@ -29,6 +29,7 @@ class Records(Mapping[str, SingleRecord]):
     def __init__(self, memory: Memory, known: Mapping[str, SingleRecord]) -> None:
         self._memory = memory
         self._known = dict(known)
+        self._linking = {id for id, record in known.items() if record.links}
 
     def __getitem__(self, container_id: str) -> SingleRecord:
         return self._known[container_id]
@@ -49,9 +50,13 @@ class Records(Mapping[str, SingleRecord]):
         """The short ids of those that have a place in the swarm's networks, by that."""
         return {place: r.container_id[:12] for r in self._known.values() for place in r.attachments}
 
+    def linking(self) -> list[SingleRecord]:
+        """Those that have names for others on the default bridge."""
+        return [self._known[id] for id in self._linking]
+
     async def add(self, record: SingleRecord) -> None:
         """A new one."""
-        self._known[record.container_id] = record
+        self._note(record)
         await self._memory.put_single(record)
 
     async def change(self, container_id: str, how: Change) -> SingleRecord:
@@ -61,11 +66,16 @@ class Records(Mapping[str, SingleRecord]):
             raise errors.NotFound(f"No such container: {container_id}")
         after = how(before)
         if after != before:
-            self._known[container_id] = after
+            self._note(after)
             await self._memory.put_single(after)
         return self._known.get(container_id, after)
 
     async def drop(self, container_id: str) -> None:
         """The container has gone."""
+        self._linking.discard(container_id)
         if self._known.pop(container_id, None) is not None:
             await self._memory.drop_single(container_id)
+
+    def _note(self, record: SingleRecord) -> None:
+        self._known[record.container_id] = record
+        (self._linking.add if record.links else self._linking.discard)(record.container_id)

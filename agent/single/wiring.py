@@ -102,6 +102,7 @@ class Wiring:
         before = self._records[container_id]
         if any(self._same(other, leg) for other in before.legs):
             raise errors.Conflict(f"{before.name} is already attached to network {leg.network}")
+        leg = replace(leg, entered=True)
         record = await self._records.change(container_id, lambda now: replace(now, legs=(*now.legs, leg)))
         if not record.sandbox:
             return record
@@ -186,7 +187,7 @@ class Wiring:
                     "--link-local-ip in networks of the swarm is not supported for single containers"
                 )
             attachment = await self._attachments.acquire(record, leg)
-            leg = replace(leg, interface=interface, attachment=attachment)
+            leg = replace(leg, interface=interface, attachment=attachment, entered=True)
         else:
             if leg.wanted6:
                 raise errors.Unimplemented("--ip6 is not supported yet for single containers")
@@ -195,7 +196,7 @@ class Wiring:
                 addressing.wanted_address(network, leg.wanted, used) if leg.wanted
                 else addressing.next_address(network, used)
             )  # fmt: skip
-            leg = replace(leg, interface=interface, network_id=network.id, address=address)
+            leg = replace(leg, interface=interface, network_id=network.id, address=address, entered=True)
         return await self._records.change(
             container_id,
             lambda now: replace(now, legs=(*now.legs[:number], leg, *now.legs[number + 1 :])),

@@ -164,6 +164,14 @@ def _domain(text: str) -> list[str]:
     return [text]
 
 
+def _link(text: str) -> list[str]:
+    if not text:
+        raise ValueError("empty string specified for links")
+    if text.count(":") > 1:
+        raise ValueError(f"bad format for links: {text}")
+    return [text]
+
+
 def _variable(text: str) -> list[str]:
     if not text or text.startswith("="):
         raise ValueError(f"invalid environment variable: {text}")
@@ -271,6 +279,7 @@ LABELS = Kind("list", _label, repeated=True)
 ENVIRONMENT = Kind("list", _variable, repeated=True)
 ADDRESSES = Kind("list", _address, repeated=True)
 DOMAINS = Kind("list", _domain, repeated=True)
+LINKS = Kind("list", _link, repeated=True)
 HOSTS = Kind("list", _host, repeated=True)
 IP_NETS = Kind("ipNetSlice", _network, repeated=True)
 NODE_ADDR = Kind("node-addr", node_address)

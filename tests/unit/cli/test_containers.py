@@ -286,3 +286,17 @@ def test_addresses_of_its_own(daemon: Daemon, shoal: Shoal) -> None:
     ):  # fmt: skip
         done = shoal("create", *given, "alpine")
         assert done.code == 125 and text in done.err
+
+
+def test_links(daemon: Daemon, shoal: Shoal) -> None:
+    made(daemon)
+    shoal("create", "--link", "other:db", "--link", "two", "alpine")
+    shoal("create", "--link", "other:db", "--network", "att", "--network", "two", "alpine")
+    bodies = [asked.body for asked in daemon.asked if asked.path == "/containers/create"]
+    assert [body["HostConfig"]["Links"] for body in bodies] == [["other:db", "two"], ["other:db"]]
+    assert "Links" not in bodies[0]["NetworkingConfig"]["EndpointsConfig"]["default"]
+    endpoints = bodies[1]["NetworkingConfig"]["EndpointsConfig"]
+    assert (endpoints["att"]["Links"], "Links" in endpoints["two"]) == (["other:db"], False)
+    refused = shoal("create", "--link", "a:b:c", "alpine")
+    assert refused.code == 125
+    assert 'invalid argument "a:b:c" for "--link" flag: bad format for links: a:b:c' in refused.err

@@ -98,7 +98,11 @@ async def engine(world, tmp_path):
     async def readdress(id, addresses):
         assert addresses == ("172.17.0.2",)
 
+    async def relink(id, hosts, env):
+        runtime.links = (list(hosts), list(env))
+
     runtime.readdress, runtime.folder = readdress, lambda id: str(tmp_path / id)
+    runtime.relink = relink
     task = asyncio.create_task(world.execs.run())
     await asyncio.sleep(0)
     yield world
@@ -448,3 +452,63 @@ async def test_a_detached_exec_of_what_is_not_there_is_a_mistake_of_who_asks(eng
     _, body = await engine.ask("POST", "/containers/one/exec", {"Cmd": ["nosuch"]})
     status, said = await engine.ask("POST", f"/exec/{body['Id']}/start", {"Detach": True})
     assert (status, "executable file not found" in said["message"]) == (400, True)
+
+
+async def test_links_on_the_default_bridge(engine):
+    async def refused(links, mode="bridge", **more):
+        status, answer = await engine.ask(
+            "POST",
+            "/containers/create",
+            {**BODY, "HostConfig": {"NetworkMode": mode, "Links": links}, **more},
+        )
+        return status, answer["message"]
+
+    other = await made(engine, "other", HostConfig={})
+    assert await refused(["a:b:c"]) == (500, "bad format for links: a:b:c")
+    assert await refused(["nosuch:x"]) == (
+        400, "could not get container for nosuch: No such container: nosuch",
+    )  # fmt: skip
+    undefined = "can't be used with links. This would result in undefined behavior"
+    assert await refused(["other:x"], "host") == (
+        400, f"conflicting options: host type networking {undefined}",
+    )  # fmt: skip
+    assert await refused(["other:x"], "container:other") == (
+        400, f"conflicting options: container type network {undefined}",
+    )  # fmt: skip
+    links = ["other:db", "/other:/before/web", "other:db"]
+    me = await made(engine, "me", HostConfig={"Links": links})
+    assert await engine.ask("POST", f"/containers/{me}/start") == (
+        500, {"message": "Cannot link to a non running container: /other AS /me/db"},
+    )  # fmt: skip
+    _, shown = await engine.ask("GET", "/containers/me/json")
+    assert shown["HostConfig"]["Links"] == ["/other:/me/db", "/other:/me/web"]
+    _, shown = await engine.ask("GET", "/containers/me/db/json")
+    assert (shown["Id"], shown["HostConfig"]["Links"]) == (other, None)
+    _, listed = await engine.ask("GET", "/containers/json?all=1")
+    assert {c["Id"]: c["Names"] for c in listed} == {other: ["/me/db", "/me/web", "/other"], me: ["/me"]}
+    status, body = await engine.ask("DELETE", "/containers/other?link=1")
+    assert (status, body["message"]) == (
+        500, "Conflict, cannot remove the default link name of the container",
+    )  # fmt: skip
+    assert (await engine.ask("DELETE", "/containers/me/db?link=1"))[0] == 204
+    assert (await engine.ask("DELETE", "/containers/me/db?link=1"))[0] == 404
+    assert (await engine.ask("GET", "/containers/me/json"))[1]["HostConfig"]["Links"] == ["/other:/me/web"]
+
+
+async def test_links_in_a_network_with_names(engine):
+    await engine.ask("POST", "/networks/create", {"Name": "net"})
+    endpoints = {"EndpointsConfig": {"net": {"Links": ["later:db"], "Aliases": ["al"]}}}
+    host = {"NetworkMode": "net", "Links": ["nosuch:x"]}  # what counts there is said of the network
+    me = await made(engine, "me", HostConfig=host, NetworkingConfig=endpoints)
+    _, shown = await engine.ask("GET", "/containers/me/json")
+    found = shown["NetworkSettings"]["Networks"]["net"]
+    assert (shown["HostConfig"]["Links"], found["Links"], found["Aliases"]) == (None, ["later:db"], ["al"])
+    assert (await engine.ask("POST", "/networks/net/disconnect", {"Container": "me"}))[0] == 200
+    body = {"Container": "me", "EndpointConfig": {"Links": ["a:b:c"]}}
+    assert await engine.ask("POST", "/networks/net/connect", body) == (
+        500, {"message": "bad format for links: a:b:c"},
+    )  # fmt: skip
+    body = {"Container": "me", "EndpointConfig": {"Links": ["other"]}}
+    assert (await engine.ask("POST", "/networks/net/connect", body))[0] == 200
+    found = (await engine.ask("GET", "/containers/me/json"))[1]["NetworkSettings"]["Networks"]["net"]
+    assert (found["Links"], found["Aliases"]) == (["other"], [me[:12]])

@@ -55,6 +55,10 @@ def test_hosts() -> None:
     )
     assert text.startswith("127.0.0.1\tlocalhost\n")
     assert "10.1.1.1\ta b\n10.1.1.2\tc\nfd00::1\td\n10.0.0.3\tfish.sea fish\n" in text
+    linked = hosts_text(
+        replace(CONFIG, extra_hosts=("c:10.1.1.2",), linked_hosts=("172.17.0.2 db cc other",))
+    )
+    assert linked.endswith("10.1.1.2\tc\n172.17.0.2\tdb cc other\n10.0.0.3\tfish\n")
     with pytest.raises(InvalidArgument, match="bad format for add-host"):
         hosts_text(replace(CONFIG, extra_hosts=("nonsense",)))
 

@@ -173,3 +173,14 @@ def test_exec_is_like_its_container() -> None:
     assert process["capabilities"]["effective"] == list(defaults.CAPABILITIES)
     other = spec.exec_process(ExecConfig(("ls",), workdir="/w"), container, User(5, 5))
     assert (other["cwd"], other["capabilities"].keys()) == ("/w", {"bounding"})
+
+
+def test_variables_of_links_come_and_go() -> None:
+    plain = built(replace(CONFIG, env=("DB_NAME=own",)))
+    before = plain["process"]["env"]
+    once = spec.linked(plain, ("DB_PORT=tcp://172.17.0.2:80", "DB_NAME=/me/db", "DB_ENV_A=1"))
+    assert once["process"]["env"] == [*before[:2], "DB_PORT=tcp://172.17.0.2:80", "DB_ENV_A=1", *before[2:]]
+    assert plain["process"]["env"] == before
+    again = spec.linked(once, ("DB_PORT=tcp://172.17.0.9:80",))
+    assert again["process"]["env"] == [*before[:2], "DB_PORT=tcp://172.17.0.9:80", *before[2:]]
+    assert spec.linked(again, ()) == plain

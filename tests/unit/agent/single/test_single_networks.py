@@ -145,7 +145,7 @@ async def test_while_it_does_not_run(bench: Bench) -> None:
     with pytest.raises(errors.Conflict, match="name-one is already attached to network net"):
         await bench.singles.connect(one, leg)
     await bench.singles.disconnect(one, bench.memory.rows[one].legs[0])
-    assert bench.memory.rows[one].legs == (leg,)
+    assert bench.memory.rows[one].legs == (replace(leg, entered=True),)
     await bench.singles.start(two)  # the address that the other waits for isn't given away
     await bench.singles.start(one)
     assert [bench.memory.rows[id].legs[0].address for id in (one, two)] == ["172.28.0.2", "172.28.0.3"]

@@ -49,3 +49,34 @@ def test_overlays_beside_bridges_in_their_order() -> None:
     assert seen[A].find("web", 1) == Found(("10.0.1.2",))
     assert seen[A].find("two", 1) == Found(("10.0.1.9",))
     assert seen[B].find("web", 1) is None
+
+
+def test_a_link_is_a_name_that_its_container_alone_has() -> None:
+    given = ("two:db", "later:soon", "al:viaalias", "two", "later:one", "db:twice")
+    one = record(A, "one", Leg("net", network_id="n1", address="172.20.0.2"))
+    two = record(B, "two", Leg("net", ("al",), network_id="n1", address="172.20.0.3"))
+    me = record(C, "me", Leg("net", network_id="n1", address="172.20.0.4", links=given))
+    seen = views((one, two, me), NETWORKS.get, {})
+    for name in ("db", "DB", "db.net", "viaalias", "two"):
+        assert seen[C].find(name, 1) == Found(("172.20.0.3",))
+    assert seen[C].find("db", 28) == Found()
+    assert [seen[C].find(name, 1) for name in ("soon", "one", "twice")] == [None, None, None]
+    assert seen[A].find("db", 1) is None
+    assert seen[A].find("one", 1) == Found(("172.20.0.2",))
+    renamed = views((one, record(B, "later", *two.legs), me), NETWORKS.get, {})
+    assert renamed[C].find("db", 1) is None
+    assert renamed[C].find("soon", 1) == renamed[C].find("one", 1) == Found(("172.20.0.3",))
+
+
+def test_a_link_in_an_overlay_comes_before_the_names_of_other_networks() -> None:
+    zone = NetworkZone("ov", {"web": ("10.0.1.2", "fd00::2"), "two": ("10.0.1.9",)})
+    two = record(B, "two", Leg("net", network_id="n1", address="172.20.0.3"))
+    me = record(
+        C,
+        "me",
+        Leg("net", network_id="n1", address="172.20.0.4"),
+        Leg("ov", attachment="a1", links=("web:two",)),
+    )
+    view = views((two, me), NETWORKS.get, {"a1": ZoneView((zone,))})[C]
+    assert (view.find("two", 1), view.find("two", 28)) == (Found(("10.0.1.2",)), Found(("fd00::2",)))
+    assert view.find("two.net", 1) == Found(("172.20.0.3",))

@@ -15,6 +15,7 @@ from agent.network.api import Sandbox
 from agent.network.bridges import BridgeLeg, Local, OverlayLeg, Wired
 from agent.network.names import GATEWAY_BRIDGE
 from agent.runtime.api import ContainerConfig, ContainerEvent, ContainerState, EventKind, ExitStatus, Status
+from agent.runtime.image import ImageInfo
 from agent.single.containers import Singles
 from agent.single.networks import LocalNetworks
 from agent.single.record import BRIDGE, Leg, LocalNetwork, PortRequest, SingleRecord
@@ -29,6 +30,7 @@ class Runtime:
         self.found: dict[str, ContainerState] = {}
         self.events: asyncio.Queue[ContainerEvent] = asyncio.Queue()
         self.addresses: dict[str, tuple[str, ...]] = {}
+        self.links: dict[str, tuple[list[str], list[str]]] = {}  # lines of hosts, variables
         self.fail: errors.ShoalError | None = None
 
     def folder(self, id: str) -> str:
@@ -48,6 +50,12 @@ class Runtime:
 
     async def readdress(self, id: str, addresses: Iterable[str]) -> None:
         self.addresses[id] = tuple(addresses)
+
+    async def relink(self, id: str, hosts: Iterable[str], env: Iterable[str]) -> None:
+        self.links[id] = (list(hosts), list(env))
+
+    async def image(self, ref: str) -> ImageInfo | None:
+        return None
 
     async def start_container(self, id: str) -> int:
         if self.fail:
@@ -301,7 +309,7 @@ async def test_what_a_container_asks_for_outlives_its_runs(bench: Bench) -> None
         assert (wired.mac, wired.link_local) == ("92:d0:c6:0a:29:33", ("169.254.3.4",))
         await bench.runtime.exit(one)
         async with bench.running():
-            await bench.until(lambda: bench.memory.rows[one].legs == (leg,))
+            await bench.until(lambda: bench.memory.rows[one].legs == (replace(leg, entered=True),))
     for asked, text in (
         (Leg("net", link_local=("169.254.3.4",)), "--link-local-ip in networks of the swarm"),
         (Leg("net", mac="93:d0:c6:0a:29:33"), 'setting MAC to "93:d0:c6:0a:29:33"'),
