@@ -244,3 +244,42 @@ def test_what_else_is_done_to_containers(swarm: Lab, machine: Machine) -> None:
     assert inspected(machine, "renamed")["State"]["Status"] == "exited"
     machine.shoal("network", "disconnect", "one", "other")
     machine.shoal("network", "rm", "one")
+
+
+def test_links(machine: Machine) -> None:
+    """On the default bridge hosts and variables that follow the other; in a network with names a name of one's own."""
+    docker = machine.docker
+    docker("run", "-d", "--name", "other", "-e", "A=1", "--expose", "80", "alpine", "sleep", "1000")
+    docker(
+        "run", "-d", "--name", "me", "--link", "other:db", "alpine", "sh", "-c", "env >/env; exec sleep 1000"
+    )
+
+    def told() -> tuple[str, str]:
+        where = address(machine, "other", "bridge")
+        env = docker("exec", "me", "env").stdout
+        assert {f"DB_PORT=tcp://{where}:80", "DB_NAME=/me/db", "DB_ENV_A=1"} <= set(env.splitlines())
+        hosts = docker("exec", "me", "cat", "/etc/hosts").stdout
+        assert f"{where}\tdb {inspected(machine, 'other')['Id'][:12]} other\n" in hosts
+        return where, env
+
+    before, env = told()
+    until(
+        lambda: docker("exec", "me", "cat", "/env").stdout.count("DB_") == env.count("DB_"),
+        30,
+        "its own, too",
+    )
+    docker("stop", "-t", "0", "other")
+    assert "Cannot link to a non running container: /other AS /me/db" in refused(
+        machine, "exec", "me", "true"
+    )
+    docker("run", "-d", "--name", "filler", "alpine", "sleep", "1000")
+    docker("start", "other")
+    assert told()[0] != before
+    assert docker("inspect", "-f", "{{.Name}} {{.HostConfig.Links}}", "me/db", "me").stdout.splitlines() == [
+        "/other []", "/me [/other:/me/db]",
+    ]  # fmt: skip
+    docker("network", "create", "one")
+    docker("network", "connect", "one", "other")
+    docker("network", "connect", "--link", "other:named", "one", "me")
+    reaches(machine, "me", "named", "named.one")
+    assert not ping(machine, "other", "named")
