@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
-from common import model
+from common import model, overlays
 from manager import lifecycle
 from manager.allocator.subnets import (
     IN_USE,
@@ -227,10 +227,16 @@ def held_by(thing: object) -> list[tuple[str, str]]:
     if isinstance(thing, model.Service):
         return [(vip.network_id, vip.addr) for vip in thing.endpoint.virtual_ips if vip.addr]
     if isinstance(thing, model.Task):
-        return [(a.network_id, address) for a in thing.networks for address in a.addresses]
+        found = [(a.network_id, address) for a in thing.networks for address in a.addresses]
+        return found + [(a.network_id, address) for a in thing.networks if (address := kept_by(a))]
     if isinstance(thing, model.Node):
         return [(a.network_id, address) for a in thing.attachments for address in a.addresses]
     return []
+
+
+def kept_by(attachment: model.NetworkAttachment) -> str:
+    """The address that nobody else may have, because a container has asked for the MAC that belongs to it."""
+    return overlays.address_of(attachment.mac) if attachment.mac and attachment.addresses else ""
 
 
 def holders(view: ReadView) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from common import model
 from common.model import TaskState
 from manager import lifecycle
 from manager.allocator import ports, subnets
-from manager.allocator.addresses import Pools
+from manager.allocator.addresses import Pools, kept_by
 from manager.allocator.subnets import AllocationError
 from manager.plan import Plan
 from manager.store.view import ReadView
@@ -307,9 +307,12 @@ def _attachment(
     addresses = this.pools.take(pool, config.addresses)
     if dual and network.spec.ingress:
         addresses = (*addresses, subnets.mesh_address(this.view.cluster.id, network, addresses[0]))
-    return model.NetworkAttachment(
+    given = model.NetworkAttachment(
         network_id=network.id, aliases=config.aliases, addresses=addresses, mac=config.mac
     )
+    if kept := kept_by(given):
+        pool.hold(kept)
+    return given
 
 
 def release(this: Pass, task: model.Task) -> int:

@@ -10,7 +10,7 @@ service.py carries it out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from common import errors, model, overlays
 from common.model import TaskState
 from manager import lifecycle
 from manager.allocator import subnets
-from manager.allocator.addresses import holders
+from manager.allocator.addresses import held_by
 from manager.store.view import ReadView
 
 _ID: Final = re.compile(r"[0-9a-z]{25}")
@@ -31,20 +31,21 @@ def settle(
     written: list[model.Task] = []
     refused: list[model.AttachmentRefused] = []
     named = {attachment.id: attachment for attachment in held}
+    going = tuple(_over(view, node_id, named.keys(), now))
+    over = frozenset(task.id for task in going)
     for attachment in named.values():
         task = view.tasks.get(attachment.id)
         if task is not None and known(task, node_id):
             if task.name != attachment.name and not lifecycle.ended(task):
                 written.append(replace(task, name=attachment.name))
             continue
-        made = _attempt(view, node_id, attachment, now)
+        made = _attempt(view, node_id, attachment, over, now)
         if isinstance(made, model.Task):
             written.append(made)
-            refused += _waits(view, made)
+            refused += _waits(view, made, over)
         else:
             refused.append(made)
-    written += _over(view, node_id, named.keys(), now)
-    return tuple(written), tuple(refused)
+    return (*written, *going), tuple(refused)
 
 
 def known(task: model.Task | None, node_id: str) -> bool:
@@ -61,7 +62,7 @@ def _over(view: ReadView, node_id: str, named: Iterable[str], now: int) -> Itera
 
 
 def _attempt(
-    view: ReadView, node_id: str, attachment: model.ContainerAttachment, now: int
+    view: ReadView, node_id: str, attachment: model.ContainerAttachment, over: Collection[str], now: int
 ) -> model.Task | model.AttachmentRefused:
     network = ""
     configs: list[model.NetworkAttachmentConfig] = []
@@ -73,7 +74,7 @@ def _attempt(
             found = _attachable(view, network, node_id)
             if why := next(filter(None, (subnets.refusal(found, a) for a in config.addresses)), ""):
                 return _no_address(attachment.id, network, why)
-            _refuse_mac(view, found, config)
+            _refuse_mac(view, found, config, over)
             configs.append(replace(config, target=found.id))
     except errors.ShoalError as exc:
         return model.AttachmentRefused(attachment.id, network, exc.code, exc.message)
@@ -91,13 +92,15 @@ def _attempt(
     )
 
 
-def _refuse_mac(view: ReadView, network: model.Network, config: model.NetworkAttachmentConfig) -> None:
-    """Raises where the MAC that a container asks for belongs to another address there, or where a node's agent would go by the one
-    that belongs to the address."""
+def _refuse_mac(
+    view: ReadView, network: model.Network, config: model.NetworkAttachmentConfig, over: Collection[str]
+) -> None:
+    """Raises where the MAC that a container asks for belongs to an address that somebody else has there, or where a node's agent
+    would go by the one that belongs to the container's. Tasks that are `over` have nothing any more."""
     if not config.mac:
         return
     known = overlays.address_of(config.mac)
-    if known and known not in config.addresses and subnets.home(network, known) is not None:
+    if known and known not in config.addresses and known in _taken(view, network, over):
         raise errors.InvalidArgument(
             f"MAC address {config.mac} is the one of {known} in network {network.spec.name}"
         )
@@ -109,13 +112,20 @@ def _refuse_mac(view: ReadView, network: model.Network, config: model.NetworkAtt
         )
 
 
-def _waits(view: ReadView, task: model.Task) -> Iterator[model.AttachmentRefused]:
+def _taken(view: ReadView, network: model.Network, over: Collection[str]) -> frozenset[str]:
+    """The addresses that somebody has in a network."""
+    tasks = (task for task in view.tasks.all() if not lifecycle.ended(task) and task.id not in over)
+    held = (item for thing in (*view.services.all(), *tasks, *view.nodes.all()) for item in held_by(thing))
+    return frozenset(subnets.plain(address) for id, address in held if id == network.id)
+
+
+def _waits(view: ReadView, task: model.Task, over: Collection[str]) -> Iterator[model.AttachmentRefused]:
     """The addresses that a new task asks for and somebody has now."""
     for config in task.spec.networks:
         network = view.networks.get(config.target)
         if not config.addresses or network is None:
             continue
-        used = {subnets.plain(address) for id, address in holders(view) if id == network.id}
+        used = _taken(view, network, over)
         for address in config.addresses:
             if subnets.plain(address) in used:
                 yield _no_address(task.id, network.spec.name, f"{subnets.IN_USE}: {address}", waits=True)

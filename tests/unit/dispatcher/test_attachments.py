@@ -129,8 +129,16 @@ def test_a_mac_that_a_container_asks_for() -> None:
     own, others = choosing("10.0.1.9", mac="02:42:0a:00:01:09"), choosing(mac="02:42:0a:00:01:09")
     assert settle(view_of([NET, able]), "n1", [own], NOW)[1] == ()
     assert settle(view_of([NET, able]), "n1", [choosing(mac="02:42:0a:00:02:09")], NOW)[1] == ()
-    _, (refusal,) = settle(view_of([NET, able]), "n1", [others], NOW)
+    (holder,), none = settle(view_of([NET, able]), "n1", [replace(others, id=OTHER)], NOW)
+    assert none == ()  # nobody has that address, and nobody gets it from now on
+    holder = step(Allocator(Acks()), NET, able, holder).changes["Task", OTHER]
+    assert isinstance(holder, model.Task) and holder.networks[0].addresses == ("10.0.1.2/24",)
+    _, (refusal,) = settle(view_of([NET, able, holder]), "n2", [choosing("10.0.1.9")], NOW)
+    assert refusal.message == "Address already in use: 10.0.1.9"
+    _, (refusal,) = settle(view_of([NET, able, holder]), "n2", [others], NOW)
     assert refusal.message == "MAC address 02:42:0a:00:01:09 is the one of 10.0.1.9 in network net"
+    written, none = settle(view_of([NET, able, holder]), "n1", [others], NOW)  # its container starts anew
+    assert [task.id for task in written] == [ID, OTHER] and none == ()
     old = replace(node("n2"), description=model.NodeDescription(hostname="worker2"))
     _, (refusal,) = settle(view_of([NET, able, old]), "n1", [choosing(mac="92:d0:c6:0a:29:33")], NOW)
     assert refusal.message == (
