@@ -7,6 +7,7 @@ that knows no encryption would send what is to be sealed in plain text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from ipaddress import IPv4Address
 from typing import Final
@@ -16,6 +17,7 @@ from common import model
 OVERLAY_IPV6: Final = "overlay-ipv6"
 OVERLAY_ENCRYPTION: Final = "overlay-encryption"
 OVERLAY_MAC: Final = "overlay-mac"
+_MAC: Final = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 ABILITIES: Final = (OVERLAY_IPV6, OVERLAY_ENCRYPTION, OVERLAY_MAC)
 """What agents of this version can do. Whether a node's kernel can is told elsewhere (encryption_lacks)."""
 
@@ -31,6 +33,11 @@ def asked(spec: model.NetworkSpec) -> frozenset[str]:
         return frozenset()
     found = (OVERLAY_IPV6, spec.ipv6_enabled), (OVERLAY_ENCRYPTION, is_encrypted(spec))
     return frozenset(ability for ability, needed in found if needed)
+
+
+def is_mac(text: str) -> bool:
+    """Whether it is a MAC that an interface can have, in the one form that is used here."""
+    return _MAC.fullmatch(text) is not None and text != "00:00:00:00:00:00"
 
 
 def address_of(mac: str) -> str:

@@ -9,7 +9,7 @@ place before it is used.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
@@ -29,6 +29,7 @@ from manager.allocator.subnets import (
 from manager.plan import Plan
 from manager.store.view import THIS_INDEX, ReadView
 
+MAC_IN_USE: Final = "MAC address already in use"
 REST: Final = 60 * lifecycle.SECOND
 
 
@@ -232,6 +233,13 @@ def held_by(thing: object) -> list[tuple[str, str]]:
     if isinstance(thing, model.Node):
         return [(a.network_id, address) for a in thing.attachments for address in a.addresses]
     return []
+
+
+def has_mac(tasks: Iterable[model.Task], network_id: str, mac: str) -> bool:
+    """Whether one of these has asked for that MAC in a network and got it."""
+    return any(
+        a.mac == mac and a.network_id == network_id and a.addresses for task in tasks for a in task.networks
+    )
 
 
 def kept_by(attachment: model.NetworkAttachment) -> str:

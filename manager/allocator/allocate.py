@@ -4,15 +4,16 @@ and ports, tasks addresses. Pure; used by reconcile.py, one call for one object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from common import model
 from common.model import TaskState
 from manager import lifecycle
 from manager.allocator import ports, subnets
-from manager.allocator.addresses import Pools, kept_by
+from manager.allocator.addresses import MAC_IN_USE, Pools, has_mac, kept_by
 from manager.allocator.subnets import AllocationError
 from manager.plan import Plan
 from manager.store.view import ReadView
@@ -304,6 +305,8 @@ def _attachment(
     pool = this.pools.get(network.id) if ready(network) else None
     if pool is None:
         raise AllocationError(network.error or f"network {network.spec.name} is not set up yet")
+    if config.mac and has_mac(_living(this), network.id, config.mac):
+        raise AllocationError(f"{MAC_IN_USE}: {config.mac}")
     addresses = this.pools.take(pool, config.addresses)
     if dual and network.spec.ingress:
         addresses = (*addresses, subnets.mesh_address(this.view.cluster.id, network, addresses[0]))
@@ -313,6 +316,12 @@ def _attachment(
     if kept := kept_by(given):
         pool.hold(kept)
     return given
+
+
+def _living(this: Pass) -> Iterator[model.Task]:
+    """The tasks that have not ended, as this pass leaves them."""
+    planned = (change for change in this.plan.changes.values() if isinstance(change, model.Task))
+    return (task for task in chain(planned, this.view.tasks.all()) if not lifecycle.ended(task))
 
 
 def release(this: Pass, task: model.Task) -> int:

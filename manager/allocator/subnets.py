@@ -68,6 +68,8 @@ def refusal(network: model.Network, address: str) -> str:
         own = ipaddress.ip_address(address)
     except ValueError:
         return f"invalid IP address: {address}"
+    if "%" in address:
+        return f"invalid IP address: {address}"
     if own.version == 6 and not network.spec.ipv6_enabled:
         return f"Invalid address {address}: the network has no IPv6"
     configs = [

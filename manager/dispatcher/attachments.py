@@ -18,7 +18,7 @@ from common import errors, model, overlays
 from common.model import TaskState
 from manager import lifecycle
 from manager.allocator import subnets
-from manager.allocator.addresses import held_by
+from manager.allocator.addresses import MAC_IN_USE, has_mac, held_by
 from manager.store.view import ReadView
 
 _ID: Final = re.compile(r"[0-9a-z]{25}")
@@ -99,6 +99,8 @@ def _refuse_mac(
     would go by the one that belongs to the container's. Tasks that are `over` have nothing any more."""
     if not config.mac:
         return
+    if not overlays.is_mac(config.mac):
+        raise errors.InvalidArgument(f"invalid MAC address {config.mac!r}")
     known = overlays.address_of(config.mac)
     if known and known not in config.addresses and known in _taken(view, network, over):
         raise errors.InvalidArgument(
@@ -114,17 +116,24 @@ def _refuse_mac(
 
 def _taken(view: ReadView, network: model.Network, over: Collection[str]) -> frozenset[str]:
     """The addresses that somebody has in a network."""
-    tasks = (task for task in view.tasks.all() if not lifecycle.ended(task) and task.id not in over)
-    held = (item for thing in (*view.services.all(), *tasks, *view.nodes.all()) for item in held_by(thing))
+    things = (*view.services.all(), *_living(view, over), *view.nodes.all())
+    held = (item for thing in things for item in held_by(thing))
     return frozenset(subnets.plain(address) for id, address in held if id == network.id)
 
 
+def _living(view: ReadView, over: Collection[str]) -> Iterator[model.Task]:
+    return (task for task in view.tasks.all() if not lifecycle.ended(task) and task.id not in over)
+
+
 def _waits(view: ReadView, task: model.Task, over: Collection[str]) -> Iterator[model.AttachmentRefused]:
-    """The addresses that a new task asks for and somebody has now."""
+    """What a new task asks for and somebody has now."""
     for config in task.spec.networks:
         network = view.networks.get(config.target)
-        if not config.addresses or network is None:
+        if network is None or not (config.addresses or config.mac):
             continue
+        if config.mac and has_mac(_living(view, over), network.id, config.mac):
+            why = f"{MAC_IN_USE}: {config.mac}"
+            yield _no_address(task.id, network.spec.name, why, waits=True)
         used = _taken(view, network, over)
         for address in config.addresses:
             if subnets.plain(address) in used:

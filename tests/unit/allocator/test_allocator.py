@@ -580,6 +580,7 @@ def test_the_address_that_is_asked_for() -> None:
     ("wanted", "why"),
     [
         ("x", "invalid IP address: x"),
+        ("fd00:1::9%eth0", "invalid IP address: fd00:1::9%eth0"),
         ("10.3.0.1", "Invalid address 10.3.0.1: It does not belong to any of this network's subnets"),
         ("fd00:2::1", "Invalid address fd00:2::1: It does not belong to any of this network's subnets"),
         ("10.1.0.1", "Address already in use: 10.1.0.1"),

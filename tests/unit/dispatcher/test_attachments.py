@@ -139,11 +139,38 @@ def test_a_mac_that_a_container_asks_for() -> None:
     assert refusal.message == "MAC address 02:42:0a:00:01:09 is the one of 10.0.1.9 in network net"
     written, none = settle(view_of([NET, able, holder]), "n1", [others], NOW)  # its container starts anew
     assert [task.id for task in written] == [ID, OTHER] and none == ()
+    for wrong in (
+        "zz",
+        "92:D0:c6:0a:29:33",
+        "93:d0:c6:0a:29:33",
+        "00:00:00:00:00:00",
+        "92:d0:c6:0a:29:33:44",
+    ):
+        _, (refusal,) = settle(view_of([NET, able]), "n1", [choosing(mac=wrong)], NOW)
+        assert refusal.message == f"invalid MAC address {wrong!r}"
     old = replace(node("n2"), description=model.NodeDescription(hostname="worker2"))
     _, (refusal,) = settle(view_of([NET, able, old]), "n1", [choosing(mac="92:d0:c6:0a:29:33")], NOW)
     assert refusal.message == (
         "--mac-address in network net asks more than the agents of worker2 can do: upgrade them"
     )
+
+
+def test_a_mac_that_another_container_has_is_waited_for() -> None:
+    able = replace(node("n1"), description=model.NodeDescription(abilities=overlays.ABILITIES))
+    mac, allocator = "92:d0:c6:0a:29:33", Allocator(Acks())
+    both = [choosing(mac=mac), choosing(mac=mac, id=OTHER)]
+    tasks, none = settle(view_of([NET, able]), "n1", both, NOW)
+    assert none == ()  # nobody has it yet
+    first, second = (step(allocator, NET, able, *tasks).changes["Task", id] for id in (ID, OTHER))
+    assert isinstance(first, model.Task) and isinstance(second, model.Task)
+    assert (first.networks[0].mac, second.networks, second.status.err) == (
+        mac, (), f"MAC address already in use: {mac}",
+    )  # fmt: skip
+    (waiting,), (refusal,) = settle(view_of([NET, able, first]), "n2", [choosing(mac=mac, id=OTHER)], NOW)
+    assert (refusal.message, refusal.waits) == (f"MAC address already in use: {mac}", True)
+    over = replace(first, status=model.TaskStatus(state=S.TASK_SHUTDOWN))
+    given = step(allocator, NET, able, over, waiting).changes["Task", OTHER]
+    assert isinstance(given, model.Task) and given.networks[0].mac == mac
 
 
 class Acks:
