@@ -148,6 +148,8 @@ class Liveness:
         elif isinstance(event, UserState):
             for task_id in verdicts.ended_tasks(event.data):
                 self._over(task_id)
+        elif isinstance(event, MemberEvent) and event.change is Change.FORGOTTEN:
+            self._forgotten(event.member.name)
         elif isinstance(event, MemberEvent):
             self._state_of(event.member.name, event.member.state, now)
             if event.change is Change.CONFLICT:
@@ -165,6 +167,13 @@ class Liveness:
         else:
             self._verdicts.back(node_id)
         self._news.set()
+
+    def _forgotten(self, node_id: str) -> None:
+        """Gossip has nothing to say of it any more. The last word counts for as long as managers offer anything there: they may
+        be away as long as the node."""
+        if node_id not in verdicts.offering(self._applier.state):
+            self._verdicts.back(node_id)
+            self._news.set()
 
     # ---- what follows
 

@@ -107,6 +107,18 @@ async def test_a_dead_node_is_not_offered_until_it_is_back() -> None:
         await until(lambda: made.applier.retries == 2)
 
 
+async def test_who_was_forgotten_is_told_of_no_more_unless_something_is_offered_there() -> None:
+    """Nodes that have left a swarm for good do not gather in every agent, and in what it tells the managers."""
+    async with bench() as made:
+        for node in ("n2", "n9"):
+            made.factory.member.says(Change.LEFT, node, State.LEFT)
+        await until(lambda: made.node.reported == model.Unseen((), ("n2", "n9")))
+        for node in ("n2", "n9"):
+            made.factory.member.says(Change.FORGOTTEN, node, State.LEFT)
+        await until(lambda: made.node.reported == model.Unseen((), ("n2",)))
+        assert made.offered() == {"t1", "t3"}
+
+
 async def test_one_that_leaves_counts_as_gone_at_once() -> None:
     async with bench() as made:
         made.factory.member.says(Change.LEFT, "n3", State.LEFT)
