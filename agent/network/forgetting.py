@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from agent.network import backends, names, published
@@ -56,16 +56,21 @@ class Forgetting:
     async def ports(self, state: NodeState, attached: Mapping[str, str]) -> None:
         """Other ports may be published than before."""
         before, self._ports = self._ports, published.datagram_ports(state, attached)
-        flows = stale_flows(before, self._ports)
+        if count := await self._forget(stale_flows(before, self._ports)):
+            _log.info("%d UDP flows were balanced anew", count)
+
+    async def early(self, ports: Collection[int]) -> None:
+        """These UDP ports lead to a single container from now on: what came to them before is taken up."""
+        await self._forget([(port, 0) for port in ports])
+
+    async def _forget(self, flows: Sequence[tuple[int, int]]) -> int:
         if not flows:
-            return
+            return 0
         try:
-            count = await self._thread.run(self._kernel.forget_datagrams, flows)
+            return await self._thread.run(self._kernel.forget_datagrams, flows)
         except KernelError as error:
             _log.warning("conntrack keeps flows to UDP ports: %s", describe(error))
-            return
-        if count:
-            _log.info("%d UDP flows were balanced anew", count)
+            return 0
 
     async def _gone(self, state: NodeState, attached: Mapping[str, str]) -> None:
         before, self._endpoints = self._endpoints, backends.endpoint_addresses(state)

@@ -20,7 +20,7 @@ from agent.network import encryption, legs, names, published, resolvers
 from agent.network.api import Sandbox
 from agent.network.bridges import Local
 from agent.network.endpoints_file import EndpointsFile
-from agent.network.facts import KernelView, shown
+from agent.network.facts import KernelView
 from agent.network.forgetting import Forgetting
 from agent.network.ground import Ground
 from agent.network.insight import Insight
@@ -34,6 +34,7 @@ from agent.network.refusals import (
     refuse_impossible,
     refuse_without_ipv6,
 )
+from agent.network.report import Report
 from agent.network.resolvers import Resolvers
 from agent.network.thread import NetThread
 from agent.network.underlay import Underlay
@@ -65,7 +66,7 @@ class KernelNetwork:
         self._wanted = Wanted()
         self._watcher: asyncio.Task[None] | None = None
         self._drifted = False
-        self._failing: dict[str, str] = {}
+        self._report = Report()
         self._read_last = ""  # of tasks' namespaces, when reconciling
 
     # ---- life
@@ -161,7 +162,7 @@ class KernelNetwork:
             self._wanted.known,
             self._plan,
             self._underlay,
-            lambda: self._failing,
+            lambda: self._report.failing,
         )
 
     # ---- commands
@@ -300,7 +301,7 @@ class KernelNetwork:
     async def _forget_datagrams(self) -> None:
         """Clients that have sent to a UDP port before it led to a container are taken up."""
         if new := self._wanted.own.new_datagram_ports():
-            await self._running().run(self._kernel.forget_datagrams, [(port, 0) for port in new])
+            await self._forgetting.early(new)
 
     async def detach(self, task_id: str) -> None:
         """Removes a task's namespace, after its container is gone; also flushes what conntrack knows of it."""
@@ -353,20 +354,15 @@ class KernelNetwork:
         """A pass, and what it failed of as a whole."""
         try:
             problem = await self._pass(afresh, asked)
-        except (*KernelError, ValueError) as error:  # ValueError: assignments that make no plan
-            _log.error("could not bring the kernel to the assignments: %s", describe(error))
-            problem = f"could not set up networks: {describe(error)}"
-            self._failing = {names.HOST: describe(error)}
         except Exception as error:  # noqa: BLE001 - a fault of one pass must not be the last
             still_wanted()
-            _log.exception("bringing the kernel to the assignments failed")
-            problem = f"could not set up networks: {type(error).__name__}: {error}"
-            self._failing = {names.HOST: problem}
-        return Outcome(problem, again=bool(self._failing))
+            problem = self._report.broke(error)
+        return Outcome(problem, again=bool(self._report.failing))
 
     async def _pass(self, afresh: bool, asked: bool) -> str:
         """One move of everything to the newest plan; returns what went wrong, in words."""
         if self._wanted.idle:
+            self._report.passed({}, 0, ())
             return ""
         thread = self._running()
         if afresh:
@@ -395,25 +391,11 @@ class KernelNetwork:
         await self._forgetting.look(self._wanted.known(), dict(self._wanted.attached))
         repaired = not asked and (afresh or self._drifted)
         self._drifted = False
-        self._report(failed, self._kernel.changes - before if repaired else 0)
+        changes = self._kernel.changes - before if repaired else 0
+        self._report.passed(failed, changes, tuple(self._kernel.latest))
         # What is left of a task that was here is tried again, but nobody has to wait for that.
         failed = {name: why for name, why in failed.items() if not self._wanted.is_stray(name)}
         return f"could not set up networks: {first_failure(failed)}" if failed else ""
-
-    def _report(self, failed: Mapping[str, Exception], repaired: int) -> None:
-        """Each failure once, and what a reconciliation had to repair."""
-        now = {name: describe(error) for name, error in failed.items()}
-        for name, cause in now.items():
-            if self._failing.get(name) != cause:
-                _log.error(
-                    "network namespace %s: %s", name or "of the host", described_with_step(failed[name])
-                )
-        if repaired and not now and not self._failing:
-            latest = "; ".join(shown(change) for change in list(self._kernel.latest)[-repaired:])
-            _log.warning(
-                "the kernel had drifted from the plan: %d changes made, the last: %s", repaired, latest
-            )
-        self._failing = now
 
     # ---- small things
 
