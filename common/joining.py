@@ -131,7 +131,7 @@ def _connect(target: tuple[str, int], addr: str) -> socket.socket:
         sock = socket.create_connection(target, TIMEOUT)
     except TimeoutError as exc:
         raise unreachable(addr, f"no answer within {TIMEOUT:.0f} s") from exc
-    except socket.gaierror as exc:
+    except (socket.gaierror, UnicodeError) as exc:  # some names cannot even be looked up
         raise unreachable(addr, f"lookup {target[0]}: no such host") from exc
     except OSError as exc:
         raise unreachable(addr, f"connect: {os.strerror(exc.errno or errno.EIO).lower()}") from exc

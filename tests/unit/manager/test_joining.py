@@ -387,3 +387,10 @@ async def test_the_unix_socket_is_local_and_manager(swarm: Running) -> None:
         found = await outcomes(channel)
     assert {v for k, v in found.items() if "/shoal.CA/" in k or "Dispatcher" in k} == {"UNIMPLEMENTED"}
     assert "PERMISSION_DENIED" not in found.values()
+
+
+async def test_a_name_that_no_machine_can_have() -> None:
+    token = str(tokens.generate(tokens.root_digest(b""), bytes(16)))
+    for name in ("a" * 64, "a..b"):
+        with pytest.raises(errors.Unavailable, match=f"lookup {name}: no such host"):
+            await joining.join(name, token, b"", "w", "m")
