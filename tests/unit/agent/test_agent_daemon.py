@@ -120,7 +120,7 @@ async def test_the_keys_of_encrypted_networks_come_before_the_kernel_is_touched(
         assert recorder.network.keys_when_applied[0] == [ring]
         described = await recorder.swarm.describe()  # type: ignore[attr-defined]
         assert described.encryption_lacks == "esp4"
-        assert described.abilities == ("overlay-ipv6", "overlay-encryption")
+        assert described.abilities == ("overlay-ipv6", "overlay-encryption", "overlay-mac")
 
 
 async def test_without_an_identity_nothing_is_remembered(tmp_path: Path) -> None:
