@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from agent import admission, backups, description, fence, identity, renewal
+from agent import admission, backups, description, fence, identity
 from agent.applier import Applier
 from agent.bootstrap import Bootstrap
 from agent.check.checks import Checks
 from agent.database import Contact, Database, TaskRecord
 from agent.engine import backend
-from agent.engine.backend import InitOptions, JoinOptions, RestoreOptions
+from agent.engine.backend import ALREADY_MEMBER, NOT_MEMBER, InitOptions, JoinOptions, RestoreOptions
 from agent.identity import Identity
 from agent.network.api import Network
 from agent.own_manager import OwnManager
@@ -37,10 +37,6 @@ from common.model.stubs import ControlStub
 
 log = logging.getLogger("membership")
 
-ALREADY_MEMBER: Final = (
-    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
-)
-NOT_MEMBER: Final = renewal.NOT_MEMBER
 NO_SWARM: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
     " and try again."

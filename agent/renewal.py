@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import grpc
 import grpc.aio
 
+from agent.engine.backend import NOT_MEMBER
 from agent.identity import Identity
 from common import errors, model, pki, rpc
 from common.model.stubs import CAStub
@@ -31,7 +32,6 @@ CHECK: Final = 60.0
 """Seconds between two looks at the clock, which may jump."""
 TIMEOUT: Final = 20.0
 _BACK_OFF: Final = (1.0, 600.0)
-NOT_MEMBER: Final = "This node is not part of a swarm"
 
 
 class Node(Protocol):

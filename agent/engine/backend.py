@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent.engine.journal import Journal
 from agent.runtime.api import ContainerConfig, ExitStatus, Runtime, WaitCondition
@@ -28,6 +28,11 @@ __all__ = [
     "Backend", "Host", "InitOptions", "InterfaceAddress", "JoinOptions", "LocalState", "Membership", "NodeInfo", "RestoreOptions", "Runtime",
     "Singles", "Swarm",
 ]  # fmt: skip
+
+ALREADY_MEMBER: Final = (
+    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+)
+NOT_MEMBER: Final = "This node is not part of a swarm"
 
 
 class LocalState(StrEnum):

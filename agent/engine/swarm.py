@@ -7,14 +7,10 @@ from typing import Final
 from aiohttp import web
 
 from agent.engine import addresses
-from agent.engine.backend import InitOptions, JoinOptions, LocalState
+from agent.engine.backend import ALREADY_MEMBER, NOT_MEMBER, InitOptions, JoinOptions, LocalState
 from agent.engine.http import Call, Fields, answer, empty, finish, routes
 from common import apijson, errors, model
 
-ALREADY_MEMBER: Final = (
-    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
-)
-NOT_MEMBER: Final = "This node is not part of a swarm"
 _DEFAULT_NAME: Final = "default"
 
 

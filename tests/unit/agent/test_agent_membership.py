@@ -21,8 +21,8 @@ from fakes import FakeNetwork, FakeRuntime, until
 from agent import identity
 from agent.applier import Applier
 from agent.database import open_database
-from agent.engine.backend import InitOptions, JoinOptions, LocalState
-from agent.membership import ALREADY_MEMBER, NO_SWARM, NOT_MANAGER, NOT_MEMBER, Membership, Parts
+from agent.engine.backend import ALREADY_MEMBER, NOT_MEMBER, InitOptions, JoinOptions, LocalState
+from agent.membership import NO_SWARM, NOT_MANAGER, Membership, Parts
 from agent.runtime.api import Status
 from agent.state import NodeState
 from agent.statuses import StatusQueue

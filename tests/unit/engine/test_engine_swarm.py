@@ -6,8 +6,14 @@ import json
 import pytest
 from engine_fakes import NO_SWARM, NOT_MANAGER, grpc_error, method
 
-from agent.engine.backend import InitOptions, InterfaceAddress, JoinOptions, LocalState, Membership
-from agent.engine.swarm import ALREADY_MEMBER
+from agent.engine.backend import (
+    ALREADY_MEMBER,
+    InitOptions,
+    InterfaceAddress,
+    JoinOptions,
+    LocalState,
+    Membership,
+)
 from common import errors, model
 
 INIT = {
