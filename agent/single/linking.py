@@ -47,14 +47,9 @@ class Linking:
     def links_of(self, container_id: str) -> list[str]:
         """What a container is linked to, "/other:/own/alias"."""
         record = self._records.get(container_id)
-        found: list[str] = []
         if record is None:
-            return found
-        for link in record.links:
-            other = self._records.get(link.container_id)
-            name = other.name if other is not None else link.name
-            found.append(f"/{name}:{links.full_name(record.name, link.alias)}")
-        return found
+            return []
+        return [f"/{self._name(link)}:{links.full_name(record.name, link.alias)}" for link in record.links]
 
     def find(self, name: str) -> str:
         """The container that goes by such a name; empty where none does."""
@@ -80,28 +75,39 @@ class Linking:
     # ---- what they bring
 
     async def refuse(self, container_id: str) -> None:
-        """Raises where one that it is linked to doesn't run, or has left the bridge: nothing is started in it then."""
+        """Raises where one that it is linked to doesn't run, or has left the bridge: no process more is started in it then."""
         record = self._records.get(container_id)
-        if record is None or not record.links or links.on_bridge(record) is None:
+        if record is None or links.on_bridge(record) is None:
             return
         for link in record.links:
-            other, state = (
-                self._records.get(link.container_id),
-                await self._runtime.container(link.container_id),
-            )
-            name = other.name if other is not None else link.name
-            if state is not None and (other is None or links.on_bridge(other) is None):
-                raise errors.ShoalError(
-                    f"Cannot link to /{name}, as it does not belong to the default network"
-                )
+            state = await self._runtime.container(link.container_id)
+            other = self._records.get(link.container_id)
             if state is None or state.status not in _RUNNING:
-                full = links.full_name(record.name, link.alias)
+                name, full = self._name(link), links.full_name(record.name, link.alias)
                 raise errors.ShoalError(f"Cannot link to a non running container: /{name} AS {full}")
+            if other is None or links.on_bridge(other) is None:
+                raise errors.ShoalError(
+                    f"container {link.container_id} not attached to default bridge network"
+                )
 
     async def give(self, container_id: str) -> None:
         """For a container that is to be started: all that its links bring."""
+        record = self._records[container_id]
+        if not record.links:
+            return
+        for link in record.links if links.on_bridge(record) is not None else ():
+            other = self._records.get(link.container_id)
+            gone = other is None and await self._runtime.container(link.container_id) is None
+            if not gone and (other is None or links.on_bridge(other) is None):
+                raise errors.ShoalError(
+                    f"Cannot link to /{self._name(link)}, as it does not belong to the default network"
+                )
+        await self.refuse(container_id)
+        await self._tell(container_id, fresh=True)
+
+    async def changed(self, container_id: str) -> None:
+        """One that runs has come to the bridge, or left it."""
         if self._records[container_id].links:
-            await self.refuse(container_id)
             await self._tell(container_id)
 
     async def moved(self, container_id: str) -> None:
@@ -113,17 +119,22 @@ class Linking:
                 except FAILURES as exc:  # the one that has come runs all the same
                     log.warning("container %s keeps an old link: %s", record.container_id[:12], said(exc))
 
-    async def _tell(self, container_id: str) -> None:
+    def _name(self, link: Link) -> str:
+        other = self._records.get(link.container_id)
+        return other.name if other is not None else link.name
+
+    async def _tell(self, container_id: str, fresh: bool = False) -> None:
+        """Off the bridge there are no variables; a container that has been on it keeps its lines."""
         told = [(link, await self._other(link)) for link in self._records[container_id].links]
         found = {link.container_id: other.address for link, other in told}
         record = await self._records.change(container_id, lambda now: _addressed(now, found))
-        if links.on_bridge(record) is None:
-            told = []
-        known = [(link, other) for link, other in told if other.address]
+        off = links.on_bridge(record) is None
+        known = [(link, other) for link, other in told if other.address and not (off and fresh)]
         lines = [links.hosts_line(link.alias, other) for link, other in known]
         env = [
             item
             for link, other in known
+            if not off
             for item in links.environment(links.full_name(record.name, link.alias), other)
         ]
         await self._runtime.relink(container_id, lines, env)

@@ -69,12 +69,14 @@ class Namespaces:
             for place in set(after.attachments) - set(before.attachments):
                 self._attachments.started(place, state.id, state.pid)
             await self._readdress(after)
+            await self._linking.changed(state.id)
 
     async def leave(self, state: ContainerState, leg: Leg) -> None:
         """One network less."""
         after = await self._wiring.disconnect(state.id, leg)
         if after.sandbox:
             await self._readdress(after)
+            await self._linking.changed(state.id)
 
     async def _share(self, record: SingleRecord) -> None:
         """The namespace of another container, and its files of names."""

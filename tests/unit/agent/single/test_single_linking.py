@@ -68,6 +68,11 @@ async def test_only_to_one_that_runs_on_the_bridge(bench: Bench) -> None:
     assert bench.memory.rows["lost"].exit_code == 128
     await bench.singles.start("unlinked")  # off the bridge a link brings nothing
     assert bench.runtime.links["unlinked"] == ([], [])
+    await bench.singles.start("me")
+    await bench.singles.disconnect("other", bench.memory.rows["other"].legs[0])
+    with pytest.raises(errors.ShoalError, match="container other not attached to default bridge network"):
+        await bench.singles.linking.refuse("me")
+    await bench.singles.stop("me")
     await bench.singles.remove("other", force=True)
     with pytest.raises(errors.ShoalError, match="non running container: /name-other AS /name-me/db"):
         await bench.singles.start("me")
@@ -101,3 +106,13 @@ async def test_one_that_cannot_be_told_keeps_nobody_from_starting(
     await bench.singles.start("other")
     assert "container me keeps an old link: containerd is away" in caplog.text
     assert bench.memory.rows["other"].legs[0].network == BRIDGE
+
+
+async def test_off_the_bridge_and_on_it_again(bench: Bench) -> None:
+    await bench.singles.start("me")
+    lines, env = bench.runtime.links["me"]
+    await bench.singles.disconnect("me", bench.memory.rows["me"].legs[0])
+    assert bench.runtime.links["me"] == (lines, [])
+    await bench.singles.linking.refuse("me")
+    await bench.singles.connect("me", Leg(BRIDGE))
+    assert bench.runtime.links["me"] == (lines, env)
