@@ -102,6 +102,12 @@ def _on_bridge(network: LocalNetwork, leg: Leg, container_id: str, node: str) ->
     shown = _endpoint(own, container_id if leg.address else "", leg.address, length, aliases)
     shown["IPAMConfig"] = {"IPv4Address": leg.wanted} if leg.wanted else (None if default else {})
     shown["Gateway"] = network.gateway if leg.address and not network.internal else ""
+    if leg.wanted6:
+        shown["IPAMConfig"] = {**(shown["IPAMConfig"] or {}), "IPv6Address": leg.wanted6}
+    if leg.address6 and network.six is not None:
+        shown["GlobalIPv6Address"] = leg.address6
+        shown["GlobalIPv6PrefixLen"] = int(network.six.subnet.rpartition("/")[2])
+        shown["IPv6Gateway"] = "" if network.internal else network.six.gateway
     if leg.link_local:
         shown["IPAMConfig"] = {**(shown["IPAMConfig"] or {}), "LinkLocalIPs": list(leg.link_local)}
     if leg.mac and leg.address:

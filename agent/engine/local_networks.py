@@ -11,8 +11,9 @@ from agent.engine import network_requests
 from agent.engine.http import Fields
 from agent.engine.network_shapes import Shape, blank, stable_id
 from agent.network.names import mac
+from agent.single.addressing import ends
 from agent.single.networks import ICC, MASQUERADE, NAME
-from agent.single.record import BRIDGE, Leg, LocalNetwork
+from agent.single.record import BRIDGE, Leg, LocalNetwork, Pool6
 from common import errors, model
 
 MAIN_OPTIONS: Final = {
@@ -27,16 +28,18 @@ MAIN_OPTIONS: Final = {
 
 def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetwork:
     """A bridge network as the user asks for it; errors.InvalidArgument for what makes no sense."""
-    if fields.flag("EnableIPv6"):
-        raise errors.Unimplemented("IPv6 in bridge networks is not supported yet")
     if fields.get("EnableIPv4") is False:
+        if fields.flag("EnableIPv6"):
+            raise errors.Unimplemented("bridge networks without IPv4 are not supported yet")
         raise errors.InvalidArgument("IPv4 or IPv6 must be enabled")
     if fields.flag("Ingress"):
         raise errors.InvalidArgument("Ingress network can only be global scope network")
     ipam = Fields(fields.get("IPAM") or {})
-    pools = ipam.objects("Config")
-    if len(pools) > 1:
-        raise errors.InvalidArgument("bridge driver doesn't support multiple subnets")
+    asked = ipam.objects("Config")
+    pools = [pool for pool in asked if ":" not in pool.text("Subnet")]
+    pools6 = [pool for pool in asked if ":" in pool.text("Subnet")]
+    if len(pools) > 1 or len(pools6) > 1:
+        raise errors.PermissionDenied("bridge driver doesn't support multiple subnets")
     driver = ipam.text("Driver") or "default"
     if driver not in ("default", "null"):
         raise errors.NotFound(f'plugin "{driver}" not found')
@@ -45,11 +48,10 @@ def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetw
     if driver == "null" and not fields.flag("ConfigOnly"):
         raise errors.InvalidArgument("ipv4 pool is empty")
     found = network_requests.pool(pools[0]) if pools else None
-    chosen = found is not None and bool(found.subnet)
-    if chosen and found is not None and ":" in found.subnet:
-        raise errors.Unimplemented("IPv6 in bridge networks is not supported yet")
-    if found is not None and chosen:
-        _refuse_taken(found)
+    found6 = network_requests.pool(pools6[0]) if pools6 else None
+    for pool in filter(None, (found, found6)):
+        _refuse_taken(pool)
+    chosen = found is not None
     return LocalNetwork(
         network_id,
         name,
@@ -64,17 +66,33 @@ def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetw
         fields.flag("Attachable"),
         fields.table("Labels"),
         fields.table("Options"),
-        tuple(_shown(pool) for pool in pools) if chosen else (),
+        tuple(_shown(pool) for pool in (*pools, *pools6)),
         driver,
         ipam.table("Options") if ipam.get("Options") is not None else None,
         fields.flag("ConfigOnly"),
+        six=_six(found6) if fields.flag("EnableIPv6") else None,
+    )
+
+
+def _six(pool: model.IPAMConfig | None) -> Pool6:
+    """What of IPv6 the user has chosen; without --ipv6 a subnet is shown, and no more than that, as in Docker."""
+    if pool is None:
+        return Pool6("")
+    gateway = pool.gateway.partition("/")[0]
+    reserved = {name: str(ipaddress.ip_address(text)) for name, text in pool.reserved.items()}
+    return Pool6(
+        str(network_requests.parse(pool.subnet)),
+        str(ipaddress.ip_address(gateway)) if gateway else "",
+        pool.range,
+        reserved,
+        True,
     )
 
 
 def _refuse_taken(pool: model.IPAMConfig) -> None:
     """Raises for addresses that a user names and that are some other's already: the subnet's own, or named twice."""
     subnet = ipaddress.ip_network(pool.subnet, strict=False)
-    taken = {subnet.network_address, subnet.broadcast_address} if subnet.num_addresses > 2 else set()
+    taken = set(ends(subnet))
     named = {f"gateway ({pool.gateway})": pool.gateway} if pool.gateway else {}
     named |= {f"secondary ip address ({name}:{text})": text for name, text in sorted(pool.reserved.items())}
     for what, text in named.items():
@@ -89,7 +107,7 @@ def configured(asked: LocalNetwork, source: str, known: Sequence[LocalNetwork]) 
     found = next((n for n in known if n.config_only and source in (n.name, n.id)), None)
     if found is None:
         raise errors.NotFound(f'configuration network "{source}" does not exist')
-    if asked.options or asked.chosen or asked.internal or asked.labels:
+    if asked.options or asked.pools or asked.internal or asked.labels or asked.six is not None:
         raise errors.InvalidArgument(
             "user specified configurations are not supported if the network depends on a configuration network"
         )
@@ -129,17 +147,19 @@ def shown(network: LocalNetwork, node: str, members: Mapping[str, Leg], names: M
     made["IPAM"]["Driver"] = network.ipam_driver
     options_of_ipam = network.ipam_options
     made["IPAM"]["Options"] = dict(options_of_ipam) if options_of_ipam is not None else None
+    made["EnableIPv6"] = network.six is not None
     made["Internal"], made["Attachable"] = network.internal, network.attachable
     made["Labels"] = dict(network.labels)
     made["ConfigOnly"], made["ConfigFrom"] = network.config_only, {"Network": network.config_from}
     length = network.subnet.rpartition("/")[2]
+    length6 = network.six.subnet.rpartition("/")[2] if network.six is not None else ""
     made["Containers"] = {
         id: {
             "Name": names.get(id, ""),
             "EndpointID": stable_id(own, id),
             "MacAddress": leg.mac or mac(leg.address),
             "IPv4Address": f"{leg.address}/{length}",
-            "IPv6Address": "",
+            "IPv6Address": f"{leg.address6}/{length6}" if leg.address6 else "",
         }
         for id, leg in sorted(members.items())
         if leg.address

@@ -31,8 +31,9 @@ async def connect(call: Call) -> web.StreamResponse:
         if ours is None:
             raise errors.Conflict(f"{container.name} is already attached to network {name}")
         raise errors.PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
-    if ours is not None and asked.wanted:
-        addressing.refuse_wanted(ours, asked.wanted)
+    if ours is not None:
+        for address in asked.wishes:
+            addressing.refuse_wanted(ours, address)
     await finish(call.backend.singles.connect(container.id, asked))
     await telling.networks_changed(call.backend, container.id)
     return empty(200)

@@ -56,7 +56,7 @@ def pool(fields: Fields) -> model.IPAMConfig:
 
 def parse(text: str) -> Subnet | None:
     """A subnet with its prefix length; None for what is none. Host bits are allowed, as Docker allows them."""
-    if "/" not in text:
+    if "/" not in text or "%" in text:
         return None
     try:
         return ipaddress.ip_network(text, strict=False)
@@ -91,6 +91,8 @@ def _address_fault(text: str, subnet: Subnet) -> str:
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
+        return "invalid address"
+    if "%" in text:
         return "invalid address"
     if found.version != subnet.version:
         return f"parent subnet is an IPv{subnet.version} block"

@@ -82,6 +82,10 @@ class Network(Protocol):
     async def bridge(self) -> None:
         """Carries out what wire() has changed of the bridges."""
 
+    @property
+    def speaks_ipv6(self) -> bool:
+        """Whether this machine's kernel has IPv6."""
+
     async def is_foreign(self, interface: str) -> bool:
         """Whether this machine has an interface of that name which isn't a bridge of ours."""
 

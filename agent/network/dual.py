@@ -47,6 +47,11 @@ IN_SANDBOXES: Final = _ON | frozenset(
 Serving = Mapping[tuple[str, str], tuple[str, ...]]  # addresses by service and network
 
 
+def deaf(interface: str) -> Sysctl:
+    """Containers may send what they like into the machine's own leg, but tell it of no way out."""
+    return Sysctl(f"net/ipv6/conf/{interface}/accept_ra", "0")
+
+
 def plain(address: str) -> str:
     """An address without its prefix length."""
     return address.partition("/")[0]
@@ -101,6 +106,7 @@ def leg(interface: str, network: model.Network, address: str, prefix: int) -> It
     if not address:
         yield Sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
         return
+    yield Sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "0")
     yield Address(interface, f"{address}/{prefix}")
     own = ipaddress.IPv6Address(address)
     for subnet in subnets(network):

@@ -91,11 +91,12 @@ class ForwardLost:
 
 @dataclass(frozen=True, slots=True)
 class RouteLost:
-    """A route; `destination` is empty for a default one."""
+    """A route; `destination` is empty for a default one. Of those for ::1, which several legs have, the metric tells whose."""
 
     table: int
     destination: str
     version: int = 4
+    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:
         case AddressLost(address=address):
             return any(
                 (isinstance(f, Address) and f.address == address)
-                or (isinstance(f, Bridge) and f.address == address)
+                or (isinstance(f, Bridge) and address in (f.address, f.address6))
                 for f in picture
             )
         case NeighbourLost(address=address):
@@ -219,14 +220,14 @@ def _contradicts(picture: Facts, event: Event, ourselves: str) -> bool:
 
 def _is_route(fact: object, lost: RouteLost) -> bool:
     match fact:
-        case DefaultRoute():
-            return lost == RouteLost(_MAIN, "")
+        case DefaultRoute(version=version):
+            return lost == RouteLost(_MAIN, "", version)
         case LinkRoute(destination=wanted):
             return (lost.table, lost.destination) == (_MAIN, wanted)
         case ReturnRoute(table=table, gateway=gateway):
             return lost == RouteLost(table, "", 6 if ":" in gateway else 4)
-        case LoopbackRoute():
-            return lost == RouteLost(_LOCAL, _LOOPBACK, 6)
+        case LoopbackRoute(interface=interface):
+            return lost == RouteLost(_LOCAL, _LOOPBACK, 6, names.loopback_metric(interface))
         case _:
             return False
 
@@ -272,7 +273,9 @@ def _address_of(body: bytes) -> Event:
 def _route(body: bytes) -> Event:
     found = _attributes(body, 12)
     destination = f"{_address(found[1])}/{body[1]}" if 1 in found else ""
-    return RouteLost(_number(found.get(15, b"")) or body[4], destination, _version(body))
+    table = _number(found.get(15, b"")) or body[4]
+    metric = _number(found.get(6, b"")) if (table, destination) == (_LOCAL, _LOOPBACK) else 0
+    return RouteLost(table, destination, _version(body), metric)
 
 
 def _neighbour(body: bytes) -> Event:

@@ -32,11 +32,12 @@ class Sysctl:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A bridge that is up; `address` with prefix length where it has one."""
+    """A bridge that is up; addresses with prefix length where it has some."""
 
     name: str
     mtu: int
     address: str = ""
+    address6: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,11 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """The way out. A container may have put another in its place: any default route counts."""
+    """The way out, of one family. A container may have put another in its place: any default route counts."""
 
     gateway: str = field(compare=False)
     interface: str = field(compare=False)
+    version: int = 4
 
 
 @dataclass(frozen=True, slots=True)

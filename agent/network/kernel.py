@@ -143,7 +143,10 @@ class Kernel:
             kind = _SOCKETS.get(protocol)
             if kind is None:
                 continue
-            with socket.socket(socket.AF_INET, kind) as tried:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family, kind) as tried:
+                if family == socket.AF_INET6:
+                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind is socket.SOCK_STREAM))
                 try:
                     tried.bind((address, port))

@@ -51,7 +51,6 @@ _LINK: Final = 253  # scope of a destination on the link itself
 _NODAD: Final = 2  # an IPv6 address is used at once: nobody is asked whether he has it
 _LOCAL_TABLE: Final = 255
 _TO_US: Final = 2  # a route's type
-_AFTER_ALL: Final = 4096  # a route's metric: of two to one destination the other is used to send
 _FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 _GONE: Final = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL)  # as good as removed
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -71,9 +70,15 @@ def _answers(fact: AnswerRule) -> dict[str, Any]:
 
 def _loopback(index: int) -> dict[str, Any]:
     return {
-        "family": socket.AF_INET6, "dst": "::1/128", "oif": index,
-        "table": _LOCAL_TABLE, "type": _TO_US, "priority": _AFTER_ALL,
+        "family": socket.AF_INET6, "dst": "::1/128", "oif": index, "table": _LOCAL_TABLE, "type": _TO_US,
     }  # fmt: skip
+
+
+def _speak_ipv6(interface: str) -> None:
+    """In the thread's namespace, also where the machine has switched IPv6 off for new interfaces. Addresses are used at once,
+    the link-local one too, which neighbours are asked from."""
+    write_sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "0")
+    write_sysctl(f"net/ipv6/conf/{interface}/accept_dad", "0")
 
 
 def _keep_advertisements() -> None:
@@ -152,8 +157,11 @@ class Maker:
         ours = namespace == names.HOST and fact.name != names.GATEWAY_BRIDGE
         alias = {"ifalias": names.OURS} if ours else {}
         route.link("set", index=index, mtu=fact.mtu, state="up", **alias)
-        if fact.address:
-            route.addr("replace", index=index, **_interface_address(fact.address))
+        if fact.address6:
+            with self._namespaces.inside(namespace):
+                _speak_ipv6(fact.name)
+        for address in filter(None, (fact.address, fact.address6)):
+            route.addr("replace", index=index, **_interface_address(address))
 
     def _make_vxlan(self, namespace: str, fact: Vxlan, standing: Facts) -> Facts:
         """In the sandbox at once, while the tunnel's UDP socket stays in the namespace of this request's netlink."""
@@ -238,7 +246,9 @@ class Maker:
 
     def _make_default(self, namespace: str, fact: DefaultRoute) -> None:
         index = self._index(namespace, fact.interface)
-        self._namespaces.route(namespace).route("replace", dst="default", gateway=fact.gateway, oif=index)
+        self._namespaces.route(namespace).route(
+            "replace", dst=_everything(fact.gateway), gateway=fact.gateway, oif=index
+        )
 
     def _make_link_route(self, namespace: str, fact: LinkRoute) -> None:
         index = self._index(namespace, fact.interface)
@@ -260,9 +270,9 @@ class Maker:
         self._namespaces.route(namespace).rule("add", **_answers(fact))
 
     def _make_loopback_route(self, namespace: str, fact: LoopbackRoute) -> None:
-        self._namespaces.route(namespace).route(
-            "replace", **_loopback(self._index(namespace, fact.interface))
-        )
+        metric = names.loopback_metric(fact.interface)
+        index = self._index(namespace, fact.interface)
+        self._namespaces.route(namespace).route("replace", priority=metric, **_loopback(index))
 
     def _make_seal_state(self, _: str, fact: SealState) -> None:
         with Xfrm() as xfrm:

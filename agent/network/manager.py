@@ -268,6 +268,11 @@ class KernelNetwork:
         """wire() has changed the bridges."""
         await self._move_all("", "could not change the bridges of this node")
 
+    @property
+    def speaks_ipv6(self) -> bool:
+        """Whether this machine's kernel has IPv6."""
+        return self._kernel.reader.has_ipv6
+
     async def is_foreign(self, interface: str) -> bool:
         """Whether this machine has an interface of that name which isn't a bridge of ours."""
         return await self._running().run(self._kernel.reader.is_foreign, interface)

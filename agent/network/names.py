@@ -38,6 +38,7 @@ VXLAN_OVERHEAD: Final = 50
 DNS_PORT: Final = 38453
 DNS_ADDRESS: Final = "127.0.0.11"
 
+_AFTER_ALL: Final = 4096  # of two routes to one destination the other is used to send
 ROUTE_TABLE_BASE: Final = 1000  # clear of main (254) and its neighbours, whatever a node's number is
 RULE_PRIORITY: Final = 100
 ANSWER_PRIORITY: Final = 40000  # after the main table: for what has no other way
@@ -123,6 +124,14 @@ def backend_mark(address: str) -> int:
 def route_table(node_number: int) -> int:
     """The routing table whose default leads back through a node."""
     return ROUTE_TABLE_BASE + node_number
+
+
+def loopback_metric(interface: str) -> int:
+    """Of the route for ::1 over a leg (facts.LoopbackRoute): later than the loopback's own, and another for each leg, since
+    of two routes with one metric the second takes the place of the first."""
+    if interface == INGRESS_LEG:
+        return _AFTER_ALL
+    return _AFTER_ALL + 1 + int.from_bytes(hashlib.sha256(interface.encode()).digest()[:4], "big") % (1 << 30)
 
 
 def chain_name(prefix: str, identifier: str) -> str:

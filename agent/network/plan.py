@@ -223,6 +223,7 @@ def _host(
         *FORWARDING,
         Bridge(names.GATEWAY_BRIDGE, underlay.mtu, f"{underlay.gateway}/{underlay.gateway_prefix}"),
         Sysctl(f"net/ipv4/conf/{names.GATEWAY_BRIDGE}/route_localnet", "1"),
+        dual.deaf(names.GATEWAY_BRIDGE),
         *(
             Port(names.gateway_port(tid), names.GATEWAY_BRIDGE, isolated=True, mtu=underlay.mtu)
             for tid in gateways
@@ -238,6 +239,7 @@ def _host(
             Address(names.INGRESS_LEG, f"{address}/{_prefix(ingress, address)}"),
             Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/route_localnet", "1"),
             Sysctl(f"net/ipv4/conf/{names.INGRESS_LEG}/rp_filter", "0"),
+            dual.deaf(names.INGRESS_LEG),
         }  # fmt: skip
     facts.add(rules.host_table(state.node_id, ports, underlay.gateway_subnet))
     return frozenset(facts)

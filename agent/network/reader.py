@@ -243,20 +243,19 @@ class Reader:
     def _loopback_routes(self, links: Mapping[int, _Link]) -> set[Fact]:
         found = self._namespaces.route(names.HOST).get_routes(family=socket.AF_INET6, table=_LOCAL)
         ways = (m.get_attr("RTA_OIF") or 0 for m in found if m.get_attr("RTA_DST") == _LOOPBACK)
-        here = {links[index].name for index in ways if index in links}
-        return {LoopbackRoute(names.INGRESS_LEG)} if names.INGRESS_LEG in here else set()
+        here = (links[index] for index in ways if index in links)
+        return {LoopbackRoute(link.name) for link in here if link.name == names.INGRESS_LEG or link.ours}
 
     def _routes(self, name: str, links: Mapping[int, _Link], family: int) -> set[Fact]:
-        """Of one family; there is a way out for IPv4 only."""
+        """Of one family."""
         route = self._namespaces.route(name)
         facts: set[Fact] = set()
         for message in route.get_routes(family=family):
             table, index = message.get_attr("RTA_TABLE") or 0, message.get_attr("RTA_OIF") or 0
             gateway = message.get_attr("RTA_GATEWAY") or ""
             if message["dst_len"] == 0 and table == _MAIN:
-                if family == socket.AF_INET6:
-                    continue
-                facts.add(DefaultRoute(gateway, links[index].name if index in links else ""))
+                version = 6 if family == socket.AF_INET6 else 4
+                facts.add(DefaultRoute(gateway, links[index].name if index in links else "", version))
             elif message["dst_len"] == 0 and table > names.ROUTE_TABLE_BASE and index in links:
                 facts.add(ReturnRoute(table, gateway, links[index].name))
             elif table == _MAIN and not gateway and index in links and message["proto"] != _BY_THE_KERNEL:
@@ -306,10 +305,10 @@ class Reader:
 
 
 def _bridge(link: _Link, addresses: tuple[str, ...], wanted: Facts) -> Bridge:
-    """A bridge with the wanted address, if it has that among others."""
-    asked = next((f.address for f in wanted if isinstance(f, Bridge) and f.name == link.name), "")
-    shown = asked if asked in addresses else next(iter(addresses), "")
-    return Bridge(link.name, link.mtu, shown)
+    """A bridge with the wanted addresses, if it has those among others."""
+    asked = next((f for f in wanted if isinstance(f, Bridge) and f.name == link.name), Bridge("", 0))
+    shown = asked.address if asked.address in addresses else next((a for a in addresses if ":" not in a), "")
+    return Bridge(link.name, link.mtu, shown, asked.address6 if asked.address6 in addresses else "")
 
 
 def read_sysctl(path: str) -> str | None:

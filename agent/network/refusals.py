@@ -58,7 +58,8 @@ def refuse_busy(task: model.Task, busy: tuple[str, int] | None) -> None:
 
 def refuse_allocated(task: model.Task, ports: Sequence[tuple[str, int]], local: bridges.Local) -> None:
     """Raises when a single container has a host-mode port of the task."""
-    held = {(b.protocol, b.port): b for wired in local.containers.values() for b in wired.bindings}
+    bindings = (b for wired in local.containers.values() for b in wired.bindings)
+    held = {(b.protocol, b.port) for b in bindings if b.version == 4}  # as tasks publish
     for port in ports:
         if port in held:
             raise errors.Internal(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Protocol
 
-from agent.single.record import BRIDGE, LocalNetwork
+from agent.single.record import BRIDGE, LocalNetwork, Pool6
 from common import errors
 
 Subnet = ipaddress.IPv4Network
@@ -20,6 +20,28 @@ POOLS: Final = (
 _MAC: Final = re.compile(
     r"(?i)[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5}|[0-9a-f]{2}(?:\.[0-9a-f]{4}){2})"
 )
+
+
+class Pool(Protocol):
+    """Where addresses of one family come from: a LocalNetwork itself of IPv4, its `six` of IPv6."""
+
+    @property
+    def subnet(self) -> str: ...
+    @property
+    def gateway(self) -> str: ...
+    @property
+    def ip_range(self) -> str: ...
+    @property
+    def reserved(self) -> Mapping[str, str]: ...
+    @property
+    def chosen(self) -> bool: ...
+
+
+def choose_subnet6(network_id: str) -> str:
+    """A unique local one (RFC 4193) that hardly anybody else has: its 56 bits come from the network's id, which is by chance."""
+    digits = f"fd{network_id[:14]}"
+    groups = ":".join(digits[n : n + 4] for n in range(0, 16, 4))
+    return str(ipaddress.IPv6Network(f"{groups}::/64"))
 
 
 def choose_subnet(taken: Iterable[str]) -> str:
@@ -35,8 +57,9 @@ def choose_subnet(taken: Iterable[str]) -> str:
 
 def refuse_overlap(subnet: str, others: Iterable[str]) -> None:
     """Raises where a subnet that was asked for lies over another network's."""
-    own = Subnet(subnet, strict=False)
-    if any(own.overlaps(Subnet(other, strict=False)) for other in others):
+    own = ipaddress.ip_network(subnet, strict=False)
+    networks = (ipaddress.ip_network(other, strict=False) for other in others)
+    if any(own.version == network.version and own.overlaps(network) for network in networks):
         raise errors.PermissionDenied("Pool overlaps with other one on this address space")
 
 
@@ -45,27 +68,43 @@ def first_address(subnet: str, ip_range: str, reserved: Collection[str]) -> str:
     for host in _hosts(subnet, ip_range):
         if host not in reserved:
             return host
-    raise errors.ShoalError("no available IPv4 addresses on this network's address pools: ")
+    version = 6 if ":" in subnet else 4
+    raise errors.ShoalError(f"no available IPv{version} addresses on this network's address pools: ")
 
 
-def next_address(network: LocalNetwork, used: Collection[str]) -> str:
-    """The lowest that is free."""
-    kept = {network.gateway, *network.reserved.values(), *used}
-    for host in _hosts(network.subnet, network.ip_range):
+def addresses(network: LocalNetwork, wanted: str, wanted6: str, used: Collection[str]) -> tuple[str, str]:
+    """What a container gets on a bridge, of IPv4 and IPv6: those that its user asks for, or the lowest that are free."""
+    address = wanted_address(network, wanted, used) if wanted else next_address(network, used)
+    if wanted6:
+        return address, wanted_address(network, wanted6, used)
+    return address, next_address(network, used, network.six) if network.six is not None else ""
+
+
+def next_address(network: LocalNetwork, used: Collection[str], six: Pool | None = None) -> str:
+    """The lowest that is free, of IPv4 or of the pool that is given."""
+    pool: Pool = six or network
+    kept = {pool.gateway, *pool.reserved.values(), *used}
+    for host in _hosts(pool.subnet, pool.ip_range):
         if host not in kept:
             return host
+    version = 6 if ":" in pool.subnet else 4
     raise errors.ShoalError(
-        f"no available IPv4 addresses on this network's address pools: {network.name} ({network.id})"
+        f"no available IPv{version} addresses on this network's address pools: {network.name} ({network.id})"
     )
 
 
 def wanted_address(network: LocalNetwork, wanted: str, used: Collection[str]) -> str:
-    """The one that a user has asked for."""
+    """The one that a user has asked for, of either family."""
     refuse_wanted(network, wanted)
-    kept = {network.gateway, *network.reserved.values(), *used}
-    if str(ipaddress.IPv4Address(wanted)) in kept:
+    pool, address = _pool(network, wanted), str(ipaddress.ip_address(wanted))
+    if address in {pool.gateway, *pool.reserved.values(), *used}:
         raise errors.PermissionDenied("Address already in use")
-    return str(ipaddress.IPv4Address(wanted))
+    return address
+
+
+def plainly(text: str) -> str:
+    """An address in the one way that it is compared in; what is none stays as it is."""
+    return str(ipaddress.IPv6Address(text)) if is_ipv6(text) else text
 
 
 def is_ipv4(text: str) -> bool:
@@ -113,16 +152,17 @@ def refuse_wanted(network: LocalNetwork, wanted: str) -> None:
     """Raises where no address may be asked for, or not this one."""
     if network.name == BRIDGE:
         raise errors.InvalidArgument("user specified IP address is supported on user defined networks only")
-    if not network.chosen:
+    pool = _pool(network, wanted)
+    if not pool.chosen:
         raise errors.InvalidArgument(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
         )
-    subnet = Subnet(network.subnet)
+    subnet = ipaddress.ip_network(pool.subnet)
     try:
-        address = ipaddress.IPv4Address(wanted)
+        address = ipaddress.ip_address(wanted)
     except ValueError as exc:
-        raise errors.InvalidArgument(f"invalid IPv4 address: {wanted}") from exc
-    if address in subnet and address in (subnet.network_address, subnet.broadcast_address):
+        raise errors.InvalidArgument(f"invalid IPv{subnet.version} address: {wanted}") from exc
+    if address in subnet and address in ends(subnet):
         raise errors.PermissionDenied("Address already in use")
     if address not in subnet:
         raise errors.InvalidArgument(
@@ -130,10 +170,25 @@ def refuse_wanted(network: LocalNetwork, wanted: str) -> None:
         )
 
 
+def _pool(network: LocalNetwork, wanted: str) -> Pool:
+    """That of an address's family; one that nobody has chosen where the network has none."""
+    if ":" not in wanted:
+        return network
+    return network.six or Pool6("")
+
+
+def ends(subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[object, ...]:
+    """Addresses that nobody gets; the last one is only one of them in IPv4."""
+    if subnet.num_addresses <= 2:
+        return ()
+    first, last = subnet.network_address, subnet.broadcast_address
+    return (first, last) if subnet.version == 4 else (first,)
+
+
 def _hosts(subnet: str, ip_range: str) -> Iterable[str]:
-    whole = Subnet(subnet)
-    part = Subnet(ip_range, strict=False) if ip_range else whole
-    if not whole.supernet_of(part):
+    whole = ipaddress.ip_network(subnet)
+    part = ipaddress.ip_network(ip_range, strict=False) if ip_range else whole
+    if part.version != whole.version or not whole.supernet_of(part):  # type: ignore[arg-type]
         part = whole
-    ends = (whole.network_address, whole.broadcast_address) if whole.num_addresses > 2 else ()
-    return (str(address) for address in part if address not in ends)
+    unused = ends(whole)
+    return (str(address) for address in part if address not in unused)

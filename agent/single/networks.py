@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from agent.network import names
 from agent.network.bridges import BridgeNetwork
 from agent.single import addressing
-from agent.single.record import BRIDGE, LocalNetwork
+from agent.single.record import BRIDGE, LocalNetwork, Pool6
 from common import errors
 
 _DRIVER: Final = "com.docker.network.driver."
@@ -24,6 +24,7 @@ HOST_BINDING: Final = _BRIDGE + "host_binding_ipv4"  # where -p publishes that n
 ICC: Final = _BRIDGE + "enable_icc"
 MASQUERADE: Final = _BRIDGE + "enable_ip_masquerade"
 DEFAULT_BRIDGE: Final = "docker0"
+_LEAST_MTU6: Final = 1280
 _LONGEST: Final = 15  # of an interface's name
 # To the kernel % stands for a number that it chooses, all and default for every interface; to rules of nftables * for any end.
 _MEANT_OTHERWISE: Final = frozenset('/:"*\\%')
@@ -44,6 +45,8 @@ class Machine(Protocol):
 
     @property
     def gateway_subnet(self) -> str: ...
+    @property
+    def speaks_ipv6(self) -> bool: ...
     async def is_foreign(self, interface: str) -> bool: ...
 
 
@@ -90,6 +93,8 @@ class LocalNetworks:
             await self._keep(network)
             return network
         check_options(network.options)
+        if network.six is not None:
+            _refuse_without_ipv6(network, self._machine.speaks_ipv6)
         bridge = network.options.get(NAME, "") or f"br-{network.id[:12]}"
         foreign = await self._machine.is_foreign(bridge)
         # Nothing is waited for from here to where it is known: another request may ask for the same.
@@ -107,10 +112,23 @@ class LocalNetworks:
         gateway = network.gateway or addressing.first_address(network.subnet, network.ip_range, reserved)
         pool = {"Subnet": network.subnet, "IPRange": network.ip_range, "Gateway": gateway,
                 "AuxiliaryAddresses": dict(network.reserved)}  # fmt: skip
-        shown = network.pools if network.chosen else ({k: v for k, v in pool.items() if v},)
-        network = replace(network, bridge=bridge, gateway=gateway, pools=shown)
+        six, asked6 = network.six, [p for p in network.pools if ":" in str(p.get("Subnet", ""))]
+        if six is not None:
+            six = self._with_pool6(network, six)
+            asked6 = asked6 or [{"Subnet": six.subnet, "Gateway": six.gateway}]
+        asked = [p for p in network.pools if p not in asked6]
+        shown = (*(asked if network.chosen else [{k: v for k, v in pool.items() if v}]), *asked6)
+        network = replace(network, bridge=bridge, gateway=gateway, pools=shown, six=six)
         await self._keep(network)
         return network
+
+    def _with_pool6(self, network: LocalNetwork, six: Pool6) -> Pool6:
+        subnet = six.subnet or addressing.choose_subnet6(network.id)
+        others = (n.six for n in self._known.values() if not n.config_only)
+        addressing.refuse_overlap(subnet, [other.subnet for other in others if other is not None])
+        reserved = tuple(six.reserved.values())
+        gateway = six.gateway or addressing.first_address(subnet, six.ip_range, reserved)
+        return replace(six, subnet=subnet, gateway=gateway)
 
     def _refuse_name(self, name: str) -> None:
         if any(network.name == name for network in self._known.values()):
@@ -154,8 +172,16 @@ def check_options(options: Mapping[str, str]) -> None:
         raise errors.InvalidArgument(f"invalid name of a bridge: {name}")
 
 
+def _refuse_without_ipv6(network: LocalNetwork, machine: bool) -> None:
+    """Raises where this machine or the network's MTU has no room for it."""
+    if not machine:
+        raise errors.FailedPrecondition("the kernel of this node has no IPv6")
+    if (mtu := int(network.options.get(MTU, "1500"))) < _LEAST_MTU6:
+        raise errors.InvalidArgument(f"an MTU of {mtu} is too small for IPv6: it needs {_LEAST_MTU6}")
+
+
 def _bridge(network: LocalNetwork) -> BridgeNetwork:
-    options = network.options
+    options, six = network.options, network.six
     return BridgeNetwork(
         network.id,
         network.bridge,
@@ -166,4 +192,6 @@ def _bridge(network: LocalNetwork) -> BridgeNetwork:
         truth(options, ICC, True),
         truth(options, MASQUERADE, True),
         standing=network.id != BRIDGE,
+        subnet6=six.subnet if six is not None else "",
+        gateway6=six.gateway if six is not None else "",
     )

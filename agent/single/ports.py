@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
-from agent.network.bridges import ANY, Binding
+from agent.network.bridges import ANY, ANY6, Binding
 from agent.single.record import PortRequest, SingleRecord
 from common import errors
 
@@ -31,36 +31,68 @@ def exposed(texts: Iterable[str]) -> list[tuple[str, int]]:
 
 def clashes(one: Binding, other: Binding) -> bool:
     """Whether both can't be."""
-    same = (one.protocol, one.port) == (other.protocol, other.port)
-    return same and (ANY in (one.address, other.address) or one.address == other.address)
+    kind = (one.protocol, one.port, one.version)
+    if kind != (other.protocol, other.port, other.version):
+        return False
+    return one.address == other.address or bool({ANY, ANY6} & {one.address, other.address})
 
 
 async def allocate(
-    record: SingleRecord, held: Callable[[], Collection[Binding]], taken: Taken, unsaid: str = ANY
+    record: SingleRecord,
+    held: Callable[[], Collection[Binding]],
+    taken: Taken,
+    unsaid: str = ANY,
+    six: bool = False,
 ) -> tuple[Binding, ...]:
     """A port for each request; `held` are other containers' bindings, `taken` asks for the rest of the machine. `unsaid` is
-    this node's address for those that name none."""
+    this node's address for those that name none; `six`: the container can be reached by IPv6."""
     found: list[Binding] = []
     for request in requests(record):
-        found.append(await _one(request, unsaid, found, held, taken))
+        addresses = _addresses(request, unsaid, six)
+        found += await _one(request, addresses, found, held, taken)
     return tuple(found)
+
+
+def _addresses(request: PortRequest, unsaid: str, six: bool) -> tuple[str, ...]:
+    """This node's addresses for a request: what stands for all of them is all of both families, where there are two."""
+    if ":" in request.address and not six:
+        raise errors.ShoalError(
+            f"publishing on [{request.address}] is not supported for a container without an IPv6 address: "
+            "put it on a network made with --ipv6"
+        )
+    if request.address:
+        return (request.address,)
+    return (ANY, ANY6) if six and unsaid == ANY else (unsaid,)
 
 
 async def _one(
     request: PortRequest,
-    unsaid: str,
+    addresses: Collection[str],
     own: Collection[Binding],
     held: Callable[[], Collection[Binding]],
     taken: Taken,
-) -> Binding:
-    address = request.address or unsaid
+) -> list[Binding]:
+    """The same port at all of these addresses."""
     tries = range(request.first, (request.last or request.first) + 1) if request.first else DYNAMIC
+    refused = ""
     for port in tries:
-        binding = Binding(request.protocol, address, port, request.target)
-        if any(clashes(binding, other) for other in (*own, *held())):
-            continue
-        if not await taken(binding):
-            return binding
+        found = [Binding(request.protocol, address, port, request.target) for address in addresses]
+        refused = await _refused(found, own, held, taken)
+        if not refused:
+            return found
     if len(tries) > 1:
         raise errors.ShoalError("all ports are allocated")
-    raise errors.ShoalError(f"Bind for {address}:{request.first} failed: port is already allocated")
+    raise errors.ShoalError(f"Bind for {refused}:{request.first} failed: port is already allocated")
+
+
+async def _refused(
+    wanted: Iterable[Binding],
+    own: Collection[Binding],
+    held: Callable[[], Collection[Binding]],
+    taken: Taken,
+) -> str:
+    """The address of the first that cannot be; empty where all can."""
+    for binding in wanted:
+        if any(clashes(binding, other) for other in (*own, *held())) or await taken(binding):
+            return binding.address
+    return ""

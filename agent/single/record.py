@@ -34,6 +34,12 @@ class Leg:
     link_local: tuple[str, ...] = ()  # addresses beside the one that it has on a bridge
     entered: bool = False  # it has been there: from then on its short id is shown as one of its names
     links: tuple[str, ...] = ()  # "other:alias": names that this container alone has for others here
+    address6: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those that it has on a bridge."""
+        return tuple(filter(None, (self.address, self.address6)))
 
     @property
     def wishes(self) -> tuple[str, ...]:
@@ -42,7 +48,7 @@ class Leg:
 
     def bare(self) -> Leg:
         """Without what it has only while the container has a namespace."""
-        return replace(self, interface="", network_id="", address="", attachment="")
+        return replace(self, interface="", network_id="", address="", attachment="", address6="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,17 @@ class SingleRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool6:
+    """The IPv6 subnet of a bridge network, with what LocalNetwork has of IPv4's."""
+
+    subnet: str
+    gateway: str = ""
+    ip_range: str = ""
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LocalNetwork:
     """A bridge network of this node's own."""
 
@@ -137,10 +154,14 @@ class LocalNetwork:
     ipam_options: Mapping[str, str] | None = None
     config_only: bool = False
     config_from: str = ""
+    six: Pool6 | None = None  # where it has IPv6
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LocalNetwork:
-        return cls(**known(cls, json.loads(data)))
+        values = known(cls, json.loads(data))
+        if (six := values.get("six")) is not None:
+            values["six"] = Pool6(**known(Pool6, six))
+        return cls(**values)

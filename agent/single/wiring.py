@@ -164,12 +164,14 @@ class Wiring:
 
     async def _rewire(self, before: SingleRecord, after: SingleRecord, gone: Leg = _NOTHING) -> SingleRecord:
         self.wire()
-        id, way_out = after.container_id, self._way_out(after)
-        route = self._route(after, way_out) if way_out != self._way_out(before) else ("", "")
+        id = after.container_id
+        route, route6 = self._new_route(before, after, 4), self._new_route(before, after, 6)
         old, new = before.gateway_leg or _NOTHING, after.gateway_leg or _NOTHING
         if old.interface and old.interface != new.interface:
             await self._network.rewire(id, old.interface)
         await self._network.rewire(id, gone.interface, route)
+        if all(route6):
+            await self._network.rewire(id, way_out=route6)
         return after
 
     # ---- places
@@ -189,14 +191,16 @@ class Wiring:
             attachment = await self._attachments.acquire(record, leg)
             leg = replace(leg, interface=interface, attachment=attachment, entered=True)
         else:
-            if leg.wanted6:
-                raise errors.Unimplemented("--ip6 is not supported yet for single containers")
             used = self.used(network.id)
-            address = (
-                addressing.wanted_address(network, leg.wanted, used) if leg.wanted
-                else addressing.next_address(network, used)
-            )  # fmt: skip
-            leg = replace(leg, interface=interface, network_id=network.id, address=address, entered=True)
+            address, address6 = addressing.addresses(network, leg.wanted, leg.wanted6, used)
+            leg = replace(
+                leg,
+                interface=interface,
+                network_id=network.id,
+                address=address,
+                address6=address6,
+                entered=True,
+            )
         return await self._records.change(
             container_id,
             lambda now: replace(now, legs=(*now.legs[:number], leg, *now.legs[number + 1 :])),
@@ -205,13 +209,13 @@ class Wiring:
     def used(self, network_id: str) -> set[str]:
         """Addresses that containers have on a bridge; those that a stopped one has asked for stay its own."""
         network = self.networks.get(network_id)
-        found = set()
+        found: set[str] = set()
         for record in self._records.values():
             for leg in record.legs:
                 if leg.network_id == network_id:
-                    found.add(leg.address)
-                elif leg.wanted and not record.sandbox and self.networks.find(leg.network) is network:
-                    found.add(leg.wanted)
+                    found.update(leg.addresses)
+                elif not record.sandbox and self.networks.find(leg.network) is network:
+                    found.update(map(addressing.plainly, leg.wishes))
         return found
 
     def members(self, network_id: str) -> dict[str, Leg]:
@@ -223,11 +227,7 @@ class Wiring:
         """The container's own, in the order of its networks; on docker_gwbridge where it has no others."""
         found: list[str] = []
         for leg in record.legs:
-            found += (
-                self._attachments.addresses(leg.attachment)
-                if leg.attachment
-                else filter(None, (leg.address,))
-            )
+            found += self._attachments.addresses(leg.attachment) if leg.attachment else leg.addresses
         gateway = record.gateway_leg
         return tuple(found) or ((gateway.address,) if gateway is not None else ())
 
@@ -284,26 +284,30 @@ class Wiring:
         leg = Leg(names.GATEWAY_BRIDGE, interface=_free_interface(record), address=address)
         return replace(record, gateway_leg=leg)
 
-    def _bridge_out(self, record: SingleRecord) -> LocalNetwork | None:
+    def _bridge_out(self, record: SingleRecord, version: int = 4) -> LocalNetwork | None:
         """As in Docker the first by name, of those that lead out."""
         found = [
             network
             for leg in record.legs
             if leg.interface and (network := self.networks.get(leg.network_id)) is not None
-            if not network.internal
+            if not network.internal and (version == 4 or leg.address6)
         ]
         return min(found, key=lambda network: network.name, default=None)
 
-    def _way_out(self, record: SingleRecord) -> str:
-        if (network := self._bridge_out(record)) is not None:
+    def _way_out(self, record: SingleRecord, version: int = 4) -> str:
+        if (network := self._bridge_out(record, version)) is not None:
             return network.id
-        return names.GATEWAY_BRIDGE if record.gateway_leg is not None else ""
+        return names.GATEWAY_BRIDGE if record.gateway_leg is not None and version == 4 else ""
 
-    def _route(self, record: SingleRecord, way_out: str) -> tuple[str, str]:
-        """(gateway, interface) of a bridge that leads out; the one of docker_gwbridge comes with its leg."""
-        network = self.networks.get(way_out)
-        leg = next((leg for leg in record.legs if leg.network_id == way_out), None)
-        return (network.gateway, leg.interface) if network is not None and leg is not None else ("", "")
+    def _new_route(self, before: SingleRecord, after: SingleRecord, version: int) -> tuple[str, str]:
+        """(gateway, interface) of a bridge that has begun to lead out; the one of docker_gwbridge comes with its leg."""
+        network, now = self._bridge_out(after, version), self._way_out(after, version)
+        leg = next((leg for leg in after.legs if leg.network_id == now), None)
+        if network is None or leg is None or now == self._way_out(before, version):
+            return "", ""
+        if version == 6:
+            return network.six.gateway if network.six is not None else "", leg.interface
+        return network.gateway, leg.interface
 
     # ---- ports
 
@@ -320,9 +324,10 @@ class Wiring:
 
         bridge = self._bridge_out(record)
         unsaid = bridge.options.get(HOST_BINDING, "") if bridge is not None else ""
+        six = self._bridge_out(record, 6) is not None
         async with self._ports:
             try:
-                bindings = await ports.allocate(record, self._bindings, taken, unsaid or ANY)
+                bindings = await ports.allocate(record, self._bindings, taken, unsaid or ANY, six)
             except errors.ShoalError as exc:
                 raise errors.ShoalError(
                     "driver failed programming external connectivity on endpoint "
@@ -343,13 +348,21 @@ class Wiring:
         known = [leg for leg in record.legs if leg.interface]
         on_bridges = [leg for leg in known if self.networks.get(leg.network_id) is not None]
         bridges = [
-            BridgeLeg(leg.network_id, leg.interface, leg.address, mac=leg.mac, link_local=leg.link_local)
+            BridgeLeg(
+                leg.network_id,
+                leg.interface,
+                leg.address,
+                leg.address6,
+                mac=leg.mac,
+                link_local=leg.link_local,
+            )
             for leg in on_bridges
         ]
         if (gateway := record.gateway_leg) is not None:
             bridges.append(BridgeLeg(names.GATEWAY_BRIDGE, gateway.interface, gateway.address))
         overlays = tuple(OverlayLeg(leg.attachment, leg.interface) for leg in known if leg.attachment)
-        return Wired(tuple(bridges), overlays, self._way_out(record), record.bindings)
+        ways_out = self._way_out(record), self._way_out(record, 6)
+        return Wired(tuple(bridges), overlays, ways_out[0], record.bindings, ways_out[1])
 
 
 def _free_interface(record: SingleRecord) -> str:
@@ -367,4 +380,5 @@ def _bare(record: SingleRecord) -> SingleRecord:
 def _not_bound(binding: Binding, error: OSError) -> str:
     """An address that isn't this machine's, above all."""
     why = (error.strerror or str(error)).lower()
-    return f"failed to bind host port for {binding.address}:{binding.port}/{binding.protocol}: {why}"
+    place = f"[{binding.address}]" if binding.version == 6 else binding.address
+    return f"failed to bind host port for {place}:{binding.port}/{binding.protocol}: {why}"

@@ -32,7 +32,8 @@ def _zones(records: Iterable[SingleRecord], network: Find) -> dict[str, NetworkZ
         for leg in record.legs:
             if leg.network_id and leg.network_id != BRIDGE and leg.address:
                 names = (record.container_id[:12], *leg.aliases)
-                found.setdefault(leg.network_id, []).append(Endpoint(record.name, leg.address, names=names))
+                own = Endpoint(record.name, leg.address, names=names, address6=leg.address6)
+                found.setdefault(leg.network_id, []).append(own)
     known = {id: made for id in found if (made := network(id)) is not None}
     return {id: build_network(made.name, (), found[id]) for id, made in known.items()}
 

@@ -215,6 +215,73 @@ def test_published_ports(swarm: Lab, machine: Machine) -> None:
     docker("run", "--rm", "-p", "8080:80", "alpine", "true")
 
 
+@pytest.fixture
+def both(swarm: Lab, machine: Machine) -> Iterator[tuple[str, str]]:
+    """IPv6 addresses of the machine and of the world outside, for as long as a test lasts."""
+    legs = {"fd66::41": machine.run, "fd66::42": swarm.outside}
+    find = "ip -o -4 addr show scope global | grep ' 10.99.0.' | cut -d' ' -f2"
+    devices = {"fd66::41": machine.sh(find).strip(), "fd66::42": swarm.outside("sh", "-c", find).strip()}
+    for address, run in legs.items():
+        run("ip", "addr", "replace", f"{address}/64", "dev", devices[address], "nodad")
+    yield "fd66::41", "fd66::42"
+    for address, run in legs.items():
+        run("ip", "addr", "del", f"{address}/64", "dev", devices[address])
+
+
+def test_both_families(swarm: Lab, machine: Machine, both: tuple[str, str]) -> None:
+    """IPv6 beside IPv4: addresses, names, the way out, published ports, what is taken away; by shoal's own words, too."""
+    docker, (own, outside) = machine.docker, both
+    machine.shoal("network", "create", "--ipv6", "--subnet", "fd00:28::/64", "one")
+    bridge = f"br-{docker('network', 'inspect', '-f', '{{.Id}}', 'one').stdout[:12]}"
+    docker("network", "create", "--ipv6", "--internal", "inner")
+    docker("run", "-d", "--name", "web", "--network", "one", "-p", "8080:80", "-p", "[::1]:8081:80", "--hostname",
+           "w", "alpine", *SERVE)  # fmt: skip
+    machine.shoal(
+        "run", "-d", "--name", "c1", "--network", "one", "--ip6", "fd00:28::9", "alpine", "sleep", "1000"
+    )
+    docker("run", "-d", "--name", "c2", "alpine", "sleep", "1000")
+    docker("run", "-d", "--name", "c3", "--network", "inner", "alpine", "sleep", "1000")
+    shown = inspected(machine, "web")["NetworkSettings"]
+    assert shown["Networks"]["one"]["GlobalIPv6Address"] == "fd00:28::2"
+    assert shown["Ports"]["80/tcp"] == [
+        {"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"},
+        {"HostIp": "::1", "HostPort": "8081"},
+    ]  # fmt: skip
+    assert machine.shoal("port", "web", "80").stdout.split() == ["0.0.0.0:8080", "[::1]:8081", "[::]:8080"]
+
+    def works(case: str) -> None:
+        for where, port in ((own, 8080), ("::1", 8080), ("::1", 8081)):
+            until(
+                lambda w=where, p=port: machine.sh(get(f"[{w}]", p)).strip() == "w",
+                30,
+                f"{where}:{port} {case}",
+            )
+        there = get(f"[{own}]", 8080)
+        until(lambda: swarm.outside("sh", "-c", there).strip() == "w", 30, f"from outside {case}")
+        reaches(machine, "c1", "fd00:28::2", outside)
+
+    works("at first")
+    assert not docker("exec", "c1", "ping", "-6", "-c1", "-W1", "web").returncode
+    answer = docker("exec", "c1", "nslookup", "fd00:28::2", "127.0.0.11").stdout
+    assert "web.one" in answer
+    assert swarm.outside("sh", "-c", get(f"[{own}]", 8081)).strip() == ""  # [::1] is the machine's own
+    assert not ping(machine, "c2", "fd00:28::2") and not ping(machine, "c3", "fd00:28::2")
+    for words, text in (
+        (("--network", "one", "--ip6", "fd00:28::9"), "Address already in use"),
+        (("--network", "one", "-p", "[::]:8080:80"), "Bind for :::8080 failed: port is already allocated"),
+        (("-p", "[::1]:8090:80"), "is not supported for a container without an IPv6 address"),
+    ):
+        assert text in refused(machine, "run", "--rm", *words, "alpine", "true")
+    docker("network", "connect", "--ip6", "fd00:28::77", "one", "c2")
+    reaches(machine, "c2", "fd00:28::2", outside)
+    docker("network", "disconnect", "one", "c2")
+    assert "inet6" not in docker("exec", "c2", "ip", "addr").stdout
+    machine.kill9("shoal-agent")
+    machine.sh(f"ip link del {bridge}; nft delete table ip6 shoal_local")
+    until(lambda: machine.docker("ps", check=False).returncode == 0, 30, "the agent")
+    works("after the agent's death, and without bridge and rules")
+
+
 def test_what_else_is_done_to_containers(swarm: Lab, machine: Machine) -> None:
     """Restart policies, pause, rename, top; and networks by shoal's own words."""
     docker = machine.docker

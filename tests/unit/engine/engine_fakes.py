@@ -415,7 +415,7 @@ class FakeNetwork:
 
     def __init__(self):
         self.local, self.attached, self.wired, self.busy_ports = set(), set(), Local(), set()
-        self.gateway_subnet = ""
+        self.gateway_subnet, self.speaks_ipv6 = "", True
 
     def wire(self, local):
         self.wired = local

@@ -95,6 +95,7 @@ def test_ports() -> None:
         ({"80/xyz": [{}]}, "invalid proto: xyz"), ({"0/tcp": [{}]}, "invalid port specification"),
         ({"80/tcp": [{"HostPort": "x"}]}, "invalid port specification"),
         ({"80/tcp": [{"HostIp": "nowhere"}]}, "invalid IP address: nowhere"), ([], "must be an object"),
+        ({"80/tcp": [{"HostIp": "fe80::1%eth0"}]}, "invalid IP address: fe80::1%eth0"),
     ):  # fmt: skip
         with pytest.raises(errors.InvalidArgument, match=text):
             made(PortBindings=wrong if wrong else ["x"])
@@ -109,7 +110,6 @@ def test_an_empty_entry_point_takes_the_images_away() -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        {"PortBindings": {"80/tcp": [{"HostIp": "::1"}]}},
         {"PidMode": "container:x"},
         {"Binds": ["data:/data"]},
         {"Mounts": [{"Type": "volume", "Target": "/data"}]},

@@ -133,7 +133,9 @@ def pool(**fields):
         ),
         ({"IPAM": {"Config": [{"Subnet": "x"}]}}, 500, "Invalid subnet x : invalid CIDR address: x"),
         ({"IPAM": {"Driver": "mine"}}, 404, 'plugin "mine" not found'),
-        ({"EnableIPv6": True}, 501, "IPv6 in bridge networks is not supported yet"),
+        ({"EnableIPv6": True, "EnableIPv4": False}, 501, "bridge networks without IPv4 are not supported yet"),
+        ({"EnableIPv6": True, "Options": {"com.docker.network.driver.mtu": "1200"}}, 400,
+         "an MTU of 1200 is too small for IPv6: it needs 1280"),
         ({"EnableIPv4": False}, 400, "IPv4 or IPv6 must be enabled"),
         ({"Ingress": True}, 400, "Ingress network can only be global scope network"),
         ({"Name": ""}, 400, "invalid name: name is empty"),
@@ -141,7 +143,11 @@ def pool(**fields):
         ({"IPAM": {"Driver": "null"}}, 400, "ipv4 pool is empty"),
         ({"IPAM": {"Config": {}}}, 400, "invalid JSON: Config must be a list"),
         ({"IPAM": {"Config": [{}]}}, 500, "Invalid subnet  : invalid CIDR address: "),
-        (pools("10.1.0.0/24", "10.2.0.0/24"), 400, "bridge driver doesn't support multiple subnets"),
+        (pools("fd00::%eth0/64"), 500, "Invalid subnet fd00::%eth0/64 : invalid CIDR address: fd00::%eth0/64"),
+        ({"IPAM": {"Config": [{"Subnet": "fd00:1::/64", "Gateway": "fd00:1::1%x"}]}}, 400,
+         "invalid network config:\ninvalid gateway fd00:1::1%x: invalid address"),
+        (pools("10.1.0.0/24", "10.2.0.0/24"), 403, "bridge driver doesn't support multiple subnets"),
+        (pools("fd00:1::/64", "fd00:2::/64"), 403, "bridge driver doesn't support multiple subnets"),
         (pool(Gateway="172.28.0.0"), 403, "failed to allocate gateway (172.28.0.0): Address already in use"),
         (pool(Gateway="172.28.0.255"), 403, "failed to allocate gateway (172.28.0.255): Address already in use"),
         (pool(AuxiliaryAddresses={"b": "172.28.0.9", "a": "172.28.0.9"}), 403,
@@ -154,6 +160,59 @@ def pool(**fields):
 )  # fmt: skip
 async def test_what_cannot_be(engine, change, status, text):
     assert await engine.ask("POST", "/networks/create", {**CREATE, **change}) == (status, {"message": text})
+
+
+async def test_a_network_of_both_families(engine):
+    config = [{"Subnet": "fd00:1::/64"}]
+    _, made = await engine.ask(
+        "POST", "/networks/create", {**CREATE, "EnableIPv6": True, "IPAM": {"Config": config}}
+    )
+    other = {**CREATE, "Name": "other", "EnableIPv6": True}
+    overlapping = {**other, "IPAM": {"Config": [{"Subnet": "fd00:1::/56"}]}}
+    assert await engine.ask("POST", "/networks/create", overlapping) == (
+        403, {"message": "Pool overlaps with other one on this address space"},
+    )  # fmt: skip
+    one, *_ = await run(engine, "one", "net", PortBindings={"80/tcp": [{"HostPort": "8080"}]})
+    _, shown = await engine.ask("GET", "/networks/net")
+    assert (shown["EnableIPv6"], shown["IPAM"]["Config"]) == (
+        True, [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}, {"Subnet": "fd00:1::/64"}],
+    )  # fmt: skip
+    assert shown["Containers"][one]["IPv6Address"] == "fd00:1::2/64"
+    _, shown = await engine.ask("GET", "/containers/one/json")
+    own = shown["NetworkSettings"]["Networks"]["net"]
+    assert (own["GlobalIPv6Address"], own["GlobalIPv6PrefixLen"], own["IPv6Gateway"]) == (
+        "fd00:1::2", 64, "fd00:1::1",
+    )  # fmt: skip
+    assert shown["NetworkSettings"]["Ports"]["80/tcp"] == [
+        {"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"},
+    ]  # fmt: skip
+    given = {"NetworkingConfig": {"EndpointsConfig": {"net": {"IPAMConfig": {"IPv6Address": "fd00:1:0::9"}}}}}
+    body = {**RUN, **given, "HostConfig": {"NetworkMode": "net"}}
+    assert (await engine.ask("POST", "/containers/create?name=two", body))[0] == 201
+    assert (await engine.ask("POST", "/containers/two/start"))[0] == 204
+    _, shown = await engine.ask("GET", "/containers/two/json")
+    own = shown["NetworkSettings"]["Networks"]["net"]
+    assert (own["GlobalIPv6Address"], own["IPAMConfig"]) == ("fd00:1::9", {"IPv6Address": "fd00:1:0::9"})
+    # Without a subnet one is made of the network's id.
+    _, made = await engine.ask("POST", "/networks/create", other)
+    _, shown = await engine.ask("GET", "/networks/other")
+    subnet = shown["IPAM"]["Config"][1]["Subnet"]
+    assert subnet.startswith("fd") and subnet.endswith("::/64")
+    assert subnet.replace(":", "")[2:6] in made["Id"][:8]
+    # So does one whose settings another network holds.
+    kept = {**CREATE, "Name": "kept", "EnableIPv6": True, "ConfigOnly": True}
+    assert (await engine.ask("POST", "/networks/create", kept))[0] == 201
+    source = {**CREATE, "Name": "of-kept", "ConfigFrom": {"Network": "kept"}}
+    assert (await engine.ask("POST", "/networks/create", source))[0] == 201
+    _, shown = await engine.ask("GET", "/networks/of-kept")
+    assert shown["EnableIPv6"] and len(shown["IPAM"]["Config"]) == 2
+    # One that isn't for IPv6 shows a subnet all the same, and gives nothing of it.
+    plain = {**CREATE, "Name": "plain", "IPAM": {"Config": [{"Subnet": "fd00:9::/64"}]}}
+    await engine.ask("POST", "/networks/create", plain)
+    await run(engine, "three", "plain")
+    _, shown = await engine.ask("GET", "/networks/plain")
+    assert (shown["EnableIPv6"], shown["IPAM"]["Config"][1]) == (False, {"Subnet": "fd00:9::/64"})
+    assert {m["IPv6Address"] for m in shown["Containers"].values()} == {""}
 
 
 async def test_connect_and_disconnect(engine):

@@ -97,7 +97,7 @@ def of_six(facts: Facts) -> set[Fact]:
 def _speaks(fact: Fact) -> bool:
     match fact:
         case Sysctl(path=path):
-            return path.startswith("net/ipv6")
+            return path.startswith("net/ipv6") and not path.endswith("/accept_ra")
         case Table(family=family):
             return family == "ip6"
         case Address(address=address) | Neighbour(address=address) | LinkRoute(destination=address):

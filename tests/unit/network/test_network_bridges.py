@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.network import bridges, names, plan
+from agent.network import bridges, dual, names, plan
 from agent.network.bridges import Binding, BridgeLeg, BridgeNetwork, Local, OverlayLeg, Wired
 from agent.network.facts import (
     Address,
     Bridge,
     DefaultRoute,
     Facts,
+    LoopbackRoute,
     Namespace,
     Port,
+    Sysctl,
     Table,
     Veth,
     difference,
@@ -24,21 +26,24 @@ from common import model
 ID, OTHER = "c" * 64, "d" * 64
 NET = BridgeNetwork("n" * 64, "br-nnn", "172.20.0.0/16", "172.20.0.1", 1400)
 DEFAULT = BridgeNetwork("bridge", "docker0", "172.17.0.0/16", "172.17.0.1", standing=False)
+UNDERLAY = Underlay("")
 NETWORKS = {NET.id: NET, DEFAULT.id: DEFAULT}
 
 
-def laid(local: Local, *attached: str, state: NodeState | None = None) -> dict[str, Facts]:
+def laid(
+    local: Local, *attached: str, state: NodeState | None = None, underlay: Underlay = UNDERLAY
+) -> dict[str, Facts]:
     state = state or NodeState()
     tasks = {id: bridges.assignment(id, local.containers[id], state.tasks) for id in attached}
     known = replace(state, tasks={**state.tasks, **tasks})
-    underlay = Underlay("")
     return bridges.laid_over(
         plan.desired(known, dict.fromkeys(attached, ""), underlay), local, attached, state, underlay
     )
 
 
-def table(view: dict[str, Facts]) -> str:
-    return next(f.text for f in view[names.HOST] if isinstance(f, Table) and f.name == names.LOCAL_TABLE)
+def table(view: dict[str, Facts], family: str = "ip") -> str:
+    tables = (f for f in view[names.HOST] if isinstance(f, Table))
+    return next(f.text for f in tables if (f.family, f.name) == (family, names.LOCAL_TABLE))
 
 
 def test_a_network_stands_without_containers_and_the_default_one_does_not() -> None:
@@ -77,6 +82,59 @@ def test_no_talking_means_isolated_ports() -> None:
     quiet = replace(NET, talking=False)
     view = laid(Local({NET.id: quiet}, {ID: Wired((BridgeLeg(NET.id, "eth0", "172.20.0.2"),))}), ID)
     assert all(f.isolated for f in view[names.HOST] if isinstance(f, Port))
+
+
+DUAL = replace(NET, subnet6="fd00:1::/64", gateway6="fd00:1::1")
+IPV6 = "net/ipv6/conf"
+
+
+def test_both_families() -> None:
+    """A leg of each kind: IPv6 is on in the namespace, and off on the leg that has no address; what is published leads to either."""
+    legs = (
+        BridgeLeg("bridge", "eth0", "172.17.0.2"), BridgeLeg(NET.id, "eth1", "172.20.0.2", "fd00:1::2"),
+    )  # fmt: skip
+    bindings = (
+        Binding("tcp", "0.0.0.0", 8080, 80),
+        Binding("tcp", "::", 8080, 80),
+        Binding("udp", "::1", 53, 54),
+    )
+    wired = Wired(legs, (), "bridge", bindings, NET.id)
+    local = Local({DUAL.id: DUAL, "bridge": DEFAULT}, {ID: wired})
+    view = laid(local, ID)
+    inside, host = view[names.task_namespace(ID)], view[names.HOST]
+    assert {
+        Address("eth1", "fd00:1::2/64"),
+        Sysctl(f"{IPV6}/eth0/disable_ipv6", "1"),
+        *dual.IN_TASKS,
+    } <= inside
+    assert not dual.OFF & inside
+    assert {(r.gateway, r.interface, r.version) for r in inside if isinstance(r, DefaultRoute)} == {
+        ("172.17.0.1", "eth0", 4), ("fd00:1::1", "eth1", 6),
+    }  # fmt: skip
+    assert Bridge("br-nnn", 1400, "172.20.0.1/16", "fd00:1::1/64") in host
+    assert {
+        LoopbackRoute("br-nnn"), Sysctl(f"{IPV6}/all/forwarding", "1"), Sysctl(f"{IPV6}/br-nnn/accept_ra", "0"),
+    } <= host  # fmt: skip
+    text, text6 = (table(view, family) for family in ("ip", "ip6"))
+    mark = names.backend_mark("172.20.0.2")
+    assert "dnat to 172.17.0.2:80" in text and "udp_53" not in text
+    assert f"ct mark set {mark:#x} meta l4proto tcp dnat to [fd00:1::2]:80" in text6
+    assert (
+        f"ip6 daddr ::1 ct mark set {mark | names.DATAGRAMS:#x} meta l4proto udp dnat to [fd00:1::2]:54"
+        in text6
+    )
+    assert 'ip6 saddr ::1 oifname { "br-nnn" } masquerade' in text6 and "docker0" not in text6
+    assert 'ip6 saddr fd00:1::/64 oifname != "br-nnn" masquerade' in text6
+    assert 'oifname "br-nnn" iifname != "br-nnn" ct state new ct status & dnat == 0 drop' in text6
+    # A kernel without IPv6 has what there is besides.
+    plain = laid(local, ID, underlay=Underlay("", ipv6=False))
+    assert (
+        plain[names.task_namespace(ID)] >= dual.OFF
+        and Bridge("br-nnn", 1400, "172.20.0.1/16") in plain[names.HOST]
+    )
+    facts = [fact for found in plain.values() for fact in found]
+    assert not any(isinstance(f, Address | LoopbackRoute) and "fd00" in repr(f) for f in facts)
+    assert not any(isinstance(f, Table) and (f.family, f.name) == ("ip6", names.LOCAL_TABLE) for f in facts)
 
 
 def test_overlays_keep_their_interfaces_and_docker_gwbridge_leads_out() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network import xfrm
+from agent.network import names, xfrm
 from agent.network.events import (
     AddressLost,
     Event,
@@ -133,7 +133,10 @@ PAIRS: list[tuple[Fact, Event]] = [
     (ReturnRoute(1003, "fd00::3", "eth0"), RouteLost(1003, "", 6)),
     (ReturnRule(3, 1003, 6), RuleLost(3, 1003, 6)),
     (AnswerRule(53, 1001), RuleLost(0, 1001, 6)),
-    (LoopbackRoute("shoal_ing"), RouteLost(255, "::1/128", 6)),
+    (LoopbackRoute("shoal_ing"), RouteLost(255, "::1/128", 6, 4096)),
+    (LoopbackRoute("br-a"), RouteLost(255, "::1/128", 6, names.loopback_metric("br-a"))),
+    (Bridge("br-a", 1500, "172.28.0.1/16", "fd00:1::1/64"), AddressLost("fd00:1::1/64")),
+    (DefaultRoute("fd00:1::1", "eth0", 6), RouteLost(254, "", 6)),
     (Table("0123", "text"), TablesChanged("nft")),
     (SealState("10.0.0.1", "10.0.0.2", 0x102, b""), StateLost("10.0.0.2", 0x102)),
     (SealState("10.0.0.1", "10.0.0.3", 0x102, b""), StateLost("10.0.0.3", 0x102)),

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.single import addressing
-from agent.single.record import LocalNetwork
+from agent.single.record import LocalNetwork, Pool6
 from common import errors
 
 NET = LocalNetwork("n", "net", 0, "br-n", "172.20.0.0/29", "172.20.0.1", chosen=True)
+DUAL = replace(NET, six=Pool6("fd00:1::/64", "fd00:1::1", chosen=True))
 
 
 def test_the_first_pool_that_overlaps_nothing() -> None:
@@ -56,11 +57,33 @@ def test_a_range_of_the_subnet() -> None:
         (NET, "x", "invalid IPv4 address: x"),
         (NET, "172.20.0.1", "Address already in use"),
         (NET, "172.20.0.5", "Address already in use"),
+        (NET, "fd00:1::5", "networks with user configured subnets"),
+        (DUAL, "fd00:1::1", "Address already in use"),
+        (DUAL, "fd00:1::", "Address already in use"),
+        (DUAL, "fd00:1:0::5", "Address already in use"),
+        (DUAL, "fd00:2::5", "Invalid address fd00:2::5: It does not belong to any of this network's subnets"),
     ],
 )
 def test_an_address_that_cannot_be_had(network: LocalNetwork, wanted: str, text: str) -> None:
     with pytest.raises(errors.ShoalError, match=text):
-        addressing.wanted_address(network, wanted, {"172.20.0.5"})
+        addressing.wanted_address(network, wanted, {"172.20.0.5", "fd00:1::5"})
+
+
+def test_both_families() -> None:
+    assert addressing.addresses(NET, "", "", ()) == ("172.20.0.2", "")
+    assert addressing.addresses(DUAL, "", "", {"fd00:1::2"}) == ("172.20.0.2", "fd00:1::3")
+    assert addressing.addresses(DUAL, "172.20.0.5", "fd00:1::FF", ()) == ("172.20.0.5", "fd00:1::ff")
+    small = replace(DUAL, six=Pool6("fd00:1::/126", "fd00:1::1", reserved={"a": "fd00:1::2"}))
+    assert (
+        addressing.addresses(small, "", "", ())[1] == "fd00:1::3"
+    )  # the last one is an address like any other
+    with pytest.raises(
+        errors.ShoalError, match="no available IPv6 addresses on this network's address pools"
+    ):
+        addressing.addresses(small, "", "", {"fd00:1::3"})
+    assert addressing.first_address("fd00:1::/64", "fd00:1::8000/120", ()) == "fd00:1::8000"
+    assert addressing.choose_subnet6("0123456789abcdef" * 4) == "fd01:2345:6789:abcd::/64"
+    addressing.refuse_overlap("fd00:1::/64", ["fd00:2::/64", "172.20.0.0/16"])
 
 
 def test_one_that_can() -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from agent.network.bridges import Binding, BridgeLeg, OverlayLeg
 from agent.network.names import GATEWAY_BRIDGE
-from agent.single.record import BRIDGE, Leg, LocalNetwork, PortRequest, SingleRecord
+from agent.single.record import BRIDGE, Leg, LocalNetwork, Pool6, PortRequest, SingleRecord
 from common import errors
 from tests.unit.agent.single.test_singles import DEFAULT, Bench
 
 NET = LocalNetwork("n" * 64, "net", 5, "", "172.28.0.0/16", "", chosen=True)
+SIX = Pool6("fd00:1::/64", chosen=True)
 INNER = replace(NET, id="i" * 64, name="inner", subnet="", chosen=False, internal=True)
 
 
@@ -124,6 +125,36 @@ async def test_connect_and_disconnect_while_it_runs(bench: Bench) -> None:
     assert bench.network.unplugged == [(one, "eth0", ("", "")), (one, "", ("172.17.0.1", "eth1"))]
     await bench.singles.disconnect(one, record.legs[2])
     assert bench.attachments.held == set()
+
+
+async def test_both_families(bench: Bench) -> None:
+    """The way out of each family is its own: a network without IPv6 doesn't lead out by it, whatever its name."""
+    await bench.singles.add_network(replace(NET, six=SIX))
+    made = bench.memory.networks[NET.id]
+    assert (made.six, LocalNetwork.from_bytes(made.to_bytes())) == (replace(SIX, gateway="fd00:1::1"), made)
+    asked = (PortRequest("tcp", 80, "", 8080, 8080),)
+    one = await bench.create("one", ports=asked, legs=(Leg(BRIDGE), Leg("net", wanted6="fd00:1::9")))
+    await bench.singles.start(one)
+    wired = bench.network.wired.containers[one]
+    assert wired.bridges[1] == BridgeLeg(NET.id, "eth1", "172.28.0.2", "fd00:1::9")
+    assert (wired.way_out, wired.way_out6) == (BRIDGE, NET.id)
+    assert [b.address for b in wired.bindings] == ["0.0.0.0", "::"]
+    assert bench.runtime.addresses[one] == ("172.17.0.2", "172.28.0.2", "fd00:1::9")
+    later = replace(NET, id="b" * 64, name="b", subnet="172.29.0.0/16", six=Pool6(""))
+    await bench.singles.add_network(later)
+    bench.network.unplugged.clear()
+    await bench.singles.connect(one, Leg("b"))
+    assert bench.network.unplugged == [
+        (one, "", ("172.29.0.1", "eth2")), (one, "", ("fdbb:bbbb:bbbb:bbbb::1", "eth2")),
+    ]  # fmt: skip
+    assert bench.network.wired.networks["b" * 64].gateway6 == "fdbb:bbbb:bbbb:bbbb::1"
+    bench.network.unplugged.clear()
+    await bench.singles.disconnect(one, bench.memory.rows[one].legs[2])
+    assert bench.network.unplugged[1:] == [(one, "", ("fd00:1::1", "eth1"))]
+    await bench.singles.stop(one)
+    bench.network.speaks_ipv6 = False
+    said = await refused(bench.singles.add_network(replace(later, id="d" * 64, name="d")))
+    assert said == "the kernel of this node has no IPv6"
 
 
 async def test_a_connection_that_fails_leaves_nothing(bench: Bench) -> None:

@@ -42,6 +42,32 @@ async def test_where_no_address_is_named_the_networks_own_counts() -> None:
     assert [b.address for b in found] == ["127.0.0.1", "192.0.2.1"]
 
 
+async def test_both_families() -> None:
+    """What names no address is published at all of both, with one number."""
+
+    async def taken(binding: Binding) -> bool:
+        return (binding.address, binding.port) == ("::", 49153)
+
+    requests = (
+        PortRequest("tcp", 80, "", 8080, 8080),
+        PortRequest("tcp", 81),
+        PortRequest("tcp", 82, "::1", 5, 5),
+    )
+    record = replace(RECORD, ports=requests)
+    found = await ports.allocate(record, tuple, taken, six=True)
+    assert [(b.address, b.port, b.target) for b in found] == [
+        (ANY, 8080, 80), ("::", 8080, 80), (ANY, 49154, 81), ("::", 49154, 81), ("::1", 5, 82),
+    ]  # fmt: skip
+    found = await ports.allocate(replace(record, ports=requests[:1]), tuple, taken, "127.0.0.1", True)
+    assert [b.address for b in found] == ["127.0.0.1"]
+    for held, text in (("::1", ":::8080"), ("127.0.0.1", "0.0.0.0:8080")):
+        other = Binding("tcp", held, 8080, 1)
+        with pytest.raises(errors.ShoalError, match=f"^Bind for {text} failed: port is already allocated$"):
+            await ports.allocate(record, lambda b=other: (b,), taken, six=True)  # type: ignore[misc]
+    with pytest.raises(errors.ShoalError, match=r"publishing on \[::1\] is not supported"):
+        await given(record)
+
+
 async def test_any_that_is_free() -> None:
     record = replace(RECORD, ports=(PortRequest("tcp", 80), PortRequest("tcp", 81)))
     other = Binding("tcp", ANY, 49153, 80)

@@ -92,6 +92,7 @@ class Network:
     """Namespaces by name, and what was said of them."""
 
     gateway_subnet = "172.18.0.0/16"
+    speaks_ipv6 = True
 
     def __init__(self) -> None:
         self.local: set[str] = set()
@@ -313,7 +314,10 @@ async def test_what_a_container_asks_for_outlives_its_runs(bench: Bench) -> None
     for asked, text in (
         (Leg("net", link_local=("169.254.3.4",)), "--link-local-ip in networks of the swarm"),
         (Leg("net", mac="93:d0:c6:0a:29:33"), 'setting MAC to "93:d0:c6:0a:29:33"'),
-        (Leg(BRIDGE, wanted6="fd00::1"), "--ip6 is not supported yet"),
+        (
+            Leg(BRIDGE, wanted6="fd00::1"),
+            "user specified IP address is supported on user defined networks only",
+        ),
     ):
         name = await bench.create(text, legs=(asked,))
         with pytest.raises(errors.ShoalError, match=f"^(error )?{text}"):

@@ -111,6 +111,7 @@ class FakeNetwork:
         self.routes_by_mark = True
 
     gateway_subnet = "172.18.0.0/16"
+    speaks_ipv6 = True
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
