@@ -1,9 +1,11 @@
 """A whole manager in this process, on loopback, for tests: real files, real gRPC, real certificates."""
 
 import asyncio
+import itertools
+import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,17 @@ from common.model.stubs import ControlStub, LocalStub
 from manager.daemon import Daemon
 from manager.settings import Settings
 
+_PORTS = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
+
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that is free, that no connection which somebody makes in the meantime gets as its own end, and that no other test
+    of this run has just given back."""
+    for port in _PORTS:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 async def ask(method: Any, request: Any) -> Any:

@@ -1,16 +1,14 @@
 """Several whole managers in one process, each with the papers that its agent would hold. For tests."""
 
 import asyncio
-import random
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
-from manager_swarm import Running, ask, manager
+from manager_swarm import Running, ask, free_port, manager
 
 from common import errors, joining, model, pki, rpc
 from manager.member import Member
@@ -138,15 +136,6 @@ async def local(method: Any, request: Any) -> Any:
         raise rpc.error_from(exc) from exc
 
 
-def quiet_port() -> int:
-    """A port that is free, and that no connection which somebody makes in the meantime gets as its own end."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-
-
 async def first_ended(one: Machine, two: Machine) -> tuple[Machine, Machine]:
     """Waits until one of two managers has learnt that it is one no more: that one, and the other."""
     lives = {m.running.daemon._running: m for m in (one, two)}
@@ -168,7 +157,7 @@ class Machines:
         known = self.all.get(name)
         folder = self.path / name
         folder.mkdir(exist_ok=True)
-        port = known.running.port if known else quiet_port()
+        port = known.running.port if known else free_port()
         running = await stack.enter_async_context(manager(folder, port))
         self._stacks[name] = stack
         if known is None:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from manager_swarm import Running, ask, free_port, manager
-from managers import machines, quiet_port
+from managers import machines
 
 from common import errors, ids, model, pki, rpc
 from common.model.stubs import BackupStub
@@ -307,7 +307,7 @@ async def test_a_follower_gives_everything_that_was_acknowledged(tmp_path: Path)
         snapshot = model.RaftSnapshot.from_bytes(backup.read(data)[1])
         assert {x.node_id for x in snapshot.members} == {a.node_id, b.node_id, c.node_id}
         # At another address: the others never hear of it, and go on; the restored swarm hears nothing of them.
-        addr = f"127.0.0.1:{quiet_port()}"
+        addr = f"127.0.0.1:{free_port()}"
         reply = await restore(c.running, data, force=True, machine="c", listen_addr=addr, advertise_addr=addr)
         await c.until(lambda m: m.consensus.leader)
         assert [x.member.addr for x in c.member.consensus.members()] == [addr]

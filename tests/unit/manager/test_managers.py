@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from manager_swarm import ask
-from managers import Machine, first_ended, local, machines, quiet_port
+from manager_swarm import ask, free_port
+from managers import Machine, first_ended, local, machines
 
 from common import errors, model
 from manager import promotion
@@ -286,7 +286,7 @@ async def test_a_forced_new_cluster_at_another_address(tmp_path: Path) -> None:
         a, b = swarm.all.values()
         await b.join(a)
         await swarm.off("a")
-        port = quiet_port()
+        port = free_port()
         reply = await force(b, listen_addr=f"127.0.0.1:{port}", advertise_addr=f"127.0.0.1:{port}")
         assert (reply.node_id, reply.advertise_addr) == (b.node_id, f"127.0.0.1:{port}")
         await b.until(lambda m: m.consensus.leader and "b" in b.shown())

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from manager_swarm import Running, ask, manager
-from managers import DEADLINE, quiet_port
+from manager_swarm import Running, ask, free_port, manager
+from managers import DEADLINE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
 
@@ -126,7 +126,7 @@ class Machines:
 
     async def on(self, name: str) -> Node:
         stack = self._stacks[name] = AsyncExitStack()
-        port = self._ports.setdefault(name, quiet_port())
+        port = self._ports.setdefault(name, free_port())
         return await stack.enter_async_context(node(self._path / name, port))
 
     async def off(self, name: str) -> None:
@@ -156,6 +156,7 @@ async def test_join_promote_demote_and_leave(tmp_path: Path) -> None:
         await listed(c, a, b, c)
         # Every agent hears of every manager.
         await until(lambda: all(len(n.bench.membership.membership().managers) == 3 for n in (a, b, c)))
+        await until(lambda: any(map(leads, (a, b, c))))
         leader = next(n for n in (a, b, c) if leads(n))
         others = [n for n in (a, b, c) if n is not leader]
         await others[0].set_role(leader, WORKER)

@@ -24,6 +24,7 @@ from agent.session import Link
 from agent.state import NodeState
 from common import model
 from common.model import EndpointState, TaskState
+from tests.addresses import own_loopback
 
 FAST = Config(
     probe_interval=0.1, probe_timeout=0.05, gossip_interval=0.02, first_push_pull=0.2, reconnect_interval=0.1
@@ -37,7 +38,7 @@ class Agent:
 
     def __init__(self, number: int) -> None:
         self.name = f"n{number}"
-        self.identity = Identity(self.name, "c", "", "", "", "", advertise_addr=f"127.79.46.{number}")
+        self.identity = Identity(self.name, "c", "", "", "", "", advertise_addr=own_loopback(number))
         self.link = Link(asked=True)
         self.contact = Contact(network_keys=(KEY,))
         endpoints = [
@@ -59,7 +60,7 @@ class Agent:
         self.reported = unseen
 
     def addresses(self) -> list[str]:
-        return ["127.79.46.1:2377"]
+        return [f"{own_loopback(1)}:2377"]
 
     def start(self) -> None:
         self.liveness.look()

@@ -20,8 +20,9 @@ from agent.gossip.node import GossipNode
 from agent.gossip.streams import MAX_INBOUND, MAX_OUTBOUND
 from agent.gossip.swim import Swim
 from common import errors
+from tests.addresses import own_loopback
 
-HOST = "127.0.0.1"
+HOST = own_loopback(1)  # whose ports nobody else has
 
 
 @pytest.fixture(autouse=True)
