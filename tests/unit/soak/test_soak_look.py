@@ -28,7 +28,10 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
     return made
 
 
-def test_a_resolver_that_is_gone_is_heard_of_at_once(resolver: socket.socket) -> None:
+def test_a_resolver_that_is_gone_is_heard_of_at_once(
+    resolver: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_state, "PATIENCE", 60.0)
     resolver.close()
     began = time.monotonic()
     assert kernel_state.answers(NAMES) == {name: ["ConnectionRefusedError"] for name in NAMES}
