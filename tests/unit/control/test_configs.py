@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_control import CALLER, Bench, spec
+from control_bench import CALLER, Bench, spec
 
 from common import errors, model
 
