@@ -85,16 +85,21 @@ class OwnContainerd:
     def _clear(self) -> None:
         self.kill()
         for pid in self.shims():
-            os.kill(pid, signal.SIGKILL)
-        for id in self._ids():
+            with contextlib.suppress(ProcessLookupError):  # a child of one that has just been killed
+                os.kill(pid, signal.SIGKILL)
+        ids = self._ids()
+        for id in ids:
             shutil.rmtree(RECORDS / id, ignore_errors=True)
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             target = mount.split()[1]
             if target.startswith(f"{self.root}/"):
                 subprocess.run(["umount", "-l", target], check=False)
         for folder in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-            for group in sorted((folder / "shoal").glob("**/"), reverse=True):
-                _remove_group(group)
+            for id in ids:
+                for group in sorted((folder / "shoal" / id.rpartition("/")[2]).glob("**/"), reverse=True):
+                    _remove_group(group)
+            with contextlib.suppress(OSError):  # there is none, or another run of the tests has groups in it
+                (folder / "shoal").rmdir()
 
     def _ids(self) -> list[str]:
         """NAMESPACE/ID of all containers that the OCI runtime may keep a record of, in a place that all share."""

@@ -28,6 +28,7 @@ from common import model
 T = TypeVar("T")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 NEWNET = 0x40000000
+PATIENCE = 30.0  # seconds for an answer on a machine that is busy with something else
 CLIENT, CLIENT6 = "10.79.0.50", "fd79::50"
 INGRESS, APP = "ingress0000000000000000id", "appnet00000000000000000id"
 SERVICE = "servicesvc0000000000000id"
@@ -126,7 +127,7 @@ class Machine:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
-        line = await asyncio.wait_for(self.process.stdout.readline(), 30)
+        line = await asyncio.wait_for(self.process.stdout.readline(), 2 * PATIENCE)
         if not line:
             raise RuntimeError(f"machine {self.number} ended")
         answer = json.loads(line)
@@ -364,7 +365,7 @@ def ping(path: Path, address: str) -> None:
     def once() -> None:
         protocol = socket.IPPROTO_ICMPV6 if ":" in address else socket.IPPROTO_ICMP
         with socket.socket(family_of(address), socket.SOCK_DGRAM, protocol) as made:
-            made.settimeout(2)
+            made.settimeout(PATIENCE)
             made.sendto((b"\x80" if ":" in address else b"\x08") + b"\0\0\0\0\0\0\x01hello", (address, 0))
             made.recv(100)
 
@@ -375,7 +376,7 @@ async def ask(path: Path, target: tuple[str, int], source: tuple[str, int] = (""
     """One connection from a namespace: the server's first line, as words."""
     reader, writer = await dial(path, target, source)
     try:
-        return (await asyncio.wait_for(reader.readline(), 5)).decode().split()
+        return (await asyncio.wait_for(reader.readline(), PATIENCE)).decode().split()
     finally:
         writer.close()
 
@@ -389,7 +390,7 @@ async def dial(
     made.setblocking(False)
     try:
         made.bind(source)
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(made, target), 5)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(made, target), PATIENCE)
     except (OSError, TimeoutError, asyncio.CancelledError):
         made.close()
         raise
@@ -405,7 +406,7 @@ async def datagram(path: Path, target: tuple[str, int], source: tuple[str, int] 
         made.bind(source)
         made.connect(target)
         await loop.sock_sendall(made, b"hello")
-        return (await asyncio.wait_for(loop.sock_recv(made, 2048), 5)).decode().split()
+        return (await asyncio.wait_for(loop.sock_recv(made, 2048), PATIENCE)).decode().split()
     finally:
         made.close()
 
@@ -440,7 +441,7 @@ async def three_machines(folder: Path) -> AsyncIterator[tuple[Swarm, Path]]:
                     await machine.ask(do="close")
                     assert machine.process.stdin is not None
                     machine.process.stdin.close()
-                    await asyncio.wait_for(machine.process.wait(), 20)
+                    await asyncio.wait_for(machine.process.wait(), PATIENCE)
 
 
 @contextmanager

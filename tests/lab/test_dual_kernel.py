@@ -13,6 +13,7 @@ import pytest
 from common import model
 from tests.lab.netlab import (
     CLIENT6,
+    PATIENCE,
     PORT,
     PUBLISHED,
     VIP,
@@ -82,9 +83,9 @@ async def test_mesh(swarm: Swarm) -> None:
     first = await dial(swarm.outside, (one.address6, PUBLISHED), source)
     second = await dial(swarm.outside, (two.address6, PUBLISHED), source)
     for reader, writer in (first, second):
-        assert (await asyncio.wait_for(reader.readline(), 5)).split()[1].decode() == CLIENT6
+        assert (await asyncio.wait_for(reader.readline(), PATIENCE)).split()[1].decode() == CLIENT6
         writer.write(b"still here\n")
-        assert await asyncio.wait_for(reader.readline(), 5) == b"still here\n"
+        assert await asyncio.wait_for(reader.readline(), PATIENCE) == b"still here\n"
         writer.close()
 
 

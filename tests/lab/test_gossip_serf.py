@@ -14,7 +14,7 @@ pytestmark = pytest.mark.lab
 
 def test_a_member_among_serf_agents(serf_minutes: Future[None]) -> None:
     """It joins, stays alive for a minute, sees a kill, and leaves; has gone on beside the tests before this one."""
-    serf_minutes.result(300)
+    serf_minutes.result(400)
 
 
 async def test_our_death_is_seen_by_serf(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from agent.network.thread import NetThread
 from common import model
 from tests.lab.netlab import (
     CLIENT,
+    PATIENCE,
     PORT,
     PUBLISHED,
     VIP,
@@ -148,14 +149,14 @@ async def test_an_answer_that_comes_late(swarm: Swarm) -> None:
         swarm.paths[swarm.name(1)], lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     )
     server.bind(("", 7100))
-    server.settimeout(5)
+    server.settimeout(PATIENCE)
     swarm.published = (
         *swarm.published,
         model.PortConfig(protocol=UDP, target_port=7100, published_port=8100),
     )
     await swarm.send()
     client = in_namespace(swarm.outside, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    client.settimeout(5)
+    client.settimeout(PATIENCE)
     client.connect((swarm.machines[0].address, 8100))
     client.send(b"begin")
     _, peer = await asyncio.to_thread(server.recvfrom, 100)
@@ -181,7 +182,7 @@ async def equal_5_tuples(swarm: Swarm) -> None:
     """One task, one client port, three receiving machines at the same time: each answer comes back through its own."""
     client = in_namespace(swarm.outside, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     client.bind((CLIENT, 45010))
-    client.settimeout(5)
+    client.settimeout(PATIENCE)
     wanted = {(m.address, PUBLISHED) for m in swarm.machines}
     for _ in range(3):
         for target in wanted:
@@ -226,8 +227,8 @@ async def sctp(swarm: Swarm) -> None:
     await swarm.send()
     raw = partial(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)
     receiver, sender = in_namespace(swarm.paths[swarm.name(1)], raw), in_namespace(swarm.outside, raw)
-    receiver.settimeout(5)
-    sender.settimeout(5)
+    receiver.settimeout(PATIENCE)
+    sender.settimeout(PATIENCE)
     sender.sendto(sctp_packet(40000, 7070, 0, 1), (swarm.machines[0].address, 0))
     packet = await asyncio.to_thread(receiver.recv, 2048)
     header = (packet[0] & 15) * 4

@@ -22,12 +22,14 @@ from agent.runtime.registry import RegistrySettings
 from agent.runtime.service import ContainerdRuntime, RuntimeSettings
 from common import errors
 from common.ids import new_container_id
+from tests.addresses import own_loopback
 from tests.lab.containerd import OwnContainerd, busybox_layout
 from tests.lab.support import until
 
 pytestmark = pytest.mark.lab
 
 IMAGE = "busybox:test"
+PATIENCE = 60.0  # seconds for what usually takes less than one
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ async def run(runtime: ContainerdRuntime, config: ContainerConfig) -> tuple[int,
     """To its end: exit code and output."""
     await runtime.create(config)
     await runtime.start_container(config.id)
-    ended = await asyncio.wait_for(runtime.wait(config.id), 20)
+    ended = await asyncio.wait_for(runtime.wait(config.id), PATIENCE)
     return ended.code, await output(runtime, config.id)
 
 
@@ -173,7 +175,7 @@ async def trapped(runtime: ContainerdRuntime, id: str, number: int) -> bool:
     return bool((int(masks["SigCgt"], 16) | int(masks["SigIgn"], 16)) >> (number - 1) & 1)
 
 
-async def wait_for(condition: object, seconds: float = 30) -> None:
+async def wait_for(condition: object, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -184,14 +186,14 @@ async def test_oom_kill_is_told_from_a_kill(runtime: ContainerdRuntime) -> None:
     greedy = shell("x=a; while :; do x=$x$x; done", memory_bytes=20 << 20)
     await runtime.create(greedy)
     await runtime.start_container(greedy.id)
-    ended = await asyncio.wait_for(runtime.wait(greedy.id), 30)
+    ended = await asyncio.wait_for(runtime.wait(greedy.id), PATIENCE)
     assert ended.code == 137
     assert ended.oom_killed
     killed = shell("sleep 100")
     await runtime.create(killed)
     await runtime.start_container(killed.id)
     await runtime.kill(killed.id)
-    ended = await asyncio.wait_for(runtime.wait(killed.id), 10)
+    ended = await asyncio.wait_for(runtime.wait(killed.id), PATIENCE)
     assert (ended.code, ended.oom_killed) == (137, False)
 
 
@@ -208,14 +210,14 @@ async def test_wait_survives_containerds_death(runtime: ContainerdRuntime, conta
     assert not waiting.done()
     assert os.path.exists(f"/proc/{pid}")
     containerd.start()
-    await asyncio.wait_for(creating, 20)
-    await asyncio.wait_for(runtime.start_container(second.id), 20)
+    await asyncio.wait_for(creating, PATIENCE)
+    await asyncio.wait_for(runtime.start_container(second.id), PATIENCE)
     assert os.path.exists(f"/proc/{pid}")
     assert not waiting.done()
     containerd.kill()
     os.kill(pid, 9)
     containerd.start()
-    assert (await asyncio.wait_for(waiting, 20)).code == 137
+    assert (await asyncio.wait_for(waiting, PATIENCE)).code == 137
     state = await runtime.container(second.id)
     assert state is not None
     assert state.status is Status.RUNNING
@@ -240,7 +242,7 @@ async def test_a_new_runtime_adopts(runtime: ContainerdRuntime, containerd: OwnC
         assert states[lives.id].config == lives
         assert states[done.id].exit is not None
         assert states[done.id].exit.code == 5
-        assert (await asyncio.wait_for(second.wait(ends.id), 10)).code == 4
+        assert (await asyncio.wait_for(second.wait(ends.id), PATIENCE)).code == 4
         assert await output(second, ends.id) == "last words\n"
         ticks = []
         async for entry in second.logs(lives.id, follow=True):
@@ -289,7 +291,7 @@ async def test_containerd_dies_amid_starts(
         containerd.start()
 
     crashing = asyncio.create_task(crash())
-    pids = await asyncio.wait_for(asyncio.gather(*(life(config) for config in configs)), 60)
+    pids = await asyncio.wait_for(asyncio.gather(*(life(config) for config in configs)), PATIENCE)
     await crashing
     assert len(set(pids)) == 12
     for config, pid in zip(configs, pids, strict=True):
@@ -300,7 +302,16 @@ async def test_containerd_dies_amid_starts(
         assert (state.status, state.pid) == (Status.RUNNING, pid)
     await asyncio.gather(*(runtime.remove(config.id, force=True) for config in configs))
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
-    assert not containerd.shims()
+    await nobody_is_left(containerd)
+
+
+async def nobody_is_left(containerd: OwnContainerd) -> None:
+    """A shim answers first and ends then."""
+
+    async def gone() -> bool:
+        return not containerd.shims()
+
+    await wait_for(gone)
 
 
 async def test_containerd_dies_amid_removals(runtime: ContainerdRuntime, containerd: OwnContainerd) -> None:
@@ -312,9 +323,9 @@ async def test_containerd_dies_amid_removals(runtime: ContainerdRuntime, contain
     await asyncio.sleep(0.05)
     containerd.kill()
     containerd.start()
-    await asyncio.wait_for(removing, 60)
+    await asyncio.wait_for(removing, PATIENCE)
     assert await runtime.containers() == []
-    assert not containerd.shims()
+    await nobody_is_left(containerd)
 
 
 async def test_after_a_power_cut_containers_can_be_started_again(
@@ -366,7 +377,7 @@ async def test_events(runtime: ContainerdRuntime) -> None:
     await asyncio.sleep(0)
     await run(runtime, config)
     await runtime.remove(config.id)
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE)
     assert seen == [
         (EventKind.RESYNC, None), (EventKind.CREATE, None), (EventKind.START, None), (EventKind.EXIT, 2),
         (EventKind.REMOVE, 2),
@@ -442,22 +453,21 @@ async def test_images(runtime: ContainerdRuntime) -> None:
 def registry() -> Iterator[str]:
     """A registry on loopback, as a mirror would run."""
     root = Path(tempfile.mkdtemp(prefix="shoal-reg-"))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    address = (own_loopback(1), 5000)
     config = root / "config.yml"
     config.write_text(
         f"version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\n"
-        f"http:\n  addr: 127.0.0.1:{port}\n"
+        f"http:\n  addr: {address[0]}:{address[1]}\n"
     )
     with (root / "log").open("wb") as log:
         server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
 
     def answers() -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+            return probe.connect_ex(address) == 0
 
     until(answers, 30, "the registry answers", every=0.02)
-    yield f"127.0.0.1:{port}"
+    yield f"{address[0]}:{address[1]}"
     server.terminate()
     server.wait()
     shutil.rmtree(root)
@@ -538,6 +548,6 @@ async def test_pull_survives_containerds_death(containerd: OwnContainerd, regist
                 containerd.start()
 
         killed: list[PullEvent] = []
-        info = await asyncio.wait_for(runtime.pull(f"{registry}/big:1", None, progress), 30)
+        info = await asyncio.wait_for(runtime.pull(f"{registry}/big:1", None, progress), PATIENCE)
         assert info.digests == (f"{registry}/big@{digest}",)
         assert killed

@@ -33,6 +33,8 @@ from tests.lab.containerd import OwnContainerd, busybox_layout
 pytestmark = pytest.mark.lab
 
 IMAGE = "busybox:test"
+OURS = f"shoal-wt-{os.getpid()}-"  # another run of the tests may go on beside this one
+PATIENCE = 60.0  # seconds for what usually takes less than one
 S = TaskState
 
 
@@ -43,7 +45,7 @@ class Namespaces:
         self.attached: set[str] = set()
 
     def name(self, task_id: str) -> str:
-        return f"shoal-wt-{task_id}"
+        return f"{OURS}{task_id}"
 
     async def attach(self, task_id: str) -> Sandbox:
         name = self.name(task_id)
@@ -75,7 +77,7 @@ class Bench:
         return self.worker._supervisors[task_id].record
 
     async def reaches(self, state: TaskState, *task_ids: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while any(  # noqa: ASYNC110
                 t not in self.worker._supervisors or self.record(t).status.state < state for t in task_ids
             ):
@@ -107,7 +109,7 @@ def containerd() -> Iterator[OwnContainerd]:
     own.start()
     yield own
     own.stop()
-    for path in Path("/run/netns").glob("shoal-wt-*"):
+    for path in Path("/run/netns").glob(f"{OURS}*"):
         subprocess.run(["ip", "netns", "del", path.name], check=True)
     shutil.rmtree(own.root)
 
@@ -153,7 +155,7 @@ async def test_a_life_over_agents_and_boots(containerd: OwnContainerd) -> None:
 
     # The machine loses power: all processes are gone, containerd's records are there.
     containerd.stop()
-    for path in Path("/run/netns").glob("shoal-wt-*"):
+    for path in Path("/run/netns").glob(f"{OURS}*"):
         subprocess.run(["ip", "netns", "del", path.name], check=True)
     shutil.rmtree(containerd.root / "state" / "io.containerd.runtime.v2.task", ignore_errors=True)
     for id in containers:  # /run is empty after a boot
@@ -162,13 +164,13 @@ async def test_a_life_over_agents_and_boots(containerd: OwnContainerd) -> None:
     async with agent(containerd, boot="two") as b:
         b.worker.update(state(task("t1"), task("t2"), task("t3", S.TASK_SHUTDOWN)), complete=True)
         await b.reaches(S.TASK_RUNNING, *names[:2])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not all(b.pid(n) not in (0, pids[n]) for n in names[:2]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert b.record("t3").status.state == S.TASK_FAILED
         b.worker.update(state(task("t1", S.TASK_SHUTDOWN), task("t2")))
         await b.reaches(S.TASK_SHUTDOWN, "t1")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await b.worker.stop_all()
         assert await b.runtime.containers() == []
-        assert not list(Path("/run/netns").glob("shoal-wt-*"))
+        assert not list(Path("/run/netns").glob(f"{OURS}*"))
