@@ -132,6 +132,13 @@ def web(swarm: Lab) -> Lab:
     return swarm
 
 
+@pytest.fixture
+def served(web: Lab) -> Lab:
+    """The same, and every machine sends to these five and to nobody else."""
+    web.wait_served(80, 5)
+    return web
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Adds the machines' journals and the swarm's tables to a failed test's report."""

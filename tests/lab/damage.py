@@ -60,7 +60,7 @@ def strike(lab: Managers, machine: Machine, kind: str, chance: random.Random) ->
     lab.tool("pause", machine.name, DAEMON)
     # Only when another leads may it start again: an acknowledged entry less must not be part of an election.
     helper = lab.others(machine)[0]
-    until(lambda: lab.write(helper, "before-damage"), 20, "the others agree without it")
+    until(lambda: lab.write(helper, "before-damage"), 30, "the others agree without it")
     machine.run("python3", "-", kind, f"{chance.random():.3f}", input=PROGRAM)
     return machine.kill9(DAEMON)
 

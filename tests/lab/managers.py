@@ -81,7 +81,7 @@ class Managers(Lab):
                 found[node["Description"].get("Hostname", node["ID"])] = state
         return found
 
-    def leader(self, among: Sequence[Machine] = (), seconds: float = 15) -> Machine:
+    def leader(self, among: Sequence[Machine] = (), seconds: float = 30) -> Machine:
         """Who leads, by the word of any of them."""
 
         def named() -> Machine | None:

@@ -84,7 +84,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         for key in self.keys:
             spec = self._spec(key)
-            made = until(partial(self._created, spec), 20, f"{key} is made")
+            made = until(partial(self._created, spec), 30, f"{key} is made")
             assert made
         for number, machine in enumerate(self.machines):
             self._start(self._writer, f"w{number}", machine, [self.keys[number], self.keys[-1]])
@@ -203,7 +203,7 @@ class Recorder:
             for key in self.keys:
                 service = until(
                     partial(self._read, f"end-{machine.name}", machine, key),
-                    20,
+                    30,
                     f"{machine.name} reads {key}",
                 )
                 self.history.applied[key] = entries(service)

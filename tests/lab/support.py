@@ -271,6 +271,18 @@ class Lab:
         out = self.outside("python3", "-", "count", path, str(count), *targets, input=LOAD.read_text())
         return {target: Counter(answers) for target, answers in json.loads(out).items()}
 
+    def serves(self, port: int, tasks: int, machines: Iterable[Machine] = ()) -> bool:
+        """Whether each of these machines, or every one, sends to so many tasks, and to none that does not answer."""
+        targets = [f"{m.addr}:{port}" for m in machines or self.machines.values()]
+        found = self.connections(targets, max(5 * tasks, 1))
+        return all(len(a) == tasks and not any(k.startswith("FAILED") for k in a) for a in found.values())
+
+    def wait_served(self, port: int, tasks: int, machines: Iterable[Machine] = ()) -> None:
+        """A task runs before its server listens, and before every machine has heard of it; and it may have left the tables
+        of managers before it has left every balancer."""
+        machines = list(machines)
+        until(lambda: self.serves(port, tasks, machines), 60, f"{tasks} tasks answer at each :{port}")
+
     @contextmanager
     def load(self, command: list[str], machine: str = "outside") -> Iterator[Running]:
         """Runs load.py somewhere until the block is left, then reads its account."""

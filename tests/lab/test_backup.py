@@ -42,8 +42,9 @@ def no_traces(swarm: Lab) -> Iterator[None]:
 
 
 @pytest.fixture
-def backup(web: Lab) -> Lab:
-    """web, with a backup on the manager."""
+def backup(served: Lab) -> Lab:
+    """The web service, with a backup on the manager."""
+    web = served
     web.manager.run("rm", "-f", FILE)
     done = web.manager.shoal("swarm", "backup", FILE)
     assert done.stdout.startswith("Swarm ")

@@ -64,8 +64,8 @@ def test_a_config_becomes_a_page(swarm: Lab, tmp_path: Path) -> None:
         assert shown["Spec"] == {"Name": "page", "Labels": {"tier": "web"}, "Data": "PGgxPnNldmVuPC9oMT4K"}
 
         task = serve(swarm)
-        fetched = swarm.outside("wget", "-qO-", f"http://{manager.addr}:8088/index.html")
-        assert fetched == PAGE
+        page = ("wget", "-qO-", f"http://{manager.addr}:8088/index.html")
+        assert until(lambda: swarm.outside(*page, check=False), 30, "the page") == PAGE
         of_the_service(swarm, task)
         refused = manager.docker("config", "rm", "page", check=False)
         assert (refused.returncode, refused.stderr) == (

@@ -54,6 +54,10 @@ def address(machine: Machine, name: str, network: str) -> str:
     return str(shown["NetworkSettings"]["Networks"][network]["IPAddress"])
 
 
+def reaches(machine: Machine, name: str, target: str) -> bool:
+    return not machine.docker("exec", name, "ping", "-c1", "-W3", target, check=False).returncode
+
+
 def fails_to_start(machine: Machine) -> None:
     """Its reason stays, and Docker's exit code."""
     done = machine.docker("run", "--name", "broken", "alpine", "nosuchprogram", check=False)
@@ -91,7 +95,7 @@ def test_on_a_machines_own(clean: Lab) -> None:
     assert "/dev/pts/0" in typed and "got hello" in typed
     machine.docker("run", "-d", "--name", "talker", "-e", "WORD=tick", "-w", "/tmp", "--hostname", "said", "alpine",
                    "sh", "-c", "hostname; while :; do echo $WORD; sleep 0.2; done")  # fmt: skip
-    until(lambda: "tick" in machine.docker("logs", "talker").stdout, 10, "output")
+    until(lambda: "tick" in machine.docker("logs", "talker").stdout, 30, "output")
     assert machine.docker("logs", "talker").stdout.startswith("said\n")
     assert machine.docker("exec", "talker", "pwd").stdout == "/tmp\n"
     assert shell(machine, "echo some | docker exec -i talker cat") == "some\n"
@@ -159,11 +163,7 @@ def keeps_its_place(manager: Machine, worker: Machine) -> None:
     before = address(worker, "c2", NET)
     worker.kill9("shoal-agent")
     manager.docker("exec", "c1", "ping", "-c1", "-W3", "c2")
-    until(
-        lambda: worker.docker("exec", "c2", "ping", "-c1", "-W3", "c1", check=False).returncode == 0,
-        20,
-        "agent",
-    )
+    until(lambda: reaches(worker, "c2", "c1"), 30, "agent")
     assert address(worker, "c2", NET) == before
 
 
@@ -171,17 +171,9 @@ def leaves_and_comes_back(manager: Machine, worker: Machine) -> None:
     """Its end takes it out of everybody's names; another start brings it back."""
     before = address(worker, "c2", NET)
     worker.docker("stop", "-t", "0", "c2")
-    until(
-        lambda: manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
-        10,
-        "the end",
-    )
+    until(lambda: not reaches(manager, "c1", "two"), 30, "the end")
     worker.docker("start", "c2")
-    until(
-        lambda: not manager.docker("exec", "c1", "ping", "-c1", "-W1", "two", check=False).returncode,
-        10,
-        "two",
-    )
+    until(lambda: reaches(manager, "c1", "two"), 30, "two")
     assert address(worker, "c2", NET) != before
 
 
@@ -219,13 +211,13 @@ def test_in_an_attachable_overlay(clean: Lab) -> None:
         "run", "-d", "--name", "c2", "--network", NET, "--network-alias", "two", "alpine", "sleep", "1000"
     )
     for machine, name, other in ((manager, "c1", "two"), (worker, "c2", "c1"), (manager, "c1", "c2")):
-        machine.docker("exec", name, "ping", "-c1", "-W3", other)
+        until(lambda m=machine, n=name, o=other: reaches(m, n, o), 30, f"{name} reaches {other}")
     pinged = manager.docker("run", "--rm", "--network", NET, "alpine", "ping", "-c", "1", "c2").stdout
     assert f"PING c2 ({address(worker, 'c2', NET)})" in pinged
     clean.wait_running("vip", 2)
     until(
         lambda: worker.docker("exec", "c2", "wget", "-q", "-O-", "http://vip", check=False).stdout,
-        20,
+        30,
         "the VIP",
     )
     is_shown_in_an_overlay(worker)
@@ -235,16 +227,12 @@ def test_in_an_attachable_overlay(clean: Lab) -> None:
     leaves_and_comes_back(manager, worker)
     # Another name is known everywhere at once, and the old one nowhere.
     worker.docker("rename", "c2", "c3")
-    until(
-        lambda: not manager.docker("exec", "c1", "ping", "-c1", "-W1", "c3", check=False).returncode,
-        10,
-        "c3",
-    )
+    until(lambda: reaches(manager, "c1", "c3"), 30, "c3")
     assert "bad address 'c2'" in manager.docker("exec", "c1", "ping", "-c1", "c2", check=False).stderr
     worker.docker("rm", "-f", "c3")
     has_the_address_that_it_asks_for(manager, worker)
     manager.docker("rm", "-f", "c1")
     manager.docker("service", "rm", "vip")
     until(
-        lambda: manager.docker("network", "rm", NET, check=False).returncode == 0, 20, "the network's removal"
+        lambda: manager.docker("network", "rm", NET, check=False).returncode == 0, 30, "the network's removal"
     )

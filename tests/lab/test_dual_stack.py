@@ -96,7 +96,12 @@ def test_a_network_of_both_families(both: Lab) -> None:
 def inside(lab: Lab, tasks: list[dict[str, Any]], vip: str, six: set[str]) -> None:
     """From a task: the others, and the VIP with its own address seen."""
     for address in six:
-        lab.in_netns(tasks[0], "ping", "-6", "-c1", "-W5", address)
+        ping = ("ping", "-6", "-c1", "-W5", address)
+        until(
+            lambda p=ping: " 0% packet loss" in lab.in_netns(tasks[0], *p, check=False),
+            30,
+            f"{address} answers",
+        )
     all_serve(lab, vip)
     asking = tasks[1]
     own = next(iter(split(addresses([asking], NET))[1]))

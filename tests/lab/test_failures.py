@@ -12,6 +12,9 @@ pytestmark = pytest.mark.lab
 
 RATE = "200"
 LOAD_SECONDS = 6.0
+DOWN_SECONDS = (
+    30.0  # some six, which test_sessions_rules.py holds on a clock of its own; here a machine may be busy
+)
 
 
 def clean(running: Running, least: int) -> None:
@@ -36,6 +39,7 @@ def client(web: Lab) -> dict[str, object]:
     web.wait_gone("client")
 
 
+@pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("unit", ["shoal-agent", "shoal-manager", "containerd"])
 def test_kill_9_of_a_daemon_disturbs_nobody(web: Lab, client: dict[str, object], unit: str) -> None:
     before = {t["ID"] for t in web.wait_running("my-nginx", 5)}
@@ -65,7 +69,7 @@ def test_kill_9_of_a_daemon_disturbs_nobody(web: Lab, client: dict[str, object],
                 until(lambda m=machine: answers(m), 30, f"the API of {machine.name} answers")
         until(
             lambda: {t["ID"] for t in web.wait_running("my-nginx", 5)} == before,
-            20,
+            30,
             "the same tasks as before",
         )
         until(lambda: time.monotonic() - began > LOAD_SECONDS, LOAD_SECONDS + 1, "enough load to judge by")
@@ -86,6 +90,7 @@ def answers(machine: object) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("served")
 def test_without_a_manager_all_serves_on(web: Lab) -> None:
     """The manager process is off; a worker reboots meanwhile and brings its tasks, names and VIPs back by itself."""
     manager, worker = web.manager, web.machines["worker1"]
@@ -108,8 +113,12 @@ def test_without_a_manager_all_serves_on(web: Lab) -> None:
         until(back, 60, "worker1's published port serves again without any manager")
         assert worker.docker("logs", "polite").stdout == "ready\ngood-bye\n"
         assert worker.docker("inspect", "-f", "{{.State.ExitCode}}", "polite").stdout == "7\n"
-        here = worker.docker("ps", "--format", "{{.ID}}").stdout.split()
-        assert len(here) == len(mine)
+
+        def all_run() -> list[str]:
+            found = worker.docker("ps", "--format", "{{.ID}}").stdout.split()
+            return found if len(found) == len(mine) else []
+
+        here = until(all_run, 60, f"the {len(mine)} tasks of worker1 run again")
         worker.run("sh", "-c", "cat > /root/load.py", input=LOAD.read_text())
         pid = worker.docker("inspect", "--format", "{{.State.Pid}}", here[0]).stdout.strip()
         inside = [
@@ -151,8 +160,8 @@ def test_power_cut_of_a_worker(web: Lab) -> None:
     web.wait_running("my-nginx", 5)
     web.tool("power-off", worker.name)
     began = time.monotonic()
-    web.wait_node(worker.name, "down", 20)
-    assert time.monotonic() - began < 10
+    web.wait_node(worker.name, "down", 60)
+    assert time.monotonic() - began < DOWN_SECONDS
     alive = {m.name for m in web.machines.values()} - {worker.name}
 
     def moved() -> bool:
@@ -161,16 +170,12 @@ def test_power_cut_of_a_worker(web: Lab) -> None:
         ) == 5
 
     until(moved, 30, "five tasks on the two that are left")
-    targets = [f"{web.machines[name].addr}:80" for name in sorted(alive)]
-    for answers_ in web.connections(targets, 50).values():
-        assert len(answers_) == 5 and not any(k.startswith("FAILED") for k in answers_), answers_
+    web.wait_served(80, 5, (web.machines[name] for name in alive))
     web.tool("power-on", worker.name)
     web.wait_node(worker.name, "ready")
     # Nothing left over: containers of tasks that were moved are gone there.
     until(lambda: not worker.docker("ps", "-q").stdout.split(), 30, "no stale containers on worker2")
-    (found,) = web.connections([f"{worker.addr}:80"], 25).values()
-    assert len(found) == 5
-    assert not any(k.startswith("FAILED") for k in found)
+    web.wait_served(80, 5, [worker])
 
 
 def test_all_machines_reboot_at_once(web: Lab) -> None:
@@ -181,9 +186,4 @@ def test_all_machines_reboot_at_once(web: Lab) -> None:
     for name in web.machines:
         web.wait_node(name, "ready")
     web.wait_running("my-nginx", 5, 90)
-
-    def even() -> bool:
-        found = web.connections([f"{m.addr}:80" for m in web.machines.values()], 25)
-        return all(len(a) == 5 and not any(k.startswith("FAILED") for k in a) for a in found.values())
-
-    until(even, 30, "every node serves all five tasks")
+    web.wait_served(80, 5)

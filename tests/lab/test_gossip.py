@@ -28,12 +28,6 @@ def addresses(tasks: Iterable[dict[str, Any]]) -> set[str]:
     return all_addresses(tasks, "ingress")
 
 
-def well(web: Lab, machines: list[Machine], tasks: int) -> bool:
-    """Whether each of them sends to so many tasks, and to none that does not answer."""
-    found = web.connections([f"{machine.addr}:80" for machine in machines], 25)
-    return all(len(a) == tasks and not any(k.startswith("FAILED") for k in a) for a in found.values())
-
-
 def shown(manager: Machine) -> set[str]:
     """The states that `node ls` has."""
     return set(manager.shoal("node", "ls", "--format", "{{.Status}}").stdout.splitlines())
@@ -90,7 +84,7 @@ def test_a_node_that_is_cut_off_leaves_the_balancers_without_any_manager(web: La
         after(
             began, lambda: not any(there & m.backends() for m in both), GONE, f"{lost.name} gets nothing", say
         )
-        until(lambda: well(web, [manager, worker], len(left)), 30, "those that are left answer")
+        until(lambda: web.serves(80, len(left), both), 30, "those that are left answer")
         until(lambda: lost.backends() & everywhere == there, DETECTED, f"{lost.name} sees nobody else")
         worker.run("kill", "-9", str(victim["Status"]["ContainerStatus"]["PID"]))
         dead = addresses([victim])
@@ -102,7 +96,7 @@ def test_a_node_that_is_cut_off_leaves_the_balancers_without_any_manager(web: La
             "the killed task gets nothing",
             say,
         )
-        until(lambda: well(web, [manager, worker], len(left) - 1), 30, "those that are left answer")
+        until(lambda: web.serves(80, len(left) - 1, both), 30, "those that are left answer")
         began = time.monotonic()
         web.tool("heal", lost.name)
         living = everywhere - dead
@@ -119,7 +113,7 @@ def test_a_node_that_is_cut_off_leaves_the_balancers_without_any_manager(web: La
         manager.run("systemctl", "start", "shoal-manager.socket", "shoal-manager")
     web.wait_node(lost.name, "ready")
     web.wait_running("my-nginx", 5)
-    until(lambda: well(web, list(web.machines.values()), 5), 30, "all three machines serve five tasks again")
+    until(lambda: web.serves(80, 5), 30, "all three machines serve five tasks again")
 
 
 def test_a_node_that_is_cut_off_and_comes_back(web: Lab, say: Say) -> None:
@@ -158,13 +152,13 @@ def test_a_node_that_is_cut_off_and_comes_back(web: Lab, say: Say) -> None:
         say,
     )
     web.wait_node(lost.name, "ready")
-    until(lambda: well(web, list(web.machines.values()), 5), 30, "all three machines serve five tasks")
+    until(lambda: web.serves(80, 5), 30, "all three machines serve five tasks")
 
 
 def test_filtered_gossip_empties_no_balancer_and_is_told(web: Lab) -> None:
     manager, machines = web.manager, list(web.machines.values())
     until(lambda: shown(manager) == {"Ready"}, 30, "gossip sees all three nodes")
-    until(lambda: well(web, machines, 5), 30, "all three machines serve five tasks")
+    until(lambda: web.serves(80, 5), 30, "all three machines serve five tasks")
     before = {task["ID"] for task in web.wait_running("my-nginx", 5)}
     with filtered(machines):
         until(
@@ -176,7 +170,7 @@ def test_filtered_gossip_empties_no_balancer_and_is_told(web: Lab) -> None:
         assert "is port 7946 open" in inspected
         for found in web.connections([f"{machine.addr}:80" for machine in machines], 25).values():
             assert found and not any(k.startswith("FAILED") for k in found), found
-        until(lambda: well(web, machines, 5), LAPSED, "managers are believed that all nodes live")
+        until(lambda: web.serves(80, 5), LAPSED, "managers are believed that all nodes live")
         assert {task["ID"] for task in web.wait_running("my-nginx", 5)} == before
     until(lambda: shown(manager) == {"Ready"}, 30, "gossip sees all three nodes again")
-    assert well(web, machines, 5)
+    assert web.serves(80, 5)

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from tests.lab.support import Lab, Machine
+from tests.lab.support import Lab, Machine, until
 
 pytestmark = pytest.mark.lab
+
+ANSWERED = 30.0  # seconds for a refusal, on a machine that is busy with something else
 
 
 def refused(machine: Machine, *argv: str) -> str:
@@ -40,8 +42,14 @@ def test_node_ls_shows_three_ready_nodes(swarm: Lab) -> None:
 
 
 def test_the_two_clients_show_the_same(swarm: Lab) -> None:
+    manager = swarm.manager
     for argv in (["node", "ls"], ["service", "ls"], ["network", "ls"]):
-        assert swarm.manager.shoal(*argv).stdout == swarm.manager.docker(*argv).stdout
+        # What happened between the one and the other doesn't tell them apart.
+        until(
+            lambda a=argv: manager.shoal(*a).stdout == manager.docker(*a).stdout,
+            30,
+            f"the same {' '.join(argv)}",
+        )
 
 
 def test_joining_twice_is_refused(swarm: Lab) -> None:
@@ -99,7 +107,7 @@ def test_refused_joins_leave_the_node_inactive(lone: Machine, swarm: Lab) -> Non
     began = time.monotonic()
     wrong_secret = refused(lone, "swarm", "join", "--token", f"{head}-{'0' * len(secret)}", where)
     assert "A valid join token is necessary to join this cluster" in wrong_secret
-    assert time.monotonic() - began < 12  # an answer, not the end of the patience with one
+    assert time.monotonic() - began < ANSWERED
     wrong_root = refused(lone, "swarm", "join", "--token", f"SWMTKN-1-{'1' * len(digest)}-{secret}", where)
     assert "remote CA does not match fingerprint. Expected:" in wrong_root
     assert "invalid join token" in refused(lone, "swarm", "join", "--token", "nonsense", where)
@@ -107,10 +115,10 @@ def test_refused_joins_leave_the_node_inactive(lone: Machine, swarm: Lab) -> Non
     assert "connection refused" in refused(
         lone, "swarm", "join", "--token", good, f"{swarm.manager.addr}:2399"
     )
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < ANSWERED
     began = time.monotonic()
     assert refused(lone, "swarm", "join", "--token", good, "10.99.0.77:2377")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < ANSWERED
     assert lone.api("/info")["Swarm"]["LocalNodeState"] == "inactive"
     assert "This node is not a swarm manager. Use" in refused(lone, "node", "ls")
     assert "This node is not part of a swarm" in refused(lone, "swarm", "leave")
@@ -166,12 +174,14 @@ def test_a_cloned_machine_is_refused(swarm: Lab) -> None:
     )
     try:
         two.sh("systemctl start shoal-agent.socket shoal-agent")
-        deadline = time.monotonic() + 30
-        while "belongs to another machine" not in (
-            text := two.docker("info", check=False).stdout + two.docker("info", check=False).stderr
-        ):
-            assert time.monotonic() < deadline, text
-        assert swarm.wait_node("worker1", "ready", 5) < 5
+
+        def told() -> bool:
+            done = two.docker("info", check=False)
+            return "belongs to another machine" in done.stdout + done.stderr
+
+        until(told, 30, "it is told that this is another machine's state")
+        nodes = {n["Description"]["Hostname"]: n["Status"]["State"] for n in swarm.manager.api("/nodes")}
+        assert nodes["worker1"] == "ready"
     finally:
         two.sh(
             "systemctl stop shoal-agent.socket shoal-agent; rm -rf /var/lib/shoal/agent && mv /var/lib/shoal/own /var/lib/shoal/agent && systemctl start shoal-agent.socket shoal-agent"

@@ -49,6 +49,11 @@ def reaches(machine: str, address: str) -> bool:
     return lab("exec", machine, "ping", "-c", "1", "-W", "1", address).returncode == 0
 
 
+def comes_to_reach(machine: str, address: str) -> None:
+    """A cable that was plugged in carries nothing yet: the kernel takes note of that in its own time."""
+    until(lambda: reaches(machine, address), 30, f"{machine} reaches {address}")
+
+
 def test_a_shell_passes_streams_and_exit_code_on() -> None:
     done = lab("exec", "worker1", "sh", "-c", "hostname; cat; echo lost >&2; exit 7", feed="fed\n")
     assert (done.returncode, done.stdout, done.stderr) == (7, "worker1\nfed\n", "lost\n")
@@ -72,8 +77,8 @@ def test_nobody_in_a_lab_may_set_the_hosts_clock(name: str, process: str) -> Non
 
 def test_the_host_and_its_uplink_are_out_of_reach() -> None:
     assert output("exec", "outside", "ip", "-4", "route", "show", "default") == ""
-    assert reaches("manager", "10.99.0.100")
-    assert reaches("manager", "198.51.100.10")
+    comes_to_reach("manager", "10.99.0.100")
+    comes_to_reach("manager", "198.51.100.10")
     assert not reaches("manager", "192.0.2.1")
 
 
@@ -111,13 +116,13 @@ def test_a_reboot_from_inside_comes_back() -> None:
 
 
 def test_cut_and_heal() -> None:
-    assert reaches("manager", "10.99.0.2")
+    comes_to_reach("manager", "10.99.0.2")
     output("cut", "worker1")
     output("cut", "worker1")
     assert not reaches("manager", "10.99.0.2")
     assert not reaches("worker1", "10.99.0.100")
     output("heal", "worker1")
-    assert reaches("manager", "10.99.0.2")
+    comes_to_reach("manager", "10.99.0.2")
 
 
 def shown(machine: str) -> str:
@@ -143,7 +148,7 @@ def test_a_paused_machine_stands_still_and_goes_on() -> None:
     assert shown("worker1").split()[2] == "paused"
     assert lab("exec", "worker1", "true").stderr == "lab: worker1 is paused (lab resume worker1)\n"
     assert "worker1" in output("logs", "worker1", "-n", "5")
-    assert reaches("manager", "10.99.0.2")  # the kernel answers: it isn't cut off
+    comes_to_reach("manager", "10.99.0.2")  # the kernel answers: it isn't cut off
     assert beat.read_text() == last
     output("resume", "worker1")
     until(lambda: beat.read_text() not in ("", last), 30, "it goes on writing")

@@ -32,9 +32,11 @@ pytestmark = pytest.mark.lab
 
 Say = Callable[[str], None]
 
-FAILOVER_SECONDS = 3.0
+# An election takes 1 to 2 s, a second one where votes were split as long again, on a machine that is busy with something else;
+# who waits for something to time out takes longer. `make soak-failover` measures it.
+FAILOVER_SECONDS = 10.0
 AWAY_SECONDS = 15.0
-TOLD_SECONDS = 15.0  # until all have heard, and their kernels stand that way
+TOLD_SECONDS = 30.0  # until all have heard, and their kernels stand that way
 KILLS = 10
 DAMAGES = (damage.BEGUN, damage.TORN, damage.FLIPPED_LAST, damage.BEGUN, damage.FLIPPED_MIDDLE)
 # What a manager may answer that has no leader to ask, in Docker's words, or its node when it dies just then.
@@ -86,7 +88,7 @@ def test_the_docker_cli_works_on_every_manager(managers: Managers) -> None:
         assert shows(ask, f"{name} replicated 0/0")
         assert f"{name} scaled to 1" in ask.docker("service", "scale", "-d", f"{name}=1").stdout
         running = partial(shows, last, f"{name} replicated 1/1")
-        until(running, 20, f"{last.name} shows that the task runs")
+        until(running, 60, f"{last.name} shows that the task runs")
         tell.docker("network", "create", "-d", "overlay", f"{name}-net")
         assert f"{name}-net" in ask.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
         last.docker("network", "rm", f"{name}-net")

@@ -58,9 +58,17 @@ def clean(swarm: Lab) -> Iterator[Lab]:
 
 
 def datagram(machine: Machine | None, lab: Lab, address: str, port: int) -> list[str]:
-    """One datagram's answer, from a machine or from outside: who has answered, whom it has seen, what was said."""
+    """One datagram's answer, from a machine or from outside: who has answered, whom it has seen, what was said. Asked
+    again while nobody answers: a task runs before its server listens and before every machine has heard of it."""
     argv = ("python3", "-c", ASK, address, str(port))
-    return (machine.run(*argv).stdout if machine is not None else lab.outside(*argv)).split()
+
+    def answered() -> list[str]:
+        out = (
+            machine.run(*argv, check=False).stdout if machine is not None else lab.outside(*argv, check=False)
+        )
+        return out.split()
+
+    return until(answered, 30, f"an answer from {address}:{port}/udp")
 
 
 def rows(machine: Machine, service: str) -> list[list[str]]:
@@ -147,6 +155,7 @@ def test_host_mode(clean: Lab) -> None:
     assert "VirtualIPs" not in shown["Endpoint"]
     for task in tasks:
         node = clean.node_of(task)
+        clean.wait_served(8081, 1, [node])
         assert clean.connections([f"{node.addr}:8081"], 3) == {
             f"{node.addr}:8081": Counter({clean.task_exec(task, "hostname").strip(): 3})
         }
@@ -164,6 +173,7 @@ def test_host_mode(clean: Lab) -> None:
         in node.docker("ps", "--format", "{{.Ports}}", "--filter", "name=anyport").stdout
     )
     target = f"{node.addr}:{found[1]}"
+    clean.wait_served(int(found[1]), 1, [node])
     assert clean.connections([target], 1) == {target: Counter({clean.task_exec(task, "hostname").strip(): 1})}
 
 
@@ -176,8 +186,10 @@ def test_labels(clean: Lab) -> None:
     (task,) = clean.wait_running("inner", 1)
     hostname = clean.task_exec(task, "hostname").strip()
     target = f"{manager.addr}:8085"
+    argv = ("curl", "-s", "http://127.0.0.1:8085/whoami")
     for machine in clean.machines.values():
-        assert machine.run("curl", "-s", "http://127.0.0.1:8085/whoami").stdout.strip() == hostname
+        said = until(lambda m=machine: m.run(*argv, check=False).stdout, 30, f"{machine.name} reaches itself")
+        assert said.strip() == hostname
     assert set(clean.connections([target], 1)[target]) == {"FAILED ConnectionRefusedError: [Errno 111] Connect call failed "
                                                            f"('{manager.addr}', 8085)"}  # fmt: skip
     manager.docker(

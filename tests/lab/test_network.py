@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.support import Lab, Machine, until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("served")]
 
 
 def test_every_node_reaches_every_task_evenly(web: Lab) -> None:
@@ -41,7 +41,7 @@ def test_tasks_see_the_clients_own_address(web: Lab) -> None:
 
             until(
                 logged,
-                10,
+                30,
                 f"{task['ID']} on {node.name} logged the client's address of connections through {name}",
             )
 
@@ -66,9 +66,12 @@ def test_names_and_vip_in_a_task(web: Lab) -> None:
         shown = web.task_exec(client, "nslookup", "my-nginx")
         assert vips["nginx-net"] in shown
         assert "127.0.0.11" in shown
-        assert addresses <= set(
-            re.findall(r"\d+\.\d+\.\d+\.\d+", web.task_exec(client, "nslookup", "tasks.my-nginx"))
-        )
+
+        def all_are_told() -> bool:
+            told = web.task_exec(client, "nslookup", "tasks.my-nginx", check=False)
+            return addresses <= set(re.findall(r"\d+\.\d+\.\d+\.\d+", told))
+
+        until(all_are_told, 30, "the addresses of all tasks by name")
         assert web.outside_addr in web.task_exec(client, "nslookup", "outside.test")
         assert "NXDOMAIN" in web.task_exec(client, "nslookup", "nosuchname", check=False)
         # docker_gwbridge is the way out.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.netlab import APP, PORT, PUBLISHED, VIP, ask, inside, ping, three_machines
-from tests.lab.support import Lab, Machine, until
+from tests.lab.support import Lab, until
 
 pytestmark = pytest.mark.lab
 REPAIRED = 30.0  # seconds, on a machine that is busy with something else; usually one
@@ -76,9 +76,4 @@ def test_traffic_flows_again_on_a_machine(web: Lab) -> None:
         "ip link del docker_gwbridge",
     ):
         worker.sh(deed)
-        until(lambda: serves_all(web, [worker, manager]), REPAIRED, f"all five tasks answer after: {deed}")
-
-
-def serves_all(web: Lab, machines: list[Machine]) -> bool:
-    found = web.connections([f"{machine.addr}:80" for machine in machines], 25)
-    return all(len(a) == 5 and not any(k.startswith("FAILED") for k in a) for a in found.values())
+        until(lambda: web.serves(80, 5, (worker, manager)), REPAIRED, f"all five tasks answer after: {deed}")

@@ -45,6 +45,12 @@ def address_in(lab: Lab, task: dict[str, Any], network: str) -> str:
     )
 
 
+def told(lab: Lab, task: dict[str, Any], name: str) -> set[str]:
+    """What a task's resolver says of a name."""
+    out = lab.task_exec(task, "nslookup", name, check=False)
+    return set(re.findall(r"\d+\.\d+\.\d+\.\d+", out.partition(name)[2]))
+
+
 @pytest.fixture
 def clean(swarm: Lab) -> Iterator[Lab]:
     """What a test here makes is taken away, so that the next one begins where this one did."""
@@ -101,7 +107,12 @@ def test_every_option_reaches_the_container(clean: Lab, say: Callable[[str], Non
     link = clean.in_netns(found[first[0]], "ip", "addr", "show", "eth0")
     assert " mtu 1300 " in link and f"inet {first[0]} " in link
     for one, other in ((first[0], second[0]), (second[-1], first[-1])):
-        clean.task_exec(found[one], "ping", "-c1", "-W2", other.partition("/")[0])
+        ping = ("ping", "-c1", "-W2", other.partition("/")[0])
+        until(
+            lambda t=found[one], p=ping: " 0% packet loss" in clean.task_exec(t, *p, check=False),
+            30,
+            f"{other} answers",
+        )
     (task,) = clean.wait_running("inside", 1)
     routes = clean.in_netns(task, "ip", "route")
     assert "default" not in routes and "dev eth0" in routes
@@ -212,7 +223,7 @@ def test_a_service_moves_to_another_network(clean: Lab) -> None:
     )  # fmt: skip
     clean.wait_running("mover", 3)
     (asker,) = clean.wait_running("asker", 1)
-    assert clean.vip("mover", "old-net") in clean.task_exec(asker, "nslookup", "alt")
+    until(lambda: clean.vip("mover", "old-net") in told(clean, asker, "alt"), 30, "the alias")
     text = refused(manager, "network", "rm", "old-net")
     assert re.search(
         r"rpc error: code = FailedPrecondition desc = network [0-9a-z]{25} is in use by service [0-9a-z]{25}",
@@ -227,7 +238,7 @@ def test_a_service_moves_to_another_network(clean: Lab) -> None:
     assert (status["State"], status["Message"]) == ("completed", "update completed")
     for task in clean.wait_running("mover", 3):
         assert address_in(clean, task, "new-net")
-    assert clean.vip("mover", "new-net") in clean.task_exec(asker, "nslookup", "mover")
+    until(lambda: clean.vip("mover", "new-net") in told(clean, asker, "mover"), 30, "the name")
     manager.docker("service", "rm", "asker")
     clean.wait_gone("asker")
 
@@ -252,6 +263,7 @@ def test_a_service_moves_to_another_network(clean: Lab) -> None:
     manager.docker("network", "rm", "old-net")
 
 
+@pytest.mark.usefixtures("served")
 def test_a_published_service_moves_and_no_connection_fails(web: Lab) -> None:
     """The labs' own commands, under connections from outside through every node."""
     manager = web.manager
@@ -267,6 +279,11 @@ def test_a_published_service_moves_and_no_connection_fails(web: Lab) -> None:
         assert outside.account["ok"] > 200
         for task in web.wait_running("my-nginx", 5):
             assert address_in(web, task, "nginx-net-2")
+        until(
+            lambda: not shown(manager, "nginx-net")[0]["Containers"],
+            30,
+            "the last task has left the old network",
+        )
         (old,), (new,) = shown(manager, "nginx-net"), shown(manager, "nginx-net-2")
         assert (old["Containers"], old["Labels"]) == (None, None)
         assert "lb-nginx-net-2" in new["Containers"] and len(new["Peers"]) == 3
@@ -280,7 +297,8 @@ def test_a_removed_network_serves_until_its_tasks_have_ended(clean: Lab) -> None
     manager = clean.manager
     network = made(manager, "brief-net", "--subnet", "10.36.0.0/24")
     manager.docker(
-        "service", "create", "-d", "--name", "brief", "--replicas", "2", "--network", "brief-net", "alpine", "sleep", "1000",
+        "service", "create", "-d", "--name", "brief", "--replicas", "2", "--network", "brief-net", "--stop-grace-period", "5m",
+        "alpine", "sleep", "1000",
     )  # fmt: skip
     one, other = clean.wait_running("brief", 2)
     assert one["NodeID"] != other["NodeID"]
@@ -291,10 +309,12 @@ def test_a_removed_network_serves_until_its_tasks_have_ended(clean: Lab) -> None
     assert "network brief-net not found" in refused(manager, "network", "inspect", "brief-net")
     made(manager, "brief-net", "--subnet", "10.36.0.0/24")
     container = one["Status"]["ContainerStatus"]["ContainerID"]
-    # alpine's sleep takes no notice of SIGTERM: ten seconds of grace.
+    # alpine's sleep takes no notice of SIGTERM.
     where[0].run(
         "ctr", "-n", "shoal", "tasks", "exec", "--exec-id", "last-words", container, "ping", "-c3", "-W2", target
     )  # fmt: skip
+    for task, machine in zip((one, other), where, strict=True):
+        machine.run("kill", "-9", str(task["Status"]["ContainerStatus"]["PID"]))
     until(
         lambda: not any(network in m.run("ls", "/run/shoal/netns").stdout for m in where),
         30,
@@ -334,17 +354,16 @@ def test_from_a_vip_to_names_of_tasks_and_back(clean: Lab) -> None:
     addresses = {address_in(clean, t, "mode-net").partition("/")[0] for t in tasks}
 
     def answers() -> set[str]:
-        out = clean.task_exec(asking, "nslookup", "modal")
-        return set(re.findall(r"\d+\.\d+\.\d+\.\d+", out.partition("modal")[2]))
+        return told(clean, asking, "modal")
 
     before = clean.vip("modal", "mode-net")
-    assert answers() == {before}
+    until(lambda: answers() == {before}, 30, "the VIP and nothing else")
     manager.docker("service", "update", "-d", "--endpoint-mode", "dnsrr", "modal")
     until(lambda: answers() == addresses, 30, "the tasks' addresses and nothing else")
     assert "VirtualIPs" not in manager.api("/services/modal")["Endpoint"]
     manager.docker("service", "update", "-d", "--endpoint-mode", "vip", "modal")
     until(
-        lambda: len(answers()) == 1 and answers() == {clean.vip("modal", "mode-net")}, 10, "one address again"
+        lambda: len(answers()) == 1 and answers() == {clean.vip("modal", "mode-net")}, 30, "one address again"
     )
     assert {t["ID"] for t in clean.wait_running("modal", 2)} == {t["ID"] for t in tasks}, (
         "no task was made anew"
@@ -382,8 +401,7 @@ def test_another_ingress_network(clean: Lab) -> None:
             "service", "create", "-d", "--name", "pub", "--replicas", "2", "-p", "8077:80", "nginx"
         )
         clean.wait_running("pub", 2)
-        answered = clean.connections([f"{m.addr}:8077" for m in clean.machines.values()], 10)
-        assert all(len(found) == 2 for found in answered.values()), answered
+        clean.wait_served(8077, 2)
         for machine in clean.machines.values():
             assert machine.run("curl", "-sS", "--max-time", "30", "http://127.0.0.1:8077/whoami").stdout
             assert " mtu 1200 " in machine.run("ip", "link", "show", "shoal_ing").stdout

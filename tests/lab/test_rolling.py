@@ -41,6 +41,7 @@ def rolled(web: Lab, tmp_path: Path) -> Iterator[Lab]:
     )  # fmt: skip
     web.wait_running(NAME, TASKS)
     web.wait_running("caller", 1)
+    web.wait_served(PORT, TASKS)
     web.machines["worker1"].run("sh", "-c", "cat > /root/load.py", input=LOAD.read_text())
     yield web
     manager.docker("service", "rm", NAME, "caller")
