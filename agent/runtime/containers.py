@@ -8,6 +8,7 @@ finds the containers again; nothing about them changes by it.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,7 @@ LOST = 255  # the exit code of a container whose end nobody saw, as Docker gives
 _SIGKILL = 9
 _KILL_AGAIN_S = 10.0
 _KILLED_S = 10.0  # that a kill waits for the end
+_WRITTEN_S = 10.0  # that a reader waits for the last output of what has ended
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
@@ -310,6 +312,16 @@ class Containers:
 
     async def wait(self, id: str, condition: WaitCondition = "not-running") -> ExitStatus:
         return await self._get(id).wait(condition)
+
+    async def written_out(self, id: str) -> None:
+        """Returns when all that a container has written can be read, if it has ended: its last output comes after its end, and
+        whoever has waited for that one must find it. Where containerd keeps us waiting, what is there has to do."""
+        live = self._live.get(id)
+        if live is None or live.pid:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WRITTEN_S):
+                await live.settled()
 
     async def remove(self, id: str, force: bool) -> None:
         live = self._live.get(id)

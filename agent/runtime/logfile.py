@@ -24,8 +24,10 @@ STREAMS: tuple[LogStream, LogStream] = ("stdout", "stderr")
 LINE = 16 << 10  # a longer line is kept in pieces, as Docker does
 SEGMENT = 8 << 20
 SEGMENTS = 9  # eight full ones at least are kept, whatever the pieces were that output came in: 64 MiB with the stamps
-BACKLOG = 32 << 20  # output that waits to be taken; beyond that the oldest of it is lost
-KEPT_BACKLOG = 1 << 20
+BACKLOG = 128 << 20  # output that waits to be taken; beyond that the oldest of it is lost
+KEPT_BACKLOG = (
+    64 << 20
+)  # no less than the segments hold: who writes faster than he is read loses nothing that is kept of others
 HELD = 1 << 30  # what is kept for somebody who is attached and reads slowly
 READ = 1 << 20
 _PUNCH = 1 << 20
@@ -96,6 +98,14 @@ class LogWriter:
             writer.out.truncate(writer.size)
             writer.out.seek(writer.size)
         return writer
+
+    def written(self) -> tuple[int, ...]:
+        """How much each stream has come to."""
+        return tuple(os.fstat(spool.file.fileno()).st_size for spool in self.spools)
+
+    def has_taken(self, written: tuple[int, ...]) -> bool:
+        """All of that; a line that isn't complete is no line yet."""
+        return all(s.taken + len(s.ahead) >= size for s, size in zip(self.spools, written, strict=False))
 
     def finish(self) -> None:
         """Nothing comes any more: blocks that are taken are given back, however few."""

@@ -7,7 +7,7 @@ containers' life (collect, finish, drop) and by whoever reads logs.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,10 +145,9 @@ class Logs:
 
     async def read(
         self, id: str, folder: Path, follow: bool, tail: int, since: int, until: int
-    ) -> AsyncIterator[LogEntry]:
-        """Kept lines, then the new ones for as long as the container runs."""
-        if id in self._sources:
-            await self._take({id})
+    ) -> AsyncGenerator[LogEntry, None]:
+        """Kept lines, all that were written before this; then the new ones for as long as the container runs."""
+        await self._catch_up(id)
         cursor = logfile.Cursor()
         last: deque[LogEntry] = deque(maxlen=tail if tail >= 0 else None)
         keep = tail >= 0
@@ -174,6 +173,17 @@ class Logs:
             if not follow or grown is None:
                 return
             await grown.wait()
+
+    async def _catch_up(self, id: str) -> None:
+        """What a container has written by now is taken, however far behind we are."""
+        source = self._sources.get(id)
+        if source is None:
+            return
+        written = await asyncio.get_running_loop().run_in_executor(self._thread, source.writer.written)
+        while self._sources.get(id) is source:
+            more = await self._take({id})
+            if not more or source.writer.has_taken(written):
+                return
 
     async def _take(self, ids: Iterable[str]) -> list[str]:
         """Take the new lines of some containers; answers with those that have more."""

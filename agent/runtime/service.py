@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -265,10 +266,15 @@ class ContainerdRuntime:
     def watch(self) -> AsyncIterator[ContainerEvent]:
         return self._events.watch()
 
-    def logs(
+    async def logs(
         self, id: str, *, follow: bool = False, tail: int = -1, since: int = 0, until: int = 0
     ) -> AsyncIterator[LogEntry]:
-        return self._logs.read(id, self._folders.path(id), follow, tail, since, until)
+        await self._containers.written_out(id)
+        async with aclosing(
+            self._logs.read(id, self._folders.path(id), follow, tail, since, until)
+        ) as entries:
+            async for entry in entries:
+                yield entry
 
     def folder(self, id: str) -> str:
         return str(self._folders.path(id))

@@ -83,7 +83,7 @@ async def run(runtime: ContainerdRuntime, config: ContainerConfig) -> tuple[int,
 
 
 async def output(runtime: ContainerdRuntime, id: str) -> str:
-    lines = [entry.data async for entry in runtime.logs(id, follow=True)]
+    lines = [entry.data async for entry in runtime.logs(id)]  # all of it, where its end was waited for
     return b"".join(lines).decode()
 
 

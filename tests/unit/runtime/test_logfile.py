@@ -161,6 +161,11 @@ def test_a_backlog_beyond_bounds_is_let_go_and_said(
     again.close()
 
 
+def test_nothing_is_let_go_that_would_be_kept_of_who_writes_slowly() -> None:
+    assert logfile.KEPT_BACKLOG >= logfile.SEGMENT * (logfile.SEGMENTS - 1)
+    assert logfile.BACKLOG >= 2 * logfile.KEPT_BACKLOG
+
+
 def test_taken_output_gives_its_space_back(tmp_path: Path, writer: LogWriter) -> None:
     for _ in range(4):
         append(tmp_path, "stdout", (b"x" * 1023 + b"\n") * 1024)

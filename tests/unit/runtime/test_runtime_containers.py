@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from agent.runtime import client as c
+from agent.runtime import containers
 from agent.runtime.api import ContainerConfig, Status
 from agent.runtime.containers import Containers
 from agent.runtime.creation import Creator
@@ -115,3 +116,36 @@ async def test_one_who_cannot_attach_holds_no_output_back(tmp_path: Path) -> Non
             await bench.containers.attach(ID, True)
         assert bench.logs.tails == 0
         bench.containerd.ends[-1].set()
+
+
+async def test_whoever_reads_after_the_end_waits_for_the_last_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end is told first; what was written just before it is still on its way."""
+    finishing, written = asyncio.Event(), asyncio.Event()
+
+    async def finish(id: str) -> None:
+        finishing.set()
+        await written.wait()
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        bench = Bench(tmp_path, group)
+        monkeypatch.setattr(bench.logs, "finish", finish)
+        await bench.containers.adopt()
+        await bench.containers.written_out(ID)  # it runs: what is there is there
+        bench.containerd.ends[-1].set()
+        await bench.containers.wait(ID)
+        await finishing.wait()
+        reading = group.create_task(bench.containers.written_out(ID))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        written.set()
+        await reading
+        monkeypatch.setattr(containers, "_WRITTEN_S", 0.01)
+        written.clear()
+        await bench.containers.start(ID)
+        bench.containerd.ends[-1].set()
+        await bench.containers.wait(ID)
+        await bench.containers.written_out(ID)  # nobody waits for ever
+        written.set()
