@@ -50,13 +50,14 @@ def ends(machine: Machine) -> float:
 
 
 def off_for_long(machine: Machine) -> None:
-    """Daemons end, certificates expire."""
+    """Daemons end, certificates expire. They do so just before: a node is away for no longer than its daemons' end and start, else a
+    busy machine's tasks would be moved."""
     running = [u for u in UNITS if machine.run("systemctl", "is-active", u, check=False).returncode == 0]
-    machine.run("systemctl", "stop", *UNITS)
     machine.run(PYTHON, "-", input=OUTDATE)
     now = float(machine.sh("date +%s"))
     assert ends(machine) < now
-    machine.run("systemctl", "start", *[u for u in running if u != "shoal-manager.service"])
+    again = [u for u in running if u != "shoal-manager.service"]
+    machine.sh(f"systemctl stop {' '.join(UNITS)}" + (f" && systemctl start {' '.join(again)}" if again else ""))
 
 
 def healed(machine: Machine) -> bool:
