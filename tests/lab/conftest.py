@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from agent.runtime.service import ContainerdRuntime
 from tests.lab import serf
+from tests.lab.containerd import OwnContainerd, busybox_layout
 from tests.lab.managers import MANAGERS, UP, Managers
+from tests.lab.runtimes import IMAGE, in_blocks, running
 from tests.lab.support import LAB, Lab
 
 JOURNAL_LINES = "60"
@@ -113,6 +119,27 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
             print(f"\n{text}", flush=True)
 
     return tell
+
+
+@pytest.fixture(scope="module")
+def containerd() -> Iterator[OwnContainerd]:
+    root = Path(tempfile.mkdtemp(prefix="shoal-ctd-"))
+    own = OwnContainerd(root)
+    own.start()
+    yield own
+    own.stop()
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+async def runtime(containerd: OwnContainerd) -> AsyncIterator[ContainerdRuntime]:
+    """A runtime that has an image; nothing of what a test makes stays."""
+    async with running(containerd) as made:
+        if await made.image(IMAGE) is None:
+            assert await made.load(in_blocks(busybox_layout(IMAGE))) == [IMAGE]
+        yield made
+        for state in await made.containers():
+            await made.remove(state.id, force=True)
 
 
 WEB = "my-nginx"

@@ -57,7 +57,9 @@ def off_for_long(machine: Machine) -> None:
     now = float(machine.sh("date +%s"))
     assert ends(machine) < now
     again = [u for u in running if u != "shoal-manager.service"]
-    machine.sh(f"systemctl stop {' '.join(UNITS)}" + (f" && systemctl start {' '.join(again)}" if again else ""))
+    machine.sh(
+        f"systemctl stop {' '.join(UNITS)}" + (f" && systemctl start {' '.join(again)}" if again else "")
+    )
 
 
 def healed(machine: Machine) -> bool:
