@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.keeping import known
 from agent.sealing import write_private
 from common import errors, pki
 
@@ -68,9 +69,8 @@ def load(folder: Path) -> Identity | None:
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_bytes())
-        return Identity(**{**values, "managers": tuple(values.get("managers", ()))})
-    except (ValueError, TypeError) as exc:
+        return Identity(**known(Identity, json.loads(path.read_bytes())))
+    except (ValueError, TypeError, AttributeError) as exc:
         raise errors.Internal(f"{path} is damaged: {exc}") from exc
 
 

@@ -1,4 +1,7 @@
-"""Reads back dataclasses that were kept as JSON, maybe by another version. Pure; called for the records of containers and networks."""
+"""Reads back dataclasses that were kept as JSON, maybe by another version. Pure.
+
+Called for the records of containers and networks, and for a node's papers.
+"""
 
 from __future__ import annotations
 

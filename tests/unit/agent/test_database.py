@@ -1,6 +1,7 @@
 """The agent's memory: round trips, damage, and what must never be written."""
 
 import asyncio
+import json
 import os
 import random
 import sqlite3
@@ -8,6 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ from agent import database
 from agent.database import Contact, TaskRecord
 from agent.single.record import LocalNetwork
 from agent.state import NodeState
-from common import model
+from common import errors, model
 
 CREDENTIALS = "c2VjcmV0LXBhc3N3b3Jk"
 
@@ -146,6 +148,14 @@ def test_identity_of_a_node(tmp_path: Path) -> None:
     )
     identity.save(tmp_path, mine)
     assert identity.load(tmp_path) == mine
+    newer = {**json.loads((tmp_path / identity.FILE).read_bytes()), "of_the_next_version": 1}
+    (tmp_path / identity.FILE).write_text(json.dumps(newer))
+    assert identity.load(tmp_path) == mine  # an agent that is set back to an older version is still this node
+    for damaged in ("[]", "{", '{"node_id": "n1"}'):
+        (tmp_path / identity.FILE).write_text(damaged)
+        with pytest.raises(errors.Internal, match="damaged"):
+            identity.load(tmp_path)
+    identity.save(tmp_path, mine)
     assert (tmp_path / identity.FILE).stat().st_mode & 0o777 == 0o600
     assert "key" not in repr(mine).replace("key=", "")
     identity.forget(tmp_path)
