@@ -285,13 +285,17 @@ class Runner:
             try:
                 await self._on_disk(call)
             except OSError as exc:
-                self._trouble = f"this manager cannot write its log: {exc}"
-                self._host.lost(self.replica.abandon(), self._trouble)
+                trouble = f"this manager cannot write its log: {exc}"
+                if trouble != self._trouble:
+                    log.error("%s; tried again every %.0f s", trouble, _DISK_RETRY)
+                self._trouble = trouble
+                self._host.lost(self.replica.abandon(), trouble)
                 if self._disk.broken:
                     raise
-                log.error("%s; again in %.0f s", self._trouble, _DISK_RETRY)
                 await asyncio.sleep(_DISK_RETRY)
             else:
+                if self._trouble:
+                    log.warning("this manager can write its log again")
                 self._trouble = ""
                 return
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from common import errors, model
 from manager.raft import runner
-from manager.raft.core.messages import HardState, Message, MessageType
+from manager.raft.core.messages import Entry, HardState, Message, MessageType
 from manager.raft.replica import Limits
 from manager.raft.seal import Damaged
 from tests.unit.raft.group_net import Net
@@ -169,6 +169,38 @@ async def test_a_disk_that_fails_for_a_while_and_for_good() -> None:
         with pytest.raises(ExceptionGroup) as raised:
             await one.task
         assert raised.group_contains(OSError)
+
+
+async def test_a_disk_that_stays_full_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "_DISK_RETRY", 0.001)
+    async with net(1) as n:
+        one, tries, often, room = n.nodes[1], 0, asyncio.Event(), False
+        save = one.disk.save
+
+        def full(state: HardState | None, entries: Sequence[Entry]) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 5:
+                often.set()
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save(state, entries)
+
+        monkeypatch.setattr(one.disk, "save", full)
+        with pytest.raises(errors.ShoalError, match="No space left"):
+            await one.group.propose(b"x")
+        await often.wait()
+        room = True
+        while True:
+            try:
+                await one.group.propose(b"y")
+                break
+            except errors.ShoalError:
+                await asyncio.sleep(0.001)
+    assert caplog.text.count("No space left on device") == 1
+    assert caplog.text.count("can write its log again") == 1
 
 
 async def test_a_log_that_contradicts_the_agreement_ends_the_member() -> None:
