@@ -8,7 +8,7 @@ import pytest
 
 from agent.single.record import BRIDGE, Leg, Link, LocalNetwork
 from common import errors
-from tests.unit.agent.single.test_singles import Bench
+from tests.unit.agent.single.single_bench import Bench
 
 NET = LocalNetwork("n" * 64, "net", 5, "", "172.28.0.0/16", "", chosen=True)
 

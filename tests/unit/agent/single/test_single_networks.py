@@ -14,7 +14,7 @@ from agent.network.bridges import Binding, BridgeLeg, OverlayLeg
 from agent.network.names import GATEWAY_BRIDGE
 from agent.single.record import BRIDGE, Leg, LocalNetwork, Pool6, PortRequest, SingleRecord
 from common import errors
-from tests.unit.agent.single.test_singles import DEFAULT, Bench
+from tests.unit.agent.single.single_bench import DEFAULT, Bench
 
 NET = LocalNetwork("n" * 64, "net", 5, "", "172.28.0.0/16", "", chosen=True)
 SIX = Pool6("fd00:1::/64", chosen=True)
@@ -236,12 +236,14 @@ async def test_a_network_may_say_where_its_containers_publish(bench: Bench) -> N
         assert [b.address for b in bench.network.wired.containers[one].bindings] == ["127.0.0.1", "192.0.2.1"]
 
 
-async def test_one_name_is_one_network_whoever_asks_at_once(bench: Bench) -> None:
+async def test_one_name_is_one_network_whoever_asks_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def is_foreign(interface: str) -> bool:
         await asyncio.sleep(0)
         return False
 
-    bench.network.is_foreign = is_foreign  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.network, "is_foreign", is_foreign)
     other = replace(NET, id="m" * 64, subnet="172.29.0.0/16")
     made = await asyncio.gather(
         bench.singles.add_network(NET), bench.singles.add_network(other), return_exceptions=True

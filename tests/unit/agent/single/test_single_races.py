@@ -24,7 +24,7 @@ from agent.network.api import Sandbox
 from agent.runtime.api import ContainerEvent, EventKind, ExitStatus, Status
 from agent.single.record import Leg, SingleRecord
 from common import errors
-from tests.unit.agent.single.test_singles import Attachments, Bench, Memory, Network, Runtime
+from tests.unit.agent.single.single_bench import Attachments, Bench, Memory, Network, Runtime
 
 ID = "one"
 RUNNING = (Status.RUNNING, Status.PAUSED)

@@ -14,7 +14,7 @@ from agent.runtime.api import ExitStatus, Status
 from agent.single.record import SingleRecord
 from agent.single.restarting import next_delay, wanted
 from common import errors
-from tests.unit.agent.single.test_singles import Bench
+from tests.unit.agent.single.single_bench import Bench
 
 RECORD = SingleRecord("c" * 64)
 
