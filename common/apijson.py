@@ -25,13 +25,14 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from common import errors, model
+from common import errors, gojson, model
 from common.pb import objects_pb2, options_pb2, specs_pb2, types_pb2
 
 M = TypeVar("M", bound=model.Message)
 Convert = Callable[[Any], Any]
 
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
+_BASE64: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 _API: Any = options_pb2.api
 _EMPTY: Any = options_pb2.empty
@@ -89,10 +90,10 @@ def dump_json(value: object) -> bytes:
 
 def decode(cls: type[M], data: object) -> M:
     """A `cls` from the JSON value that a client sent; raises InvalidArgument for what isn't one."""
-    return _decode(cls, data, ())
+    return _decode(cls, {} if data is None else data, ())
 
 
-def without_newer(spec: Mapping[str, Any], version: tuple[int, int]) -> Mapping[str, Any]:
+def without_newer(spec: Mapping[str, Any], version: tuple[int, ...]) -> Mapping[str, Any]:
     """A service's specification without what API `version` doesn't know."""
     for since, path in ADDED_IN:
         if version < since:
@@ -236,7 +237,7 @@ def _item(
         if field.message_type.full_name == _TIMESTAMP:
             return format_time, lambda v, path: _read_time(_typed(v, str, owner, path, "Time"))
         target: type[model.Message] = getattr(model, field.message_type.name)
-        return encode, lambda v, path: _decode(target, v, path)
+        return encode, lambda v, path: _decode(target, _typed(v, dict, owner, path, target.__name__), path)
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return _to_base64, lambda v, path: _from_base64(_typed(v, str, owner, path, "[]uint8"))
@@ -361,34 +362,16 @@ def _decode(cls: type[M], data: object, path: tuple[str, ...]) -> M:
     return cls(**values)
 
 
-def _kind(value: object) -> str:
-    """What Go calls a JSON value's type."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, (int, float)):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, list):
-        return "array"
-    return "object" if isinstance(value, dict) else "null"
-
-
 def _typed(value: Any, kind: Any, owner: str, path: tuple[str, ...], wanted: str) -> Any:
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise _mismatch(_kind(value), owner, path, wanted)
-
-
-def _mismatch(found: str, owner: str, path: tuple[str, ...], wanted: str) -> errors.InvalidArgument:
-    where = f"Go struct field {owner}.{'.'.join(path)}" if path else "Go value"
-    return errors.InvalidArgument(f"json: cannot unmarshal {found} into {where} of type {wanted}")
+    raise gojson.mismatch(gojson.kind(value), owner, path, wanted)
 
 
 def _integer(value: Any, kind: str, low: int, high: int, owner: str, path: tuple[str, ...]) -> int:
     number = _typed(value, (int, float), owner, path, kind)
     if not isinstance(number, int) or not low <= number <= high:
-        raise _mismatch(f"number {number}", owner, path, kind)
+        raise gojson.mismatch(f"number {number}", owner, path, kind)
     return number
 
 
@@ -403,7 +386,8 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise errors.InvalidArgument(f"illegal base64 data: {exc}") from exc
+        wrong = next((at for at, sign in enumerate(text) if sign not in _BASE64), len(text))
+        raise errors.InvalidArgument(f"illegal base64 data at input byte {wrong}") from exc
 
 
 # ---- time

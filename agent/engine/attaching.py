@@ -102,13 +102,15 @@ async def attach(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/exec."""
-    body = await call.fields()
+    body = await call.fields("container.ExecOptions")
     words = body.texts("Cmd")
     if not words:
         raise errors.InvalidArgument("No exec command specified")
     container = await find(call, call.names["id"])
     if container.status is Status.PAUSED:
         raise errors.Conflict(f"Container {call.names['id']} is paused, unpause the container before exec")
+    if call.backend.singles.restarts.waits(container.id):
+        raise errors.Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if container.status is not Status.RUNNING:
         raise errors.Conflict(f"container {container.id} is not running")
     keys = body.text("DetachKeys")
@@ -131,7 +133,7 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def start(call: Call) -> web.StreamResponse:
     """POST /exec/{id}/start: detached, or with the client's connection for its streams."""
-    body = await call.fields() if call.request.can_read_body else Fields({})
+    body = await call.fields("container.ExecStartOptions") if call.request.can_read_body else Fields({})
     found = call.backend.execs.find(call.names["id"])
     container = await find(call, found.container_id)
     if container.status is not Status.RUNNING:
@@ -200,8 +202,8 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 async def resize(call: Call) -> web.StreamResponse:
     """POST /exec/{id}/resize?h&w: clients send it while the process is being started."""
-    found = call.backend.execs.find(call.names["id"])
     height, width = size(call)
+    found = call.backend.execs.find(call.names["id"])
     try:
         async with asyncio.timeout(_STARTED_S):
             await found.started.wait()

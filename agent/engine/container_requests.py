@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from agent.engine import host_config, port_requests, resource_requests
 from agent.engine.http import Fields
@@ -72,7 +72,7 @@ def request(
     body: Fields, name: str, container_id: str, node_hostname: str, processors: int = 0, macs: bool = True
 ) -> Request:  # fmt: skip
     """Raises errors.InvalidArgument for what makes no sense, errors.Unimplemented for what isn't built."""
-    host = Fields(body.get("HostConfig") or {})
+    host = body.part("HostConfig", "container.HostConfig")
     _refuse(body, host)
     record = _record(body, host, container_id, name, macs)
     mounts, folders = _mounts(host)
@@ -107,8 +107,8 @@ def request(
         cap_add=host.texts("CapAdd"),
         cap_drop=host.texts("CapDrop"),
         privileged=host.flag("Privileged"),
-        devices=tuple(_devices(host.get("Devices") or ())),
-        ulimits=tuple(_ulimits(host.get("Ulimits") or ())),
+        devices=tuple(_devices(host.objects("Devices", "container.DeviceMapping"))),
+        ulimits=tuple(_ulimits(host.objects("Ulimits", "container.Ulimit"))),
         sysctls=host.table("Sysctls"),
         init=host.flag("Init"),
         no_new_privileges=_security(host),
@@ -152,8 +152,8 @@ def _refuse(body: Fields, host: Fields) -> None:
     for key, (what, nothing) in _UNBUILT.items():
         if host.get(key) not in nothing:
             raise _unbuilt(what)
-    _refuse_logging(Fields(host.get("LogConfig") or {}))
-    test = Fields(body.get("Healthcheck") or {}).texts("Test")
+    _refuse_logging(host.part("LogConfig", "container.LogConfig"))
+    test = body.part("Healthcheck", "container.HealthConfig").texts("Test")
     if test not in ((), ("NONE",)):
         raise _unbuilt("--health-cmd")
 
@@ -186,7 +186,7 @@ def _record(body: Fields, host: Fields, container_id: str, name: str, macs: bool
         attach=(body.flag("AttachStdin"), body.flag("AttachStdout"), body.flag("AttachStderr")),
         ports=() if mode == HOST else port_requests.asked(host),
         publish_all=host.flag("PublishAllPorts") and mode != HOST,
-        exposed=tuple(sorted(Fields(body.get("ExposedPorts") or {}).names())),
+        exposed=tuple(sorted(body.part("ExposedPorts", "nat.PortSet").names())),
         dns=host.texts("Dns"),
         restart=policy,
         most_restarts=most,
@@ -196,7 +196,7 @@ def _record(body: Fields, host: Fields, container_id: str, name: str, macs: bool
 
 
 def _restart(host: Fields) -> tuple[str, int]:
-    given = Fields(host.get("RestartPolicy") or {})
+    given = host.part("RestartPolicy", "container.RestartPolicy")
     policy, most = given.text("Name"), given.signed("MaximumRetryCount")
     if policy not in restarting.POLICIES:
         raise errors.InvalidArgument(f"invalid restart policy '{policy}'")
@@ -210,16 +210,15 @@ def _restart(host: Fields) -> tuple[str, int]:
 
 
 def _legs(body: Fields, mode: str, of_endpoints: bool) -> tuple[Leg, ...]:
-    asked = Fields(body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    endpoints = {
-        BRIDGE if key in _DEFAULT_MODES else key: Fields(given or {}) for key, given in asked.items()
-    }
+    networking = body.part("NetworkingConfig", "network.NetworkingConfig")
+    asked = networking.objects_by_name("EndpointsConfig", "network.EndpointSettings")
+    endpoints = {BRIDGE if key in _DEFAULT_MODES else key: given for key, given in asked.items()}
     asking = (body, *endpoints.values()) if of_endpoints else (body,)
     macs = [mac for fields in asking if (mac := fields.text("MacAddress"))]
     if mode.startswith(JOINED):
         if body.text("Hostname"):
             raise errors.InvalidArgument("conflicting options: hostname and the network mode")
-        _refuse_beside_joined(body, Fields(body.get("HostConfig") or {}), mode, macs)
+        _refuse_beside_joined(body, body.part("HostConfig", "container.HostConfig"), mode, macs)
         return ()
     if mode == HOST and macs:
         raise errors.InvalidArgument(_NO_MAC)
@@ -263,7 +262,7 @@ def _refuse_beside_joined(body: Fields, host: Fields, mode: str, macs: list[str]
 def leg(network: str, given: Fields, macs: bool = True) -> Leg:
     """What a container asks for in one network: at its making, or by POST /networks/{id}/connect. Clients of an older API than
     OWN_MACS send back MACs that they were told, and mean nothing by it."""
-    addresses = Fields(given.get("IPAMConfig") or {})
+    addresses = given.part("IPAMConfig", "network.EndpointIPAMConfig")
     if given.get("DriverOpts"):
         raise _unbuilt("a driver option of a network")
     if network == BRIDGE and given.texts("Aliases"):
@@ -344,14 +343,14 @@ def _security(host: Fields) -> bool:
     return found
 
 
-def _devices(given: Iterable[Any]) -> Iterable[Device]:
-    for item in map(Fields, given):
+def _devices(given: Iterable[Fields]) -> Iterable[Device]:
+    for item in given:
         path = item.text("PathOnHost")
         yield Device(path, item.text("PathInContainer") or path, item.text("CgroupPermissions") or "rwm")
 
 
-def _ulimits(given: Iterable[Any]) -> Iterable[Ulimit]:
-    for item in map(Fields, given):
+def _ulimits(given: Iterable[Fields]) -> Iterable[Ulimit]:
+    for item in given:
         yield Ulimit(item.text("Name"), item.signed("Soft"), item.signed("Hard"))
 
 
@@ -362,10 +361,10 @@ def _mounts(host: Fields) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     binds = [_bind(text) for text in host.texts("Binds")]
     folders = [mount.source for mount in binds]
     mounts = [*binds, *(_tmpfs(target, options) for target, options in host.table("Tmpfs").items())]
-    for item in map(Fields, host.get("Mounts") or ()):
+    for item in host.objects("Mounts", "mount.Mount"):
         made = _mount(item)
         mounts.append(made)
-        if made.type == "bind" and Fields(item.get("BindOptions") or {}).flag("CreateMountpoint"):
+        if made.type == "bind" and item.part("BindOptions", "mount.BindOptions").flag("CreateMountpoint"):
             folders.append(made.source)
     seen: set[str] = set()
     for mount in mounts:
@@ -379,10 +378,8 @@ def _mounts(host: Fields) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
 def _refuse_volumes(body: Fields, mounts: Iterable[Mount]) -> None:
     """SDKs name the targets of binds among the volumes, too: what nothing is mounted on would be a volume."""
     mounted = {posixpath.normpath(mount.target) for mount in mounts}
-    asked = body.get("Volumes") or {}
-    if not isinstance(asked, dict):
-        raise errors.InvalidArgument("invalid JSON: Volumes must be an object")
-    if any(posixpath.normpath(str(target)) not in mounted for target in asked):
+    asked = body.objects_by_name("Volumes", "struct {}")
+    if any(posixpath.normpath(target) not in mounted for target in asked):
         raise errors.Unimplemented("named and anonymous volumes are not supported yet: bind a folder")
 
 
@@ -419,14 +416,24 @@ def _tmpfs(target: str, options: str) -> Mount:
 
 def _mount(item: Fields) -> Mount:
     kind, target, read_only = item.text("Type"), item.text("Target"), item.flag("ReadOnly")
+    if not target:
+        raise errors.InvalidArgument(
+            f'invalid mount config for type "{kind}": field Target must not be empty'
+        )
+    if not target.startswith("/"):
+        raise errors.InvalidArgument(
+            f"invalid mount config for type \"{kind}\": invalid mount path: '{target}' mount path must be absolute"
+        )
     if kind == "bind":
-        propagation = Fields(item.get("BindOptions") or {}).text("Propagation")
+        propagation = item.part("BindOptions", "mount.BindOptions").text("Propagation")
         return Mount("bind", item.text("Source"), target, read_only, (propagation,) if propagation else ())
     if kind == "tmpfs":
-        given = Fields(item.get("TmpfsOptions") or {})
+        given = item.part("TmpfsOptions", "mount.TmpfsOptions")
         size, mode = given.number("SizeBytes", 1 << 62), given.number("Mode")
         options = ((f"size={size}",) if size else ()) + ((f"mode={mode:o}",) if mode else ())
         return Mount("tmpfs", "", target, read_only, options)
     if kind == "volume":
         raise errors.Unimplemented("named and anonymous volumes are not supported yet: bind a folder")
+    if kind not in ("image", "npipe", "cluster"):
+        raise errors.InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
     raise errors.Unimplemented(f"mounts of type {kind} are not supported yet")

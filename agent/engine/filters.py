@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from common import errors, model
+from common import errors, gojson, model
 
 Filters = Mapping[str, tuple[str, ...]]
 # Of patterns: Python's expressions go back where Go's don't, so that only what stays quick is one here.
@@ -21,9 +20,11 @@ def parse(text: str, known: Collection[str] | None) -> Filters:
     if not text:
         return {}
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise errors.InvalidArgument(f"invalid filter: {exc}") from exc
+        data = gojson.loads(text.encode("utf-8", "replace"))
+    except errors.InvalidArgument as exc:
+        raise errors.InvalidArgument(f"invalid filter: {exc.message.removeprefix(gojson.PREFIX)}") from exc
+    if data is None:
+        return {}
     if not isinstance(data, dict):
         raise errors.InvalidArgument("invalid filter: it must be a JSON object")
     found: dict[str, tuple[str, ...]] = {}
@@ -36,7 +37,7 @@ def parse(text: str, known: Collection[str] | None) -> Filters:
 
 
 def _values(key: str, values: object) -> Iterable[str]:
-    if isinstance(values, dict):
+    if isinstance(values, dict) and all(isinstance(meant, bool) for meant in values.values()):
         return [str(value) for value, meant in values.items() if meant]
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
         return values
@@ -86,7 +87,7 @@ def _has(text: str, pattern: str) -> bool:
 
 def truth(values: Iterable[str], key: str = "dangling") -> bool | None:
     """A filter that is a boolean (dangling=true); None for none; raises errors.InvalidArgument for another word."""
-    words = {value.lower() for value in values}
+    words = set(values)
     if not words:
         return None
     if len(words) > 1:

@@ -94,16 +94,16 @@ def asked(host: Fields) -> dict[str, Any]:
         if name is None or name in _KNOWN_BETTER or _says_nothing(value):
             continue
         found[name] = value
-    policy = Fields(host.get("RestartPolicy") or {})
+    policy = host.part("RestartPolicy", "container.RestartPolicy")
     if policy.text("Name"):
         times = policy.get("MaximumRetryCount") or 0
         found["RestartPolicy"] = {"Name": policy.text("Name"), "MaximumRetryCount": times}
     else:
         found.pop("RestartPolicy", None)
-    logging = Fields(host.get("LogConfig") or {})
+    logging = host.part("LogConfig", "container.LogConfig")
     found["LogConfig"] = {
         "Type": logging.text("Type") or "json-file",
-        "Config": dict(logging.get("Config") or {}),
+        "Config": logging.table("Config"),
     }
     if found.get("MemorySwappiness") == -1:  # the CLI's way to say nothing
         del found["MemorySwappiness"]

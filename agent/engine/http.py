@@ -7,7 +7,6 @@ turns them into Docker's JSON. Handlers are collected in each noun module's ROUT
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -19,7 +18,7 @@ from aiohttp import HttpVersion11, web
 from agent.engine.backend import Backend
 from agent.engine.cache import EncodedObjects
 from agent.engine.router import Route
-from common import apijson, errors, model, rpc, version
+from common import apijson, errors, gojson, model, rpc, version
 from common.cancellation import to_the_end
 
 Q = TypeVar("Q", bound=model.Message)
@@ -33,6 +32,8 @@ HEADERS: Final[Mapping[str, str]] = {
     "Server": f"Docker/{version.ENGINE} (linux)",
 }
 JSON: Final = "application/json"
+_ANY_OBJECT: Final = "map[string]interface {}"
+_LONGEST_NUMBER: Final = 4000  # digits that Python reads at once
 _FALSE: Final = ("", "0", "no", "false", "none")
 _TRUE_WORDS: Final = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE_WORDS: Final = ("0", "f", "F", "false", "FALSE", "False")
@@ -47,7 +48,7 @@ class Call:
     request: web.BaseRequest
     backend: Backend
     encoded: EncodedObjects
-    version: tuple[int, int] = (1, 50)
+    version: tuple[int, ...] = (1, 50)
     names: Mapping[str, str] = field(default_factory=dict)  # what the route's template named
     started: bool = False  # an answer is on its way: an error can only end the connection
 
@@ -63,11 +64,15 @@ class Call:
     def object_version(self, kind: str) -> int:
         """`version`: which version of a service, node or swarm a change was made from."""
         text = self.text("version")
-        if not text.isascii() or not text.isdecimal() or len(text) > 20 or int(text) >= 1 << 64:
-            raise errors.InvalidArgument(
-                f"invalid {kind} version '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
-            )
-        return int(text)
+        number = text.isascii() and text.isdecimal()
+        if number and len(text) <= _LONGEST_NUMBER and int(text) < 1 << 64:
+            return int(text)
+        if kind == "config":
+            raise errors.InvalidArgument("invalid config version")
+        why = "value out of range" if number else "invalid syntax"
+        raise errors.InvalidArgument(
+            f"invalid {kind} version '{text}': strconv.ParseUint: parsing \"{text}\": {why}"
+        )
 
     def boolean(self, name: str) -> bool:
         """A boolean parameter where Docker minds its words: those of Go's ParseBool."""
@@ -85,15 +90,15 @@ class Call:
         raw = await self.request.read()
         if not raw:
             raise errors.InvalidArgument("invalid JSON: got EOF while reading request body")
-        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        given = self.request.headers.get("Content-Type", "")
+        kind = given.partition(";")[0].strip().lower()
+        if not kind:
+            raise errors.InvalidArgument(f"malformed Content-Type header ({given}): mime: no media type")
         if kind != JSON:
             raise errors.InvalidArgument(
-                f"unsupported Content-Type header ({kind}): must be 'application/json'"
+                f"unsupported Content-Type header ({given}): must be 'application/json'"
             )
-        try:
-            return json.loads(raw)
-        except (ValueError, RecursionError) as exc:
-            raise errors.InvalidArgument(f"invalid JSON: {exc}") from exc
+        return gojson.loads(raw)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """A long body as it comes; raises errors.InvalidArgument where it breaks off."""
@@ -103,9 +108,9 @@ class Call:
         except (ConnectionError, web.RequestPayloadError) as exc:
             raise errors.InvalidArgument(f"the request's body breaks off: {exc}") from exc
 
-    async def fields(self) -> Fields:
-        """The request's JSON object, for bodies that are no store object."""
-        return Fields(await self.json())
+    async def fields(self, struct: str = "") -> Fields:
+        """The request's JSON object, for bodies that are no store object; `struct` is what Docker calls it."""
+        return Fields(await self.json(), struct)
 
     # ---- managers
 
@@ -129,12 +134,16 @@ class Call:
 
 
 class Fields:
-    """A JSON object, read with keys in any case and with Go's complaints."""
+    """A JSON object, read with keys in any case and with Go's complaints; nothing and null are an empty one.
 
-    def __init__(self, data: object) -> None:
-        if not isinstance(data, dict):
-            raise errors.InvalidArgument("invalid JSON: the request's body must be an object")
-        self._items = {str(key).lower(): value for key, value in data.items()}
+    `struct` is what Docker calls it, "network.CreateRequest", and `path` where in the body it is.
+    """
+
+    def __init__(self, data: object, struct: str = "", path: tuple[str, ...] = ()) -> None:
+        if data is not None and not isinstance(data, dict):
+            raise gojson.mismatch(gojson.kind(data), "", (), struct or _ANY_OBJECT)
+        self._struct, self._path = struct.rpartition(".")[2], path
+        self._items = {str(key).lower(): value for key, value in (data or {}).items()}
 
     def get(self, name: str) -> Any:
         return self._items.get(name.lower())
@@ -143,49 +152,71 @@ class Fields:
         """All keys, in lower case."""
         return tuple(self._items)
 
-    def _typed(self, name: str, kind: type, word: str, default: Any) -> Any:
+    def _bad(self, name: str, found: str, wanted: str) -> errors.InvalidArgument:
+        return gojson.mismatch(found, self._struct, (*self._path, name), wanted)
+
+    def _typed(self, name: str, kind: type, wanted: str, default: Any) -> Any:
         value = self.get(name)
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise errors.InvalidArgument(f"invalid JSON: {name} must be {word}")
+            found = f"number {value}" if isinstance(value, float) and kind is int else gojson.kind(value)
+            raise self._bad(name, found, wanted)
         return value
 
     def text(self, name: str) -> str:
-        value: str = self._typed(name, str, "a string", "")
+        value: str = self._typed(name, str, "string", "")
         return value
 
     def flag(self, name: str) -> bool:
-        value: bool = self._typed(name, bool, "a boolean", False)
+        value: bool = self._typed(name, bool, "bool", False)
         return value
 
     def number(self, name: str, limit: int = 1 << 32) -> int:
-        value: int = self._typed(name, int, "a number", 0)
+        value: int = self._typed(name, int, "uint32", 0)
         if not 0 <= value < limit:
-            raise errors.InvalidArgument(f"invalid JSON: {name} is out of range: {value}")
+            raise self._bad(name, f"number {value}", "uint32")
         return value
 
     def signed(self, name: str) -> int:
         """A number of Go's int64."""
-        value: int = self._typed(name, int, "a number", 0)
+        value: int = self._typed(name, int, "int64", 0)
         if not -(1 << 63) <= value < 1 << 63:
-            raise errors.InvalidArgument(f"invalid JSON: {name} is out of range: {value}")
+            raise self._bad(name, f"number {value}", "int64")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        values = self._typed(name, list, "a list", [])
-        if not all(isinstance(value, str) for value in values):
-            raise errors.InvalidArgument(f"invalid JSON: {name} must be a list of strings")
-        return tuple(values)
+        values = self._typed(name, list, "[]string", [])
+        for value in values:
+            if value is not None and not isinstance(value, str):
+                raise self._bad(name, gojson.kind(value), "string")
+        return tuple(value or "" for value in values)
 
     def table(self, name: str) -> dict[str, str]:
-        values = self._typed(name, dict, "an object", {})
-        if not all(value is None or isinstance(value, str) for value in values.values()):
-            raise errors.InvalidArgument(f"invalid JSON: the values of {name} must be strings")
+        values = self._typed(name, dict, "map[string]string", {})
+        for value in values.values():
+            if value is not None and not isinstance(value, str):
+                raise self._bad(name, gojson.kind(value), "string")
         return {key: value or "" for key, value in values.items()}
 
-    def objects(self, name: str) -> tuple[Fields, ...]:
-        return tuple(Fields(value) for value in self._typed(name, list, "a list", []))
+    def part(self, name: str, struct: str = "") -> Fields:
+        """A part that is an object itself; an empty one where it isn't there."""
+        return Fields(self._typed(name, dict, struct or _ANY_OBJECT, None), struct, (*self._path, name))
+
+    def objects(self, name: str, struct: str = "") -> tuple[Fields, ...]:
+        return tuple(
+            self._member(name, value, struct)
+            for value in self._typed(name, list, f"[]{struct or _ANY_OBJECT}", [])
+        )
+
+    def objects_by_name(self, name: str, struct: str = "") -> dict[str, Fields]:
+        found = self._typed(name, dict, f"map[string]{struct or _ANY_OBJECT}", {})
+        return {key: self._member(name, value, struct) for key, value in found.items()}
+
+    def _member(self, name: str, value: object, struct: str) -> Fields:
+        if value is not None and not isinstance(value, dict):
+            raise self._bad(name, gojson.kind(value), struct or _ANY_OBJECT)
+        return Fields(value, struct, (*self._path, name))
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

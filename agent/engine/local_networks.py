@@ -34,8 +34,8 @@ def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetw
         raise errors.InvalidArgument("IPv4 or IPv6 must be enabled")
     if fields.flag("Ingress"):
         raise errors.InvalidArgument("Ingress network can only be global scope network")
-    ipam = Fields(fields.get("IPAM") or {})
-    asked = ipam.objects("Config")
+    ipam = fields.part("IPAM", "network.IPAM")
+    asked = ipam.objects("Config", "network.IPAMConfig")
     pools = [pool for pool in asked if ":" not in pool.text("Subnet")]
     pools6 = [pool for pool in asked if ":" in pool.text("Subnet")]
     if len(pools) > 1 or len(pools6) > 1:
@@ -43,7 +43,7 @@ def requested(fields: Fields, name: str, network_id: str, now: int) -> LocalNetw
     driver = ipam.text("Driver") or "default"
     if driver not in ("default", "null"):
         raise errors.NotFound(f'plugin "{driver}" not found')
-    if fields.flag("ConfigOnly") and Fields(fields.get("ConfigFrom") or {}).text("Network"):
+    if fields.flag("ConfigOnly") and fields.part("ConfigFrom", "network.ConfigReference").text("Network"):
         raise errors.InvalidArgument("a configuration network cannot depend on another configuration network")
     if driver == "null" and not fields.flag("ConfigOnly"):
         raise errors.InvalidArgument("ipv4 pool is empty")

@@ -21,7 +21,6 @@ def refuse_nameless(name: str) -> None:
 
 def spec(fields: Fields, name: str, driver: str) -> model.NetworkSpec:
     """The spec of an overlay; raises errors.ShoalError in Docker's words."""
-    given = fields.get("IPAM")
     return model.NetworkSpec(
         name=name,
         labels=fields.table("Labels"),
@@ -30,12 +29,12 @@ def spec(fields: Fields, name: str, driver: str) -> model.NetworkSpec:
         internal=fields.flag("Internal"),
         attachable=fields.flag("Attachable"),
         ingress=fields.flag("Ingress"),
-        ipam=None if given is None else _ipam(Fields(given)),
+        ipam=None if fields.get("IPAM") is None else _ipam(fields.part("IPAM", "network.IPAM")),
     )
 
 
 def _ipam(fields: Fields) -> model.IPAMOptions:
-    configs = tuple(pool(item) for item in fields.objects("Config"))
+    configs = tuple(pool(item) for item in fields.objects("Config", "network.IPAMConfig"))
     driver = model.Driver(fields.text("Driver") or "default", fields.table("Options"))
     return model.IPAMOptions(driver=driver, configs=configs)
 

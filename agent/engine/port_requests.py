@@ -14,14 +14,11 @@ _PROTOCOLS: Final = ("tcp", "udp", "sctp")
 
 def asked(host: Fields) -> tuple[PortRequest, ...]:
     """One for each port of this node, in the order of the container's ports."""
-    table = host.get("PortBindings") or {}
-    if not isinstance(table, dict):
-        raise errors.InvalidArgument("invalid JSON: PortBindings must be an object")
+    table = host.part("PortBindings", "nat.PortMap")
     found: list[PortRequest] = []
-    for key, bindings in table.items():
-        protocol, target = port(str(key))
-        for binding in bindings or [{}]:
-            given = Fields(binding or {})
+    for key in table.names():
+        protocol, target = port(key)
+        for given in table.objects(key, "nat.PortBinding") or (Fields({}),):
             first, last = _range(given.text("HostPort"))
             found.append(PortRequest(protocol, target, _address(given.text("HostIp")), first, last))
     return tuple(sorted(found, key=lambda request: (request.target, request.protocol)))
@@ -32,7 +29,7 @@ def port(text: str) -> tuple[str, int]:
     number, _, protocol = text.partition("/")
     protocol = protocol or "tcp"
     if not number.isascii() or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+        raise errors.InvalidArgument(f'invalid port specification: "{number}"')
     if protocol not in _PROTOCOLS:
         raise errors.InvalidArgument(f"invalid proto: {protocol}")
     return protocol, int(number)
@@ -44,7 +41,7 @@ def _range(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
     ends = [first, last or first]
     if not all(end.isascii() and end.isdecimal() and 0 < int(end) < 65536 for end in ends):
-        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+        raise errors.InvalidArgument(f'invalid port specification: "{text}"')
     return int(ends[0]), int(ends[1])
 
 

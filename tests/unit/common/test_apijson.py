@@ -77,29 +77,33 @@ def test_empty_values():
         (
             model.ServiceSpec,
             {"TaskTemplate": {"ForceUpdate": "1"}},
-            "json: cannot unmarshal string into Go struct field TaskSpec.TaskTemplate.ForceUpdate of type uint64",
+            "invalid JSON: json: cannot unmarshal string into Go struct field TaskSpec.TaskTemplate.ForceUpdate of type uint64",
         ),
         (
             model.ServiceSpec,
             {"TaskTemplate": {"ForceUpdate": -1}},
-            "json: cannot unmarshal number -1 into Go struct field TaskSpec.TaskTemplate.ForceUpdate of type uint64",
+            "invalid JSON: json: cannot unmarshal number -1 into Go struct field TaskSpec.TaskTemplate.ForceUpdate of type uint64",
         ),
         (
             model.ServiceSpec,
             {"Name": True},
-            "json: cannot unmarshal bool into Go struct field ServiceSpec.Name of type string",
+            "invalid JSON: json: cannot unmarshal bool into Go struct field ServiceSpec.Name of type string",
         ),
         (
             model.ServiceSpec,
             {"TaskTemplate": {"ContainerSpec": {"Args": "x"}}},
-            "json: cannot unmarshal string into Go struct field ContainerSpec.TaskTemplate.ContainerSpec.Args of type []string",
+            "invalid JSON: json: cannot unmarshal string into Go struct field ContainerSpec.TaskTemplate.ContainerSpec.Args of type []string",
         ),
         (
             model.ContainerSpec,
             {"TTY": 1},
-            "json: cannot unmarshal number into Go struct field ContainerSpec.TTY of type bool",
+            "invalid JSON: json: cannot unmarshal number into Go struct field ContainerSpec.TTY of type bool",
         ),
-        (model.ServiceSpec, [], "json: cannot unmarshal array into Go value of type ServiceSpec"),
+        (
+            model.ServiceSpec,
+            [],
+            "invalid JSON: json: cannot unmarshal array into Go value of type ServiceSpec",
+        ),
     ],
 )
 def test_wrong_input_is_refused_with_dockers_text(cls, data, text):

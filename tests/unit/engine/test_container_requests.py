@@ -64,6 +64,25 @@ def test_networks() -> None:
         made(default)
 
 
+@pytest.mark.parametrize(
+    ("body", "host", "text"),
+    [
+        ({"Cmd": {}}, {}, "json: cannot unmarshal object into Go"),
+        ({"NetworkingConfig": {"EndpointsConfig": []}}, {}, "of type map\\[string\\]network.EndpointSettings"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"net": 1}}}, {}, "of type network.EndpointSettings"),
+        ({"Volumes": []}, {}, "of type map"), ({}, {"Mounts": 1}, "of type \\[\\]mount.Mount"),
+        ({}, {"Devices": 1}, "DeviceMapping"), ({}, {"Ulimits": [1]}, "Ulimit"), ({}, {"PortBindings": {"80/tcp": 1}}, "PortBinding"),
+        ({}, {"Mounts": [{}]}, 'invalid mount config for type "": field Target must not be empty'),
+        ({}, {"Mounts": [{"Type": "x", "Target": "/a"}]}, 'invalid mount config for type "x": mount type unknown'),
+        ({}, {"Mounts": [{"Type": "bind", "Target": "a"}]}, "invalid mount path: 'a' mount path must be absolute"),
+        ({}, {"PortBindings": {"x/tcp": [{}]}}, 'invalid port specification: "x"'),
+    ],
+)  # fmt: skip
+def test_values_of_the_wrong_type_are_refused(body: dict[str, Any], host: dict[str, Any], text: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match=text):
+        made(body, **host)
+
+
 def test_the_network_of_another_container() -> None:
     record = made(NetworkMode="container:x").record
     assert (record.network_mode, record.legs) == ("container:x", ())
@@ -94,7 +113,7 @@ def test_ports() -> None:
     for wrong, text in (
         ({"80/xyz": [{}]}, "invalid proto: xyz"), ({"0/tcp": [{}]}, "invalid port specification"),
         ({"80/tcp": [{"HostPort": "x"}]}, "invalid port specification"),
-        ({"80/tcp": [{"HostIp": "nowhere"}]}, "invalid IP address: nowhere"), ([], "must be an object"),
+        ({"80/tcp": [{"HostIp": "nowhere"}]}, "invalid IP address: nowhere"), ([], "cannot unmarshal array into Go struct field HostConfig.HostConfig.PortBindings"),
         ({"80/tcp": [{"HostIp": "fe80::1%eth0"}]}, "invalid IP address: fe80::1%eth0"),
     ):  # fmt: skip
         with pytest.raises(errors.InvalidArgument, match=text):

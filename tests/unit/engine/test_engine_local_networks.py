@@ -141,7 +141,8 @@ def pool(**fields):
         ({"Name": ""}, 400, "invalid name: name is empty"),
         ({"Name": "default"}, 403, "operation is not permitted on predefined default network "),
         ({"IPAM": {"Driver": "null"}}, 400, "ipv4 pool is empty"),
-        ({"IPAM": {"Config": {}}}, 400, "invalid JSON: Config must be a list"),
+        ({"IPAM": {"Config": {}}}, 400,
+         "invalid JSON: json: cannot unmarshal object into Go struct field IPAM.IPAM.Config of type []network.IPAMConfig"),
         ({"IPAM": {"Config": [{}]}}, 500, "Invalid subnet  : invalid CIDR address: "),
         (pools("fd00::%eth0/64"), 500, "Invalid subnet fd00::%eth0/64 : invalid CIDR address: fd00::%eth0/64"),
         ({"IPAM": {"Config": [{"Subnet": "fd00:1::/64", "Gateway": "fd00:1::1%x"}]}}, 400,
@@ -224,8 +225,9 @@ async def test_connect_and_disconnect(engine):
     _, shown = await engine.ask("GET", "/containers/one/json")
     net = shown["NetworkSettings"]["Networks"]["net"]
     assert (net["IPAddress"], net["Aliases"], net["Gateway"], net["IPAMConfig"]) == (
-        "172.28.0.9", ["al", one[:12]], "172.28.0.254", {"IPv4Address": "172.28.0.9"},
+        "172.28.0.9", ["al"], "172.28.0.254", {"IPv4Address": "172.28.0.9"},
     )  # fmt: skip
+    assert net["DNSNames"] == ["one", "al", one[:12]]
     assert await engine.ask("POST", path, {"Container": "one"}) == (
         403, {"message": "endpoint with name one already exists in network net"},
     )  # fmt: skip
@@ -242,8 +244,10 @@ async def test_connect_and_disconnect(engine):
          "container cannot be connected to multiple networks with one of the networks in private (none) mode"),
     ):  # fmt: skip
         assert await engine.ask("POST", f"/networks/{network}/connect", {"Container": container}) == (
-            403, {"message": text},
+            400, {"message": text},
         )  # fmt: skip
+    wrong = {"Container": "one", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "x"}}}
+    assert await engine.ask("POST", path, wrong) == (400, {"message": "invalid IPv4 address: x"})
     assert (await engine.ask("POST", path, {"Container": "three"}))[0] == 404
     nobody = (400, {"message": 'invalid name or ID supplied: ""'})
     assert await engine.ask("POST", path, {"Container": ""}) == nobody

@@ -54,7 +54,7 @@ def test_what_is_asked_for() -> None:
         ({"CpuQuota": 10}, "CPU cfs quota can not be less than 1ms"),
         ({"CpuShares": -1}, "value must be a positive integer"),
         ({"OomScoreAdj": 2000}, "range for oom score adj"),
-        ({"Memory": "16m"}, "invalid JSON: Memory must be a number"),
+        ({"Memory": "16m"}, "invalid JSON: json: cannot unmarshal string into Go"),
     ],
 )
 def test_what_makes_no_sense(host: dict[str, Any], text: str) -> None:
