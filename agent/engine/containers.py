@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
-from agent.engine import container_filters, filters, lookup
+from agent.engine import container_filters, filters, lookup, versions
 from agent.engine import container_shapes as shapes
 from agent.engine.container_filters import Seen
 from agent.engine.http import Call, answer, routes, stream
@@ -63,7 +63,8 @@ async def list_containers(call: Call) -> web.StreamResponse:
     shown = []
     for seen in chosen[: limit or None]:
         sizes = await _sizes(call, seen.container, seen.image) if call.flag("size") else {}
-        shown.append({**shapes.summary(seen.container, seen.around, seen.image, now), **sizes})
+        summary = shapes.summary(seen.container, seen.around, seen.image, now)
+        shown.append({**_fitted(call, seen.container, summary), **sizes})
     return answer(shown)
 
 
@@ -91,7 +92,11 @@ async def inspect(call: Call) -> web.StreamResponse:
     execs = call.backend.execs.of(container.id)
     shown = shapes.inspection(container, image, around(call.backend, container), folder, execs)
     sizes = await _sizes(call, container, image) if call.flag("size") else {}
-    return answer({**shown, **sizes})
+    return answer({**_fitted(call, container, shown), **sizes})
+
+
+def _fitted(call: Call, container: ContainerState, shown: dict[str, Any]) -> dict[str, Any]:
+    return versions.container(shown, call.version, container.id[:12], container.name.removeprefix("/"))
 
 
 async def logs(call: Call) -> web.StreamResponse:

@@ -19,9 +19,10 @@ from agent.engine import (
     network_members,
     network_requests,
     telling,
+    versions,
 )
 from agent.engine import network_shapes as shapes
-from agent.engine.http import Call, Fields, answer, empty, finish, routes
+from agent.engine.http import Call, answer, empty, finish, routes
 from agent.network.names import GATEWAY_BRIDGE
 from agent.runtime.api import Status
 from agent.single.record import HOST, NONE
@@ -51,7 +52,7 @@ async def list_networks(call: Call) -> web.StreamResponse:
     if (dangling := filters.truth(wanted.get("dangling", ()))) is not None:
         used = await _used(call) | _used_here(call)
         chosen = [network for network in chosen if _dangles(network, used) is dangling]
-    return answer(chosen)
+    return answer([versions.network(network, call.version) for network in chosen])
 
 
 async def _used(call: Call) -> frozenset[str]:
@@ -94,24 +95,27 @@ _TESTS: Final[Mapping[str, Callable[[shapes.Shape, Sequence[str]], bool]]] = {
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    """GET /networks/{id}?scope&verbose: an overlay with its containers and peers where this node takes part in it."""
+    """GET /networks/{id}?scope&verbose."""
+    return answer(versions.network(await _inspected(call), call.version))
+
+
+async def _inspected(call: Call) -> shapes.Shape:
+    """An overlay with its containers and peers where this node takes part in it."""
     scope, verbose = call.text("scope"), call.boolean("verbose")
     network = await network_finding.find(call, call.names["id"], scope, reading=True)
     state = call.backend.swarm.state()
     if not isinstance(network, model.Network) and (ours := network_finding.own(call, network)) is not None:
-        return answer(network_finding.shown(call, ours, full=True))
+        return network_finding.shown(call, ours, full=True)
     if not isinstance(network, model.Network):
         own = state.nodes.get(state.node_id)
         meshes = [n.spec.name for n in state.networks.values() if n.spec.ingress]
         meshed = meshes[0] if meshes and own is not None and own.ingress_addr else ""
         gateways = call.backend.gateway_addresses()
         here = await _in_mode(call, network_finding.name_of(network))
-        return answer(
-            shapes.with_containers(network, await network_finding.members(call), gateways, meshed, here)
-        )
+        return shapes.with_containers(network, await network_finding.members(call), gateways, meshed, here)
     if network.id not in state.networks:
-        return answer(shapes.overlay(network))
-    return answer(shapes.overlay_here(network, state, await network_finding.members(call), verbose))
+        return shapes.overlay(network)
+    return shapes.overlay_here(network, state, await network_finding.members(call), verbose)
 
 
 async def _in_mode(call: Call, name: str) -> Mapping[str, str]:
@@ -141,20 +145,19 @@ async def check(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /networks/create: overlays; the order of the checks is Docker's."""
-    fields = await call.fields()
+    fields = await call.fields("network.CreateRequest")
     name, driver = fields.text("Name"), fields.text("Driver") or "bridge"
     membership = call.backend.swarm.membership()
+    fields.flag("CheckDuplicate")  # always
+    network_requests.refuse_nameless(name)
     await _refuse_name(call, name)
     if fields.text("Scope") == "swarm" and not fields.text("Driver"):
         driver = _OVERLAY
-    config_from, config_only = (
-        Fields(fields.get("ConfigFrom") or {}).text("Network"),
-        fields.flag("ConfigOnly"),
-    )
+    config_from = fields.part("ConfigFrom", "network.ConfigReference").text("Network")
+    config_only = fields.flag("ConfigOnly")
     if driver in ("host", "null") and not config_only:
         raise errors.PermissionDenied(f'only one instance of "{driver}" network is allowed')
     if config_only or (driver == _BRIDGE and fields.text("Scope") in ("", "local")):
-        network_requests.refuse_nameless(name)
         asked = local_networks.requested(fields, name, ids.new_container_id(), call.backend.now_ns())
         if config_from:
             asked = local_networks.configured(asked, config_from, call.backend.singles.networks.all())

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from agent.engine import versions
 from agent.engine.backend import Backend, LocalState, Membership, NodeInfo
 from agent.engine.http import HEADERS, Call, answer, routes
 from agent.runtime.api import ContainerState, Status
@@ -95,7 +96,7 @@ async def show_info(call: Call) -> web.StreamResponse:
     images = await backend.runtime.images()
     below = await backend.runtime.versions()
     swarm = await _swarm(call, backend)
-    return answer({
+    shown = {
         "ID": info.id,
         **_counts(containers),
         "Images": len(images),
@@ -141,7 +142,8 @@ async def show_info(call: Call) -> web.StreamResponse:
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": ["name=seccomp,profile=default"],
         "Warnings": swarm.get("Warnings"),
-    })  # fmt: skip
+    }  # fmt: skip
+    return answer(versions.info(shown, call.version))
 
 
 def _commit(its_version: str, commit: str) -> dict[str, str]:

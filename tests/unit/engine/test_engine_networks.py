@@ -85,7 +85,7 @@ def on_a_worker(world):
 
 
 async def test_list_of_a_manager(managing):
-    status, body = await managing.ask("GET", "/networks")
+    status, body = await managing.ask("GET", "/v1.47/networks")
     assert status == 200
     assert [(n["Name"], n["Driver"], n["Scope"]) for n in body] == [
         ("ingress", "overlay", "swarm"), ("my-net", "overlay", "swarm"), ("docker_gwbridge", "bridge", "local"),
@@ -139,7 +139,9 @@ async def test_filters_that_mean_nothing(managing, wanted, text):
 
 async def test_inspect_on_a_manager_that_takes_no_part(managing):
     for ref in ("my-net", WEB.id, WEB.id[:6]):
-        assert await managing.ask("GET", f"/networks/{ref}") == (200, SEEN_BY_A_MANAGER)
+        assert await managing.ask("GET", f"/v1.47/networks/{ref}") == (200, SEEN_BY_A_MANAGER)
+        newer = {**SEEN_BY_A_MANAGER, "EnableIPv4": True}
+        assert await managing.ask("GET", f"/v1.48/networks/{ref}") == (200, newer)
     assert (await managing.ask("GET", "/networks/my-net?scope=swarm"))[0] == 200
     assert (await managing.ask("GET", "/networks/my-net?scope=local"))[0] == 404
     status, body = await managing.ask("GET", "/networks/bridge?scope=swarm")
@@ -332,9 +334,14 @@ def pool(**fields):
         (pool(Subnet="10.9.0.0/24", IPRange="x", AuxiliaryAddresses={"a": "y"}), 400,
          "invalid network config:\ninvalid ip-range x: invalid CIDR block notation\n"
          "invalid auxiliary address a: invalid address"),
-        ({"IPAM": []}, 400, "invalid JSON: the request's body must be an object"),
-        ({"IPAM": {"Config": {}}}, 400, "invalid JSON: Config must be a list"),
-        ({"Options": {"a": 1}}, 400, "invalid JSON: the values of Options must be strings"),
+        ({"IPAM": []}, 400, "invalid JSON: json: cannot unmarshal array into Go struct field CreateRequest.IPAM of type network.IPAM"),
+        ({"IPAM": {"Config": {}}}, 400,
+         "invalid JSON: json: cannot unmarshal object into Go struct field IPAM.IPAM.Config of type []network.IPAMConfig"),
+        ({"Options": {"a": 1}}, 400,
+         "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Options of type string"),
+        ({"Name": ""}, 400, "invalid name: name is empty"),
+        ({"CheckDuplicate": "x"}, 400,
+         "invalid JSON: json: cannot unmarshal string into Go struct field CreateRequest.CheckDuplicate of type bool"),
         ({"EnableIPv4": False}, 400, "IPv4 cannot be disabled in a Swarm scoped network"),
         ({"Name": "host"}, 403, "operation is not permitted on predefined host network "),
         ({"Driver": "macvlan"}, 501, "networks of driver macvlan are not supported yet: use overlay or bridge"),

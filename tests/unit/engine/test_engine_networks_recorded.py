@@ -90,7 +90,7 @@ async def test_from_the_request_to_the_inspection(manager, case):
     spec = manager.manager.requests[-1].spec
     manager.manager.networks.clear()
     manager.manager.add(allocated(spec, int(wanted["Options"][VXLAN])))
-    status, found = await manager.ask("GET", f"/networks/{body['Name']}")
+    status, found = await manager.ask("GET", f"/v1.41/networks/{body['Name']}")
     assert (status, found) == (200, wanted)
     assert list(found) == list(wanted), "clients show the keys in this order"
     assert list(found["Options"]) == sorted(found["Options"])
