@@ -16,6 +16,7 @@ from asyncio import Task, get_running_loop
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, RawRequestMessage
@@ -42,8 +43,8 @@ from agent.engine import (
 )
 from agent.engine.backend import Backend
 from agent.engine.cache import EncodedObjects
-from agent.engine.http import Call, Handler, answer, empty, failure
-from agent.engine.router import Router, split_version
+from agent.engine.http import HEADERS, Call, Handler, answer, empty, failure
+from agent.engine.router import Router, cleaned, split_version
 from common import errors, logs, version
 
 log = logging.getLogger("engine")
@@ -56,21 +57,22 @@ _BODY_LIMIT: Final = 16 << 20
 _HEADER_LIMIT: Final = 64 << 10  # credentials of registries are tokens of several kilobytes
 _SERIOUS: Final = (500, 503)  # what goes to the log; the other errors are the client's own
 _SHUTDOWN: Final = 2.0
+_LONGEST_VERSION: Final = 64
 
 
-def parse_version(text: str) -> tuple[int, int]:
-    """(1, 50) from "1.50"; raises errors.InvalidArgument."""
-    parts = text.split(".")
-    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 6 for part in parts):
-        raise errors.InvalidArgument(f"invalid API version: {text}")
-    return int(parts[0]), int(parts[1])
+def parse_version(text: str) -> tuple[int, ...]:
+    """(1, 50) from "1.50"; what is no number counts as 0, as in Docker."""
+    parts = [int(part) if part.isdecimal() else 0 for part in text[:_LONGEST_VERSION].split(".")]
+    while len(parts) > 2 and not parts[-1]:
+        del parts[-1]
+    return tuple(parts)
 
 
 _NEWEST: Final = parse_version(version.API)
 _OLDEST: Final = parse_version(version.API_MINIMUM)
 
 
-def check_version(text: str) -> tuple[int, int]:
+def check_version(text: str) -> tuple[int, ...]:
     """The version that a request's path asks for ("" is the newest), refused when this engine can't speak it."""
     if not text:
         return _NEWEST
@@ -136,6 +138,10 @@ class Engine:
     async def _answer(self, call: Call) -> web.StreamResponse:
         if call.request.method == "OPTIONS":  # of any path, as in Docker
             return empty()
+        if (clean := cleaned(call.request.path)) != call.request.path:
+            query = call.request.query_string
+            place = quote(clean) + (f"?{query}" if query else "")
+            return web.Response(status=301, headers={**HEADERS, "Location": place})
         asked, path = split_version(call.request.path)
         found = self._router.find(call.request.method, path)
         if found is None:

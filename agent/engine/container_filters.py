@@ -38,7 +38,11 @@ def check(wanted: filters.Filters) -> None:
     for key, known in (("status", _STATES), ("health", _HEALTH)):
         for value in wanted.get(key, ()):
             if value not in known:
-                raise errors.InvalidArgument(f"invalid filter '{key}={value}'")
+                raise errors.InvalidArgument(
+                    f"Unrecognised filter value for health: {value}"
+                    if key == "health"
+                    else f"invalid filter '{key}={value}'"
+                )
     for value in wanted.get("exited", ()):
         if not re.fullmatch(r"[+-]?[0-9]{1,9}", value):
             raise errors.InvalidArgument(f"invalid filter 'exited={value}'")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from agent.engine import filters, telling
+from agent.engine import filters, moments, telling
 from agent.engine.http import Call, Lines, answer, empty, routes
 from agent.engine.services import AUTH_HEADER
 from agent.runtime import reference
@@ -18,11 +18,20 @@ from common import apijson, errors
 
 _FILTERS: Final = ("before", "dangling", "label", "reference", "since", "until")
 _VIRTUAL_SIZE_UNTIL: Final = (1, 44)
+_DESCRIPTOR_SINCE: Final = (1, 48)
+_CONTAINERS_OWN_UNTIL: Final = (1, 50)
+_CONTAINERS_OWN: Final = (
+    "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
+)  # fmt: skip
+_EVER: Final = 1 << 63
 
 
 def registry_auth(call: Call) -> RegistryAuth | None:
-    """The credentials of X-Registry-Auth."""
-    return auth.registry_auth(call.request.headers.get(AUTH_HEADER, ""))
+    """The credentials of X-Registry-Auth; what can't be read is passed over, as in Docker: most images need none."""
+    try:
+        return auth.registry_auth(call.request.headers.get(AUTH_HEADER, ""))
+    except errors.InvalidArgument:
+        return None
 
 
 def created_ns(image: ImageInfo) -> int:
@@ -39,10 +48,26 @@ def created_ns(image: ImageInfo) -> int:
 async def list_images(call: Call) -> web.StreamResponse:
     """GET /images/json."""
     wanted = filters.parse(call.text("filters"), _FILTERS)
-    images = [image for image in await call.backend.runtime.images() if _meets(image, wanted)]
+    since, before = await _bounds(call, wanted)
+    images = [
+        image
+        for image in await call.backend.runtime.images()
+        if _meets(image, wanted) and since < created_ns(image) < before
+    ]
     images.sort(key=lambda image: (-created_ns(image), image.id))
-    old = call.version < _VIRTUAL_SIZE_UNTIL
-    return answer([_summary(image, old) for image in images])
+    return answer([_summary(image, call.version) for image in images])
+
+
+async def _bounds(call: Call, wanted: filters.Filters) -> tuple[int, int]:
+    """Only what was made after the one and before the other, by `since`, `before` (images) and `until` (a time)."""
+    since, before = -1, _EVER
+    for name in wanted.get("since", ()):
+        since = max(since, created_ns(await named(call, name)))
+    for name in wanted.get("before", ()):
+        before = min(before, created_ns(await named(call, name)))
+    for text in wanted.get("until", ()):
+        before = min(before, moments.moment(text, call.backend.now_ns()))
+    return since, before
 
 
 def _meets(image: ImageInfo, wanted: filters.Filters) -> bool:
@@ -63,7 +88,7 @@ def _named(image: ImageInfo, pattern: str) -> bool:
     )
 
 
-def _summary(image: ImageInfo, with_virtual_size: bool) -> dict[str, Any]:
+def _summary(image: ImageInfo, version: tuple[int, ...]) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "Containers": -1,
         "Created": created_ns(image) // 1_000_000_000,
@@ -75,21 +100,36 @@ def _summary(image: ImageInfo, with_virtual_size: bool) -> dict[str, Any]:
         "SharedSize": -1,
         "Size": image.size,
     }
-    return {**shown, "VirtualSize": image.size} if with_virtual_size else shown
+    if version < _VIRTUAL_SIZE_UNTIL:
+        shown["VirtualSize"] = image.size
+    if version >= _DESCRIPTOR_SINCE:
+        shown["Descriptor"] = _descriptor(image)
+    return shown
 
 
-async def _found(call: Call) -> ImageInfo:
-    name = call.names["name"]
+def _descriptor(image: ImageInfo) -> dict[str, Any]:
+    target = image.target
+    return {"mediaType": target.media_type, "digest": target.digest, "size": target.size}
+
+
+async def named(call: Call, name: str) -> ImageInfo:
+    """The image that a user means; raises errors.NotFound, or errors.InvalidArgument for what can be no name."""
     image = await call.backend.runtime.image(name)
     if image is None:
-        tagged = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-        raise errors.NotFound(f"no such image: {name}: No such image: {tagged}")
+        if not reference.looks_like_id(name):
+            reference.parse(name)
+        raise errors.NotFound(
+            f"No such image: {name if ':' in name.rpartition('/')[2] else f'{name}:latest'}"
+        )
     return image
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /images/{name}/json."""
-    image = await _found(call)
+    try:
+        image = await named(call, call.names["name"])
+    except (errors.NotFound, errors.InvalidArgument) as exc:
+        raise type(exc)(f"no such image: {call.names['name']}: {exc.message}") from exc
     shown: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": list(image.tags),
@@ -101,7 +141,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         "ContainerConfig": _built_by(),
         "DockerVersion": "",
         "Author": str(image.raw.get("author") or ""),
-        "Config": config(image),
+        "Config": config(image, call.version),
         "Architecture": image.platform.architecture,
         **({"Variant": image.platform.variant} if image.platform.variant else {}),
         "Os": image.platform.os,
@@ -110,11 +150,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         "GraphDriver": {"Data": None, "Name": "overlayfs"},
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
         "Metadata": {"LastTagTime": apijson.ZERO_TIME},
-        "Descriptor": {
-            "mediaType": image.target.media_type,
-            "digest": image.target.digest,
-            "size": image.target.size,
-        },
+        "Descriptor": _descriptor(image),
     }
     return answer(shown)
 
@@ -125,9 +161,12 @@ def _built_by() -> dict[str, Any]:
     return _config(ImageConfig())
 
 
-def config(image: ImageInfo) -> dict[str, Any]:
-    """The image's configuration as container and image inspection show it."""
-    return _config(image.config)
+def config(image: ImageInfo, version: tuple[int, ...]) -> dict[str, Any]:
+    """The image's configuration; old clients also look for what only containers have."""
+    shown = _config(image.config)
+    if version >= _CONTAINERS_OWN_UNTIL:
+        return {key: value for key, value in shown.items() if key not in _CONTAINERS_OWN}
+    return shown
 
 
 def _config(own: ImageConfig) -> dict[str, Any]:
@@ -220,7 +259,7 @@ async def load(call: Call) -> web.StreamResponse:
 
 async def tag(call: Call) -> web.StreamResponse:
     """POST /images/{name}/tag?repo&tag."""
-    image = await _found(call)
+    image = await named(call, call.names["name"])
     target = reference.parse(call.text("repo"))
     if target.digest:
         raise errors.InvalidArgument("refusing to create a tag with a digest reference")
@@ -232,7 +271,7 @@ async def tag(call: Call) -> web.StreamResponse:
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /images/{name}?force."""
-    image = await _found(call)
+    image = await named(call, call.names["name"])
     removed = await call.backend.runtime.remove_image(call.names["name"], call.flag("force"))
     for item in removed:
         if item.untagged or item.deleted == image.id:

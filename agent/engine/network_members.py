@@ -19,12 +19,13 @@ _HOST: Final = "container cannot be disconnected from host network or connected 
 
 async def connect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/connect: for containers that run and others, on this node's bridges and in overlays."""
-    fields = await call.fields()
+    fields = await call.fields("network.ConnectOptions")
     container, record, network = await _both(call, fields)
     name = network if isinstance(network, str) else network_finding.name_of(network)
     _refuse_kinds(record, name)
     macs = call.version >= container_requests.OWN_MACS
-    asked = container_requests.leg(name, Fields(fields.get("EndpointConfig") or {}), macs)
+    part = fields.part("EndpointConfig", "network.EndpointSettings")
+    asked = container_requests.leg(name, part, macs)
     asked = container_requests.named(asked, container.config.hostname if container.config else "")
     ours = network_finding.own(call, network) if isinstance(network, dict) else None
     if _leg_in(call, record, network) is not None:
@@ -41,7 +42,7 @@ async def connect(call: Call) -> web.StreamResponse:
 
 async def disconnect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/disconnect."""
-    fields = await call.fields()
+    fields = await call.fields("network.DisconnectOptions")
     fields.flag("Force")  # there is nothing here that takes force
     container, record, network = await _both(call, fields)
     name = network if isinstance(network, str) else network_finding.name_of(network)
@@ -79,14 +80,14 @@ async def _both(call: Call, fields: Fields) -> tuple[ContainerState, SingleRecor
 
 def _refuse_kinds(record: SingleRecord, name: str) -> None:
     mode = record.network_mode
-    if name == HOST:
-        raise errors.PermissionDenied(_HOST)
     if mode == HOST or mode.startswith(JOINED):
-        raise errors.PermissionDenied(
+        raise errors.InvalidArgument(
             "container sharing network namespace with another container or host cannot be connected to any other network"
         )
+    if name == HOST:
+        raise errors.InvalidArgument(_HOST)
     if NONE in (name, mode):
-        raise errors.PermissionDenied(
+        raise errors.InvalidArgument(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"
         )
     if name == GATEWAY_BRIDGE:

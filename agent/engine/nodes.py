@@ -11,14 +11,26 @@ from agent.engine.http import Call, empty, raw_json, routes
 from common import apijson, errors, model
 
 _FILTERS: Final = ("id", "label", "membership", "name", "node.label", "role")
+_WORDS: Final = {"membership": ("accepted", "pending"), "role": ("manager", "worker")}
 
 
 async def list_nodes(call: Call) -> web.StreamResponse:
     """GET /nodes."""
     control = call.backend.swarm.control()
     wanted = filters.parse(call.text("filters"), _FILTERS)
+    wanted = {key: _words(key, values) for key, values in wanted.items()}
     reply = await call.ask(control.ListNodes, model.ListRequest(filters.terms(wanted)))
     return raw_json(call.encoded.many(reply.nodes))
+
+
+def _words(key: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The values of a filter that is of few words, in any case."""
+    if key not in _WORDS:
+        return values
+    for value in values:
+        if value.lower() not in _WORDS[key]:
+            raise errors.InvalidArgument(f"Invalid {key} filter: '{value}'")
+    return tuple(value.lower() for value in values)
 
 
 async def inspect(call: Call) -> web.StreamResponse:
@@ -34,7 +46,7 @@ async def update(call: Call) -> web.StreamResponse:
     body = await call.json()
     version = call.object_version("node")
     spec = apijson.decode(model.NodeSpec, body)
-    said = {str(key).lower() for key, value in body.items() if value is not None}
+    said = {str(key).lower() for key, value in (body or {}).items() if value is not None}
     for key in ("Role", "Availability"):
         if key.lower() not in said:  # an empty word is none: leaving the role out must not demote a manager
             raise errors.InvalidArgument(f'invalid {key}: ""')

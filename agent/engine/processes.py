@@ -22,6 +22,8 @@ _PATIENCE: Final = 10.0  # seconds
 async def top(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/top?ps_args: in containers of tasks, too."""
     container = await find(call, call.names["id"])
+    if call.backend.singles.restarts.waits(container.id):
+        raise errors.Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if container.status not in (Status.RUNNING, Status.PAUSED):
         raise errors.Conflict(f"Container {container.id} is not running")
     pids = await call.backend.runtime.processes(container.id)
@@ -52,7 +54,8 @@ async def _ps(arguments: Sequence[str]) -> str:
             running.kill()
             await running.wait()
     if running.returncode:
-        raise errors.ShoalError(f"ps: {said.decode(errors='replace').strip()}")
+        lines = said.decode(errors="replace").splitlines() or ["it failed"]
+        raise errors.ShoalError(f"ps: {lines[0]}")
     return output.decode(errors="replace")
 
 

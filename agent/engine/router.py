@@ -5,12 +5,14 @@ A template is a path with `{name}` for one segment and `{name:path}` for what ma
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+_UNCLEAN: Final = re.compile(r"//|/\.\.?(/|$)")
 _VERSIONED: Final = re.compile(r"/v([0-9.]+)(/.*)")
 
 
@@ -45,6 +47,14 @@ def split_version(path: str) -> tuple[str, str]:
     """The API version in front of a path ("" for none) and the path without it."""
     match = _VERSIONED.fullmatch(path)
     return (match[1], match[2]) if match else ("", path)
+
+
+def cleaned(path: str) -> str:
+    """A path without empty segments and dots, as Docker's router has it."""
+    if not _UNCLEAN.search(path):
+        return path
+    clean = "/" + posixpath.normpath(path).lstrip("/")
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 
 def _head(path: str) -> str:

@@ -20,7 +20,7 @@ from agent.engine.containers import find
 from agent.engine.happenings import CONTAINER
 from agent.engine.http import Call, answer, empty, finish, routes, stream
 from agent.engine.nicknames import COUNT, nickname
-from agent.runtime import reference
+from agent.runtime import reference, signals
 from agent.runtime.api import ContainerState, ExitStatus, Status, WaitCondition
 from agent.runtime.image import ImageInfo
 from agent.single.record import HOST, JOINED, Link, SingleRecord
@@ -43,7 +43,7 @@ async def create(call: Call) -> web.StreamResponse:
     if name:
         _check_name(name)
     taken = {c.name for c in await call.backend.runtime.containers()}
-    body = await call.fields()
+    body = await call.fields("container.CreateRequest")
     container_id = ids.new_container_id()
     node = call.backend.host.info()
     chosen = name or _nickname(taken)
@@ -133,10 +133,11 @@ def _host(line: str, here: str) -> str:
     return line
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, shown: str = "") -> None:
+    """`shown` stands before the name where it is refused."""
     if not _NAME.fullmatch(name):
         raise errors.InvalidArgument(
-            f"Invalid container name ({name}), only {_NAME.pattern.removesuffix('+')} are allowed"
+            f"Invalid container name ({shown}{name}), only {_NAME.pattern.removesuffix('+')} are allowed"
         )
 
 
@@ -176,9 +177,9 @@ async def start(call: Call) -> web.StreamResponse:
 
 async def stop(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/stop?t&signal: 304 for one that doesn't run."""
+    grace, signal = _grace(call), call.text("signal")
     container = await find(call, call.names["id"])
     _single(container, "stopping")
-    grace, signal = _grace(call), call.text("signal")
     if not await finish(call.backend.singles.stop(container.id, signal, grace)):
         return empty(304)
     telling.container(call.backend, container, "stop")
@@ -187,9 +188,9 @@ async def stop(call: Call) -> web.StreamResponse:
 
 async def restart(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/restart?t&signal."""
+    grace, signal = _grace(call), call.text("signal")
     container = await find(call, call.names["id"])
     _single(container, "restarting")
-    grace, signal = _grace(call), call.text("signal")
     try:
         await finish(call.backend.singles.restart(container.id, signal, grace))
     except errors.ShoalError as exc:
@@ -212,6 +213,7 @@ def _grace(call: Call) -> float | None:
 
 async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill?signal."""
+    signals.parse(call.text("signal") or "SIGKILL")
     try:
         container = await find(call, call.names["id"])
     except errors.NotFound as exc:
@@ -246,15 +248,16 @@ async def unpause(call: Call) -> web.StreamResponse:
 
 async def rename(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/rename?name."""
+    asked = call.text("name")
+    name = asked.removeprefix("/")
+    if not asked:
+        raise errors.InvalidArgument("Neither old nor new names may be empty")
     container = await find(call, call.names["id"])
     _single(container, "renaming")
-    name = call.text("name").removeprefix("/")
-    if not name:
-        raise errors.InvalidArgument("Neither old nor new names may be empty")
     if name == container.name:
         raise errors.InvalidArgument("Renaming a container with the same name as its current name")
     try:
-        _check_name(name)
+        _check_name(name, "/")
         await finish(call.backend.singles.rename(container.id, name))
     except (errors.InvalidArgument, errors.Conflict) as exc:
         raise type(exc)(f"Error when allocating new name: {exc.message}") from exc
@@ -270,9 +273,10 @@ async def remove(call: Call) -> web.StreamResponse:
         await finish(call.backend.singles.linking.cut(call.names["id"]))
         return empty(204)
     force = call.flag("force")
-    if container.status in _RUNNING and not force:
+    restarting = call.backend.singles.restarts.waits(container.id)
+    if (container.status in _RUNNING or restarting) and not force:
         raise errors.Conflict(
-            f"You cannot remove a running container {container.id}. "
+            f"You cannot remove a {'restarting' if restarting else 'running'} container {container.id}. "
             "Stop the container before attempting removal or force remove"
         )
     _single(container, "removing")
@@ -284,6 +288,8 @@ async def prune(call: Call) -> web.StreamResponse:
     """POST /containers/prune: single containers that don't run."""
     wanted = filters.parse(call.text("filters"), _PRUNE_FILTERS)
     until = wanted.get("until", ())
+    if len(until) > 1:
+        raise errors.InvalidArgument("more than one until filter specified")
     before = moments.moment(until[0], call.backend.now_ns()) if until else _EVER
     removed: list[str] = []
     for container in await call.backend.runtime.containers():
@@ -343,8 +349,8 @@ def _ended_before(container: ContainerState, record: SingleRecord | None) -> dic
 
 async def resize(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/resize?h&w."""
-    container = await find(call, call.names["id"])
     height, width = size(call)
+    container = await find(call, call.names["id"])
     if container.status not in _RUNNING:
         raise errors.Conflict(f"Container {container.id} is not running")
     await call.backend.runtime.resize(container.id, width, height)
@@ -358,7 +364,8 @@ def size(call: Call) -> tuple[int, int]:
     for name in ("h", "w"):
         text = call.text(name)
         if not text.isascii() or not text.isdecimal() or len(text) > 5:
-            raise errors.InvalidArgument(f"invalid resize {'height' if name == 'h' else 'width'} {text!r}")
+            what = "height" if name == "h" else "width"
+            raise errors.InvalidArgument(f'invalid resize {what} "{text}": invalid syntax')
         found.append(int(text))
     return found[0], found[1]
 

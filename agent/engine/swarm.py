@@ -12,11 +12,12 @@ from agent.engine.http import Call, Fields, answer, empty, finish, routes
 from common import apijson, errors, model
 
 _DEFAULT_NAME: Final = "default"
+_ROTATIONS: Final = ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
 
 
 async def init(call: Call) -> web.StreamResponse:
     """POST /swarm/init: answers with the node's id as a JSON string."""
-    fields = await call.fields()
+    fields = await call.fields("swarm.InitRequest")
     force = fields.flag("ForceNewCluster")
     if call.backend.swarm.membership().state is not LocalState.INACTIVE and not force:
         raise errors.Unavailable(ALREADY_MEMBER)
@@ -34,9 +35,8 @@ async def init(call: Call) -> web.StreamResponse:
         addresses.check_pool(pool, size)
     port = fields.number("DataPathPort")
     addresses.check_data_path_port(port)
-    spec = apijson.decode(model.ClusterSpec, fields.get("Spec") or {})
-    if spec.name not in ("", _DEFAULT_NAME):
-        raise errors.InvalidArgument(f'swarm spec must be named "{_DEFAULT_NAME}"')
+    spec = apijson.decode(model.ClusterSpec, {} if fields.get("Spec") is None else fields.get("Spec"))
+    _check_name(spec)
     options = InitOptions(
         listen_addr=addresses.join_port(*listen),
         advertise_addr=advertise,
@@ -51,11 +51,16 @@ async def init(call: Call) -> web.StreamResponse:
     return answer(await finish(call.backend.swarm.init(options)))
 
 
+def _check_name(spec: model.ClusterSpec) -> None:
+    if spec.name not in ("", _DEFAULT_NAME):
+        raise errors.InvalidArgument(f'swarm spec must be named "{_DEFAULT_NAME}"')
+
+
 async def join(call: Call) -> web.StreamResponse:
     """POST /swarm/join."""
+    fields = await call.fields("swarm.JoinRequest")
     if call.backend.swarm.membership().state is not LocalState.INACTIVE:
         raise errors.Unavailable(ALREADY_MEMBER)
-    fields = await call.fields()
     local = await call.backend.host.addresses()
     listen = addresses.resolve_listen(fields.text("ListenAddr") or "0.0.0.0:2377", local)
     said = fields.text("AdvertiseAddr")
@@ -110,15 +115,26 @@ async def inspect(call: Call) -> web.StreamResponse:
     return answer({**apijson.encode(cluster), "JoinTokens": tokens})
 
 
+def _rotation(call: Call, name: str) -> bool:
+    """Whether something is to be turned; Docker says no more of a word that is no boolean."""
+    try:
+        return call.boolean(name)
+    except errors.InvalidArgument as exc:
+        raise errors.InvalidArgument(f"invalid value for {name}: {call.text(name)}") from exc
+
+
 async def update(call: Call) -> web.StreamResponse:
     """POST /swarm/update?version&rotateWorkerToken&rotateManagerToken&rotateManagerUnlockKey."""
     control = call.backend.swarm.control()
+    spec = apijson.decode(model.ClusterSpec, await call.json())
+    rotations = {name: _rotation(call, name) for name in _ROTATIONS}
+    _check_name(spec)
     request = model.UpdateClusterRequest(
         version=call.object_version("swarm"),
-        spec=apijson.decode(model.ClusterSpec, await call.json()),
-        rotate_worker_token=call.flag("rotateWorkerToken"),
-        rotate_manager_token=call.flag("rotateManagerToken"),
-        rotate_unlock_key=call.flag("rotateManagerUnlockKey"),
+        spec=spec,
+        rotate_worker_token=rotations["rotateWorkerToken"],
+        rotate_manager_token=rotations["rotateManagerToken"],
+        rotate_unlock_key=rotations["rotateManagerUnlockKey"],
     )
     await call.ask(control.UpdateCluster, request)
     return empty()
@@ -132,7 +148,7 @@ async def unlock_key(call: Call) -> web.StreamResponse:
 
 async def unlock(call: Call) -> web.StreamResponse:
     """POST /swarm/unlock."""
-    fields = await call.fields()
+    fields = await call.fields("swarm.UnlockRequest")
     if call.backend.swarm.membership().state is LocalState.INACTIVE:
         raise errors.Unavailable(NOT_MEMBER)
     await finish(call.backend.swarm.unlock(fields.text("UnlockKey")))

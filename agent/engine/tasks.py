@@ -20,8 +20,10 @@ async def list_tasks(call: Call) -> web.StreamResponse:
     control = call.backend.swarm.control()
     wanted = filters.parse(call.text("filters"), _FILTERS)
     for state in wanted.get("desired-state", ()):
-        if state not in _STATES:
+        if state.lower() not in _STATES:
             raise errors.InvalidArgument(f"Invalid desired-state filter: '{state}'")
+    if states := wanted.get("desired-state"):
+        wanted = {**wanted, "desired-state": tuple(state.lower() for state in states)}
     reply = await call.ask(control.ListTasks, model.ListRequest(filters.terms(wanted)))
     return raw_json(call.encoded.many(reply.tasks))
 

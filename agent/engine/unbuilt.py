@@ -10,19 +10,24 @@ from typing import Final
 from aiohttp import web
 
 from agent.engine import containers, filters
-from agent.engine.http import Call, Handler, answer, routes
+from agent.engine.http import Call, Handler, answer, empty, routes
 from common import errors
 
+_VOLUME_FILTERS: Final = ("dangling", "driver", "label", "name")
 _STORE_FILTERS: Final = ("id", "label", "name", "names")
 
 
 async def no_volumes(call: Call) -> web.StreamResponse:
-    """GET /volumes."""
+    """GET /volumes?filters."""
+    wanted = filters.parse(call.text("filters"), _VOLUME_FILTERS)
+    filters.truth(wanted.get("dangling", ()))
     return answer({"Volumes": [], "Warnings": None})
 
 
 async def no_volume(call: Call) -> web.StreamResponse:
-    """GET and DELETE /volumes/{name}."""
+    """GET and DELETE /volumes/{name}: by force, what isn't there is removed."""
+    if call.request.method == "DELETE" and call.flag("force"):
+        return empty(204)
     raise errors.NotFound(f"get {call.names['name']}: no such volume")
 
 
@@ -62,6 +67,7 @@ async def container_action(call: Call) -> web.StreamResponse:
 _ACTIONS: Final = {
     "archive": "copying files from and to containers is",
     "attach/ws": "attaching by WebSocket is",
+    "checkpoints": "checkpoints of containers are",
     "changes": "comparing a container with its image is",
     "export": "exporting containers is",
     "stats": "statistics of containers are",
@@ -81,10 +87,19 @@ async def prune_build(call: Call) -> web.StreamResponse:
 
 async def commit(call: Call) -> web.StreamResponse:
     """POST /commit?container."""
+    if not call.text("container"):
+        raise errors.InvalidArgument('invalid name or ID supplied: ""')
     await containers.find(call, call.text("container"))
     raise errors.Unimplemented("making images of containers is not supported yet")
 
 
+async def no_plugin(call: Call) -> web.StreamResponse:
+    """What is done to a plugin: there is none."""
+    raise errors.NotFound(f'plugin "{call.names["name"]}" not found')
+
+
+_CHECKPOINTS: Final = _refused("checkpoints of containers are")
+_PLUGINS: Final = _refused("plugins are")
 _SECRETS: Final = _refused("secrets are", manager=True)
 _VOLUMES: Final = _refused("named volumes are")
 _IMAGES: Final = _refused("this action on images is")
@@ -120,5 +135,16 @@ ROUTES: Final = routes({
     "POST /build/prune": prune_build,
     "POST /commit": commit,
     "POST /session": _BUILD,
+    "POST /build/cancel": _BUILD,
+    "DELETE /containers/{id}/checkpoints/{name}": _CHECKPOINTS,
+    "POST /plugins/pull": _PLUGINS,
+    "POST /plugins/create": _PLUGINS,
+    "GET /plugins/privileges": _PLUGINS,
+    "DELETE /plugins/{name:path}": no_plugin,
+    "POST /plugins/{name:path}/enable": no_plugin,
+    "POST /plugins/{name:path}/disable": no_plugin,
+    "POST /plugins/{name:path}/upgrade": no_plugin,
+    "POST /plugins/{name:path}/set": no_plugin,
+    "POST /plugins/{name:path}/push": no_plugin,
     "POST /grpc": _BUILD,
 })  # fmt: skip

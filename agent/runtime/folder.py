@@ -127,7 +127,7 @@ def _extra_host(line: str) -> str:
     name, colon, address = line.partition(":")
     if colon and _is_address(address.strip("[] ")):
         return f"{address.strip('[] ')}\t{name}"
-    raise InvalidArgument(f"bad format for add-host: {line!r}")
+    raise InvalidArgument(f'bad format for add-host: "{line}"')
 
 
 def _is_address(text: str) -> bool:

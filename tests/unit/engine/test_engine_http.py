@@ -10,10 +10,10 @@ import pytest
 from engine_fakes import NO_SWARM, World
 
 from agent.engine import app, filters
-from agent.engine.router import Route, Router, split_version
+from agent.engine.router import Route, Router, cleaned, split_version
 from common import errors, version
 
-PREFIXES = ["", "/v1.24", "/v1.41", f"/v{version.API}"]
+PREFIXES = ["", "/v1.24", "/v1.41", "/v1.41.1", "/v1.50.0", f"/v{version.API}"]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -32,8 +32,11 @@ async def test_every_path_is_there_with_and_without_a_version(world, prefix):
             "client version 1.23 is too old. Minimum supported API version is 1.24, "
             "please upgrade your client to a newer version",
         ),
-        ("1", "invalid API version: 1"),
-        ("1.2.3", "invalid API version: 1.2.3"),
+        ("1.50.1", "client version 1.50.1 is too new. Maximum supported API version is 1.50"),
+        (
+            "1",
+            "client version 1 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
+        ),
     ],
 )
 async def test_versions_that_cannot_be_spoken_are_refused(world, asked, text):
@@ -100,8 +103,17 @@ async def test_a_mistake_in_a_handler_is_logged_and_told(world, caplog):
         (b"", "application/json", "invalid JSON: got EOF while reading request body"),
         (b"{", "application/json", "invalid JSON: "),
         (b"{}", "text/plain", "unsupported Content-Type header (text/plain): must be 'application/json'"),
-        (b"[]", "application/json", "invalid JSON: the request's body must be an object"),
-        (b'{"ListenAddr": 3}', "application/json", "invalid JSON: ListenAddr must be a string"),
+        (b"{}", "", "malformed Content-Type header (): mime: no media type"),
+        (
+            b"[]",
+            "application/json",
+            "invalid JSON: json: cannot unmarshal array into Go value of type swarm.InitRequest",
+        ),
+        (
+            b'{"ListenAddr": 3}',
+            "application/json",
+            "invalid JSON: json: cannot unmarshal number into Go struct field InitRequest.ListenAddr of type string",
+        ),
     ],
 )
 async def test_bodies_that_are_none(world, data, kind, text):
@@ -176,6 +188,22 @@ def test_router():
     assert router.find("GET", "nodes") is None
 
 
+@pytest.mark.parametrize(
+    ("path", "clean"),
+    [
+        ("/containers//web/json", "/containers/web/json"), ("/a/./b", "/a/b"), ("/a/../b", "/b"), ("//a", "/a"),
+        ("/..", "/"), ("/a//", "/a/"), ("/a/b..c/.d", "/a/b..c/.d"), ("/networks/", "/networks/"), ("/", "/"),
+    ],
+)  # fmt: skip
+def test_paths_without_detours(path, clean):
+    assert cleaned(path) == clean
+
+
+async def test_a_detour_is_shown_the_straight_way(world):
+    async with world.client.get("/v1.50/containers//json?all=1", allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (301, "/v1.50/containers/json?all=1")
+
+
 def test_split_version():
     assert split_version("/v1.41/nodes") == ("1.41", "/nodes")
     assert split_version("/nodes") == ("", "/nodes")
@@ -185,14 +213,16 @@ def test_split_version():
 def test_filters_in_both_forms():
     for value in ({"name": {"a": True, "b": True, "c": False}}, {"name": ["a", "b"]}):
         assert filters.parse(json.dumps(value), ("name",)) == {"name": ("a", "b")}
-    assert filters.parse("", ("name",)) == {}
+    assert filters.parse("", ("name",)) == filters.parse("null", ("name",)) == {}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"foo":{"bar":true}}', "Invalid filter 'foo'"),
-        ("{", "invalid filter: "),
+        ("{", "invalid filter: unexpected EOF"),
+        ("x", "invalid filter: invalid character 'x' looking for beginning of value"),
+        ('{"name":{"x":"y"}}', "invalid filter 'name': its values must be strings"),
         ("[]", "invalid filter: it must be a JSON object"),
         ('{"name":1}', "invalid filter 'name': its values must be strings"),
         ('{"name":[1]}', "invalid filter 'name': its values must be strings"),
@@ -211,8 +241,9 @@ def test_filters_by_label_and_truth():
     assert filters.truth(()) is None
     assert filters.truth(("true",)) is True
     assert filters.truth(("0",)) is False
-    with pytest.raises(errors.InvalidArgument):
-        filters.truth(("maybe",))
+    for word in ("maybe", "True"):
+        with pytest.raises(errors.InvalidArgument):
+            filters.truth((word,))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from engine_fakes import DIGEST, NOW, image
@@ -103,6 +104,55 @@ async def test_inspect_tag_remove(world):
     _, body = await world.ask("DELETE", "/images/example.org/mine:2")
     assert [list(item) for item in body] == [["Untagged"], ["Deleted"]]
     assert (await world.ask("DELETE", "/images/example.org/mine:2"))[0] == 404
+
+
+async def test_images_by_their_age(world):
+    older = replace(image("older:latest"), created="2020-01-01T00:00:00Z")
+    newer = replace(image("newer:latest"), created="2022-01-01T00:00:00Z")
+    world.runtime.held = [older, newer]
+    for wanted, names in (
+        ({"since": ["older"]}, ["newer:latest"]), ({"before": ["newer:latest"]}, ["older:latest"]),
+        ({"until": ["2021-01-01"]}, ["older:latest"]), ({"before": ["older"]}, []),
+    ):  # fmt: skip
+        _, found = await world.ask("GET", "/images/json", params={"filters": json.dumps(wanted)})
+        assert [name for shown in found for name in shown["RepoTags"]] == names, wanted
+    for wanted, status, text in (
+        ({"before": ["nosuch"]}, 404, "No such image: nosuch:latest"),
+        ({"until": ["x"]}, 400, 'failed to parse value as time or duration: "x"'),
+        ({"dangling": ["maybe"]}, 400, "invalid value for filter 'dangling', must be"),
+    ):
+        got, body = await world.ask("GET", "/images/json", params={"filters": json.dumps(wanted)})
+        assert (got, body["message"].startswith(text)) == (status, True), body
+
+
+async def test_credentials_that_cannot_be_read_are_none(world):
+    query = {"fromImage": "nginx", "tag": "latest"}
+    async with world.client.post(
+        "/images/create", params=query, headers={"X-Registry-Auth": "!!!"}
+    ) as response:
+        assert response.status == 200
+        await response.read()
+    assert world.runtime.pulls == [("nginx:latest", None)]
+
+
+async def test_what_is_no_image(world):
+    text = "invalid reference format: repository name must be lowercase"
+    assert await world.ask("GET", "/images/UP/json") == (400, {"message": f"no such image: UP: {text}"})
+    assert await world.ask("DELETE", "/images/UP") == (400, {"message": text})
+    assert await world.ask("DELETE", "/images/no") == (404, {"message": "No such image: no:latest"})
+    assert (await world.ask("DELETE", "/images/" + "a" * 64))[0] == 404
+
+
+async def test_what_only_containers_have_is_shown_to_older_clients(world):
+    world.runtime.held = [image("nginx:latest")]
+    _, old = await world.ask("GET", "/v1.49/images/nginx/json")
+    _, new = await world.ask("GET", "/images/nginx/json")
+    assert old["Config"].keys() - new["Config"].keys() == {
+        "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
+    }  # fmt: skip
+    (listed,) = (await world.ask("GET", "/images/json"))[1]
+    assert listed["Descriptor"] == new["Descriptor"]
+    assert "Descriptor" not in (await world.ask("GET", "/v1.47/images/json"))[1][0]
 
 
 async def test_distribution(world):

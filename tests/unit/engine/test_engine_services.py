@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from common import model
+from common import errors, model
 
 SPEC = {
     "Name": "web",
@@ -44,6 +44,47 @@ async def test_credentials_go_with_the_service_and_never_come_back(manager):
     await manager.ask("DELETE", "/services/web")
     await create(manager, headers={"X-Registry-Auth": "e30="})
     assert manager.manager.requests[-1].spec.task.container.pull_auth == ""
+
+
+async def test_a_network_of_this_node_is_none_for_services(manager):
+    assert (await manager.ask("POST", "/networks/create", {"Name": "here"}))[0] == 201
+
+    async def unknown(*_, **__):
+        raise errors.NotFound("network here not found")
+
+    manager.manager.CreateService = unknown
+    for target, status, text in (
+        (
+            "here",
+            403,
+            "The network here cannot be used with services. Only networks scoped to the swarm can be used",
+        ),
+        ("nosuch", 404, "network here not found"),
+    ):
+        spec = {**SPEC, "TaskTemplate": {**SPEC["TaskTemplate"], "Networks": [{"Target": target}]}}
+        got, body = await manager.ask("POST", "/services/create", spec)
+        assert (got, body["message"].startswith(text)) == (status, True), body
+
+
+async def test_what_a_service_cannot_be(manager):
+    task = SPEC["TaskTemplate"]
+    for change, text in (
+        ({"Mode": {"Replicated": {"Replicas": 1}, "Global": {}}}, "must specify only one service mode"),
+        ({"TaskTemplate": {**task, "Runtime": "x"}}, "unsupported runtime"),
+    ):
+        assert await manager.ask("POST", "/services/create", {**SPEC, **change}) == (400, {"message": text})
+
+
+async def test_words_of_filters(manager):
+    wrong = 'invalid value for status: x: strconv.ParseBool: parsing "x": invalid syntax'
+    assert await manager.ask("GET", "/services?status=x") == (400, {"message": wrong})
+    for path, key, word in (("/nodes", "role", "nosuch"), ("/tasks", "desired-state", "nosuch")):
+        query = {"filters": json.dumps({key: [word]})}
+        text = f"Invalid {key} filter: 'nosuch'"
+        assert await manager.ask("GET", path, params=query) == (400, {"message": text})
+    for path, key, word in (("/nodes", "role", "MANAGER"), ("/tasks", "desired-state", "Running")):
+        assert (await manager.ask("GET", path, params={"filters": json.dumps({key: [word]})}))[0] == 200
+        assert manager.manager.requests[-1].filters[0].value == word.lower()
 
 
 async def test_older_clients_cannot_mean_newer_fields(manager):
@@ -153,7 +194,14 @@ async def test_what_is_not_built_says_so(manager):
     assert await manager.ask("GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
     assert await manager.ask("GET", "/volumes/web") == (404, {"message": "get web: no such volume"})
     assert await manager.ask("GET", "/secrets/nosuch") == (404, {"message": "secret nosuch not found"})
-    for path in ("/secrets/create", "/build"):
+    assert (await manager.ask("DELETE", "/volumes/web?force=1"))[0] == 204
+    assert await manager.ask("GET", "/volumes", params={"filters": '{"x": ["y"]}'}) == (
+        400, {"message": "Invalid filter 'x'"},
+    )  # fmt: skip
+    for verb, path in (("DELETE", "/plugins/a/b"), ("POST", "/plugins/a/b/enable")):
+        assert await manager.ask(verb, path) == (404, {"message": 'plugin "a/b" not found'})
+    assert await manager.ask("POST", "/commit") == (400, {"message": 'invalid name or ID supplied: ""'})
+    for path in ("/secrets/create", "/build", "/plugins/pull"):
         status, body = await manager.ask("POST", path, {})
         assert (status, "supported yet" in body["message"]) == (501, True)
 

@@ -175,6 +175,46 @@ async def test_bad_names_and_conditions(engine):
     assert (await engine.ask("POST", "/containers/one/stop?t=x"))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("stop?t=x", 'strconv.Atoi: parsing "x": invalid syntax'), ("restart?t=x", 'strconv.Atoi: parsing "x": invalid syntax'),
+        ("kill?signal=x", "invalid signal: x"), ("resize?h=x&w=1", 'invalid resize height "x": invalid syntax'),
+        ("rename", "Neither old nor new names may be empty"),
+    ],
+)  # fmt: skip
+async def test_what_is_asked_for_is_looked_at_before_the_container(engine, path, text):
+    assert await engine.ask("POST", f"/containers/nosuch/{path}") == (400, {"message": text})
+
+
+async def test_a_new_name_is_refused_as_docker_writes_names(engine):
+    await made(engine)
+    for asked, shown in (("a b", "/a b"), ("/", "/")):
+        status, body = await engine.ask("POST", "/containers/one/rename", params={"name": asked})
+        assert (status, body["message"].partition(", only")[0]) == (
+            400, f"Error when allocating new name: Invalid container name ({shown})",
+        )  # fmt: skip
+
+
+async def test_a_container_that_waits_to_be_started_again(engine, monkeypatch):
+    one = await made(engine)
+    monkeypatch.setattr(engine.singles.restarts, "waits", lambda _: True)
+    waits = f"Container {one} is restarting, wait until the container is running"
+    assert await engine.ask("GET", "/containers/one/top") == (409, {"message": waits})
+    assert await engine.ask("POST", "/containers/one/exec", {"Cmd": ["ls"]}) == (409, {"message": waits})
+    status, body = await engine.ask("DELETE", "/containers/one")
+    assert (status, body["message"].partition(". ")[0]) == (
+        409, f"You cannot remove a restarting container {one}",
+    )  # fmt: skip
+
+
+async def test_one_end_of_a_prune(engine):
+    query = {"filters": '{"until": ["1", "2"]}'}
+    assert await engine.ask("POST", "/containers/prune", params=query) == (
+        400, {"message": "more than one until filter specified"},
+    )  # fmt: skip
+
+
 async def test_inspection_of_a_single_container(engine):
     await made(engine, Hostname="h", AttachStdout=True, HostConfig={"AutoRemove": True})
     await engine.ask("POST", "/containers/one/start")

@@ -168,6 +168,22 @@ async def test_swarm_update(manager):
     )  # fmt: skip
     status, body = await manager.ask("POST", "/swarm/update?version=x", {})
     assert (status, body["message"][:27]) == (400, "invalid swarm version 'x': ")
+    status, body = await manager.ask("POST", f"/swarm/update?version={'9' * 23}", {})
+    assert (status, body["message"].rpartition(": ")[2]) == (400, "value out of range")
+    for query, spec, text in (
+        ("rotateWorkerToken=x", {}, "invalid value for rotateWorkerToken: x"),
+        ("", {"Name": "mine"}, 'swarm spec must be named "default"'),
+    ):
+        assert await manager.ask("POST", f"/swarm/update?version=1&{query}", spec) == (
+            400, {"message": text},
+        )  # fmt: skip
+
+
+async def test_a_body_that_is_none_comes_before_where_the_node_stands(manager):
+    async with manager.client.post(
+        "/swarm/join", data=b"{", headers={"Content-Type": "application/json"}
+    ) as response:
+        assert (response.status, await response.json()) == (400, {"message": "invalid JSON: unexpected EOF"})
 
 
 # ---- info
@@ -253,6 +269,14 @@ async def test_a_node_that_changes_is_encoded_anew(manager):
     node = manager.manager.nodes["mseqvqglwscezaod1f00byvv3"]
     manager.manager.add(dataclasses.replace(node, status=model.NodeStatus(model.NodeState.NODE_DOWN)))
     assert (await manager.ask("GET", path))[1]["Status"] == {"State": "down"}
+
+
+async def test_a_node_cannot_be_updated_to_nothing(manager):
+    for body in (b"null", b"{}"):
+        async with manager.client.post(
+            "/nodes/node1/update?version=1", data=body, headers={"Content-Type": "application/json"}
+        ) as response:
+            assert (response.status, await response.json()) == (400, {"message": 'invalid Role: ""'})
 
 
 async def test_node_update(manager):
