@@ -551,4 +551,4 @@ async def test_links_in_a_network_with_names(engine):
     body = {"Container": "me", "EndpointConfig": {"Links": ["other"]}}
     assert (await engine.ask("POST", "/networks/net/connect", body))[0] == 200
     found = (await engine.ask("GET", "/containers/me/json"))[1]["NetworkSettings"]["Networks"]["net"]
-    assert (found["Links"], found["Aliases"]) == (["other"], [me[:12]])
+    assert (found["Links"], found["Aliases"], found["DNSNames"]) == (["other"], None, ["me", me[:12]])
