@@ -263,10 +263,14 @@ def held_back(view: KernelView) -> KernelView:
 
 
 def _interface(fact: Sysctl) -> str:
+    return sysctl_interface(fact.path)
+
+
+def sysctl_interface(path: str) -> str:
     """Whose sysctl it is: it comes with that interface and goes with it; "" for one of the namespace."""
-    if not fact.path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")):
+    if not path.startswith(("net/ipv4/conf/", "net/ipv6/conf/")):
         return ""
-    interface = fact.path.split("/")[3]
+    interface = path.split("/")[3]
     return "" if interface in ("all", "default") else interface
 
 

@@ -36,6 +36,7 @@ from agent.network.facts import (
     Table,
     Veth,
     Vxlan,
+    sysctl_interface,
 )
 from agent.network.nft import NftError
 from agent.network.rules import marker
@@ -312,10 +313,14 @@ def _bridge(link: _Link, addresses: tuple[str, ...], wanted: Facts) -> Bridge:
 
 
 def read_sysctl(path: str) -> str | None:
-    """A sysctl of the thread's namespace; None where the kernel has nothing that would have to be switched off."""
+    """A sysctl of the thread's namespace; None where the kernel has nothing that would have to be switched off, and empty
+    where its interface isn't there yet: the interface will bring it, with a value of the kernel's."""
     try:
         return " ".join((PROC / path).read_text().split())
     except FileNotFoundError:
+        interface = sysctl_interface(path)
+        if interface and not (PROC / "net/ipv4/conf" / interface).exists():
+            return ""
         return None if path.startswith(_MAY_BE_MISSING) else ""
 
 
