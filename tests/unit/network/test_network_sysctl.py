@@ -38,15 +38,12 @@ def test_what_must_be_there_is_missed() -> None:
     assert reader.read_sysctl(FORWARD) == ""
 
 
-def test_what_an_interface_will_bring_is_still_to_be_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_interface_will_bring_is_still_to_be_set(proc: Path) -> None:
     """As long as the interface isn't there its sysctl doesn't stand, though others of its kind may be missing for good."""
-    monkeypatch.setattr(reader, "PROC", tmp_path)
     path = "net/ipv6/conf/eth7/accept_ra"
     assert reader.read_sysctl(path) == ""
-    (tmp_path / "net/ipv4/conf/eth7").mkdir(parents=True)
+    (proc / "net/ipv4/conf/eth7").mkdir(parents=True)
     assert reader.read_sysctl(path) is None  # it has no IPv6
-    (tmp_path / path).parent.mkdir(parents=True)
-    (tmp_path / path).write_text("1\n")
+    (proc / path).parent.mkdir(parents=True)
+    (proc / path).write_text("1\n")
     assert reader.read_sysctl(path) == "1"
