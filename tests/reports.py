@@ -1,4 +1,4 @@
-"""A failed test tells what is wrong in some two hundred lines, whatever it compared. For tests/conftest.py.
+"""A failed test tells what is wrong in some four hundred lines, whatever it compared. For tests/conftest.py.
 
 Where runs are kept only their last lines may be read: a failure that shows two lists of a million lines hides itself and all others.
 """
@@ -9,7 +9,7 @@ import pytest
 from _pytest._code.code import ExceptionChainRepr
 
 STORY = 80  # lines of what went wrong
-MEANWHILE = 100  # of all that was captured and asked besides
+MEANWHILE = 300  # of all that was captured and asked besides
 SUMMARY = 3  # of what is said once more at the end
 LONGEST = 600  # characters of a line
 

@@ -139,8 +139,8 @@ class Engine:
         if call.request.method == "OPTIONS":  # of any path, as in Docker
             return empty()
         if (clean := cleaned(call.request.path)) != call.request.path:
-            query = call.request.query_string
-            place = quote(clean) + (f"?{query}" if query else "")
+            query = call.request.rel_url.raw_query_string
+            place = quote(clean, errors="surrogateescape") + (f"?{query}" if query else "")
             return web.Response(status=301, headers={**HEADERS, "Location": place})
         asked, path = split_version(call.request.path)
         found = self._router.find(call.request.method, path)

@@ -8,6 +8,7 @@ import socket
 import aiohttp
 import pytest
 from engine_fakes import NO_SWARM, World
+from yarl import URL
 
 from agent.engine import app, filters
 from agent.engine.router import Route, Router, cleaned, split_version
@@ -202,6 +203,10 @@ def test_paths_without_detours(path, clean):
 async def test_a_detour_is_shown_the_straight_way(world):
     async with world.client.get("/v1.50/containers//json?all=1", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (301, "/v1.50/containers/json?all=1")
+    wild = URL("/a//b%0D%0AX:%201?c=%00%0A&d=%26", encoded=True)
+    async with world.client.get(wild, allow_redirects=False) as response:
+        assert (response.status, response.headers.get("X")) == (301, None)
+        assert response.headers["Location"] == "/a/b%0D%0AX%3A%201?c=%00%0A&d=%26"
 
 
 def test_split_version():
