@@ -207,10 +207,13 @@ class KernelNetwork:
         if legs.needs_gateway(task_legs) and not gateway_address and not wanted.is_single(task_id):
             gateway_address = self.next_gateway_address()
         wanted.attach(task_id, assignment, gateway_address)
-        view = await self._plan()
-        sandboxes = [names.network_namespace(leg.network.id) for leg in task_legs]
         own = names.task_namespace(task_id)
-        failed = await thread.run(self._kernel.move, view, [names.HOST, *sandboxes, own])
+        scope = [names.HOST, *(names.network_namespace(leg.network.id) for leg in task_legs), own]
+        failed: dict[str, Exception] = {}
+        for _ in range(2):  # what failed is read afresh: somebody may have taken away what the task needs
+            view = await self._plan()
+            if not (failed := await thread.run(self._kernel.move, view, scope)):
+                break
         for name, error in failed.items():
             _log.warning(
                 "attaching %s: namespace %s: %s", task_id, name or "of the host", described_with_step(error)

@@ -311,6 +311,23 @@ async def test_a_sandbox_lives_with_its_tasks(world: World) -> None:
     assert "docker_gwbridge" in inside(machine.path, "ip", "link")
 
 
+async def test_a_task_starts_though_somebody_has_just_taken_something_away(world: World) -> None:
+    """Before this process looks: after one repair it lets a second pass before the next."""
+    swarm, machine = world.swarm, world.machines[0]
+    task = swarm.name(90)
+    swarm.clients[task] = machine
+    await swarm.send()
+    before = await machine.ask(do="changes")
+    inside(machine.path, "nft", "flush", "ruleset")
+    async with asyncio.timeout(PATIENCE):
+        while await machine.ask(do="changes") == before:  # noqa: ASYNC110 - the other process says nothing by itself
+            await asyncio.sleep(0.02)
+    inside(machine.path, "ip", "link", "del", "docker_gwbridge")
+    await swarm.attach(task)
+    assert "default via 172.18.0.1" in inside(swarm.paths[task], "ip", "route")
+    assert "docker_gwbridge" in inside(machine.path, "ip", "link")
+
+
 async def test_the_way_out(world: World) -> None:
     """Masqueraded by docker_gwbridge; containers don't reach each other over it, nor does the outside."""
     swarm, machine = world.swarm, world.machines[0]
